@@ -1,0 +1,34 @@
+"""Which token row the trainer read at which step.
+
+`data_order` answers that for Megatron and GPT-NeoX training runs, first of all Pythia, without
+downloading the whole corpus. It knows no model and imports no torch: arrays in, arrays out.
+Names are loaded when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from data_order.errors import OrderError, ProfileError
+    from data_order.order import NEVER, TrainingOrder
+    from data_order.sample import ROWS
+
+_HOME = {
+    "NEVER": "data_order.order",
+    "OrderError": "data_order.errors",
+    "ProfileError": "data_order.errors",
+    "ROWS": "data_order.sample",
+    "TrainingOrder": "data_order.order",
+}
+
+__all__ = ["NEVER", "ROWS", "OrderError", "ProfileError", "TrainingOrder"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'data_order' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,22 @@
+"""Errors of the data order, and the root from which every error of both packages descends.
+
+A message says what is wrong, where, what was got, what was expected and what to do next, in one
+line. `exit_code` is what the command line answers with: 1 failed, 2 usage or not found, 4 refused
+before any work.
+"""
+
+
+class ProfileError(Exception):
+    """Root of all errors that a user can cause; caught and printed as one line."""
+
+    exit_code = 1
+
+
+class OrderError(ProfileError):
+    """Something about token rows, their files or their order is wrong."""
+
+
+class RowRangeError(OrderError, IndexError):
+    """A row, step, document or token was asked for that does not exist."""
+
+    exit_code = 2

@@ -1,0 +1,137 @@
+"""Training order: optimizer step <-> token rows <-> cohorts, in integer arithmetic only.
+
+Row r (0-based place in the training order) is in batch r // batch_size, and update
+g = r // batch_size + 1 reads it. Checkpoint c holds the weights after c updates, so the first
+checkpoint that has read row r is the first c >= g.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_order.errors import OrderError, RowRangeError
+
+NEVER: int = int(np.iinfo(np.int64).max)
+"""Treatment step, batch or cohort of a row that no step reads (null in tables)."""
+
+Rows = npt.NDArray[np.int64]
+
+
+def as_integers(values: npt.ArrayLike, what: str) -> npt.NDArray[np.int64]:
+    """Return `values` as int64, whatever integer type they came in; never round.
+
+    Raises
+    ------
+    OrderError
+        `values` are not integers, or do not fit in 64 signed bits.
+    """
+    array: npt.NDArray[Any] = np.asarray(values)
+    if array.size == 0:
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise OrderError(f"{what}: got {array.dtype} values, expected integers")
+    if array.dtype.kind == "u" and int(array.max()) > NEVER:
+        raise OrderError(f"{what}: {int(array.max())} does not fit in 64 signed bits")
+    return array.astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOrder:
+    """Which rows each optimizer step reads.
+
+    Attributes
+    ----------
+    batch_size : rows per optimizer step (Pythia: 1024).
+    steps : optimizer steps of the whole run (Pythia: 143,000).
+
+    Examples
+    --------
+    >>> pythia = TrainingOrder(batch_size=1024, steps=143_000)
+    >>> pythia.step_of([0, 1023, 1024])
+    array([1, 1, 2])
+    >>> pythia.cohort_of([0, 1_023_999, 1_024_000], checkpoints=[0, 1000, 2000])
+    array([1000, 1000, 2000])
+    """
+
+    batch_size: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps"):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise OrderError(f"{name}: got {value!r}, expected a whole number above 0")
+
+    @property
+    def rows(self) -> int:
+        """Number of rows that some step reads; rows from here on are never-treated."""
+        return self.batch_size * self.steps
+
+    def step_of(self, rows: npt.ArrayLike) -> Rows:
+        """Treatment step g of each row, `rows // batch_size + 1`; NEVER past the last step.
+
+        Parameters
+        ----------
+        rows : (n,) 0-based rows of the training order, any integer type.
+
+        Returns
+        -------
+        (n,) int64 optimizer steps, 1-based.
+
+        Raises
+        ------
+        RowRangeError
+            A row is negative.
+        """
+        ids = as_integers(rows, "rows")
+        if ids.size and int(ids.min()) < 0:
+            raise RowRangeError(f"row {int(ids.min())} is negative; rows count from 0")
+        return np.where(ids < self.rows, ids // self.batch_size + 1, NEVER)
+
+    def rows_of(self, step: int) -> Rows:
+        """Rows that update `step` (1-based) reads: (batch_size,) int64, ascending.
+
+        Raises
+        ------
+        RowRangeError
+            The run has no such step.
+        """
+        if not 1 <= step <= self.steps:
+            raise RowRangeError(f"no step {step}; this run has steps 1 to {self.steps}")
+        return np.arange((step - 1) * self.batch_size, step * self.batch_size, dtype=np.int64)
+
+    def cohort_of(self, rows: npt.ArrayLike, checkpoints: npt.ArrayLike) -> Rows:
+        """First checkpoint that has read each row; NEVER where none of them has.
+
+        Parameters
+        ----------
+        rows : (n,) 0-based rows of the training order.
+        checkpoints : (C,) scored checkpoint steps, strictly ascending.
+
+        Returns
+        -------
+        (n,) int64 cohorts, each one of `checkpoints` or NEVER.
+        """
+        return cohort_of_steps(self.step_of(rows), checkpoints)
+
+
+def cohort_of_steps(steps: npt.ArrayLike, checkpoints: npt.ArrayLike) -> Rows:
+    """First of the `checkpoints` (C,) that is not before each of `steps` (n,), else NEVER.
+
+    Raises
+    ------
+    OrderError
+        The checkpoints are not strictly ascending.
+
+    Examples
+    --------
+    >>> cohort_of_steps([1, 32, 33], checkpoints=[0, 32, 64])
+    array([32, 32, 64])
+    """
+    grid = as_integers(checkpoints, "checkpoints")
+    if grid.ndim != 1 or (np.diff(grid) <= 0).any():
+        raise OrderError(f"checkpoints: got {grid.tolist()}, expected strictly ascending steps")
+    place = np.searchsorted(grid, as_integers(steps, "steps"))
+    return np.append(grid, NEVER)[place]

@@ -1,0 +1,17 @@
+"""The command line: one verb a stage; each reads tables, calls one function, writes one table.
+
+Exit codes: 0 ok, 1 failed, 2 usage or not found, 3 finished with failed or quarantined units,
+4 refused beforehand, 130 and 143 interrupted and resumable. Results go to stdout, progress to
+stderr. Everything heavy is imported inside the verbs, so that `--help` answers at once.
+"""
+
+import sys
+
+from pythia_profile.cli.app import app, run
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(app, sys.argv[1:]))

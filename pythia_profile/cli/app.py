@@ -1,0 +1,75 @@
+"""The application object, its global options, and how an error becomes one line."""
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from pythia_profile.errors import ProfileError
+
+app = typer.Typer(
+    name="pythia-profile",
+    help="Memorization profiles: what training on a batch does to a model's memory of it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end (SIGTERM), by a scheduler for instance."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from pythia_profile import __version__
+
+        typer.echo(f"pythia-profile {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[  # noqa: ARG001 (the callback reads it)
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks and debug log.")] = False,
+) -> None:
+    """Global options."""
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("pythia_profile").setLevel(level)
+    logging.getLogger("data_order").setLevel(level)
+
+
+def run(command: typer.Typer, arguments: Sequence[str]) -> int:
+    """Run the command line over `arguments`; return its exit code.
+
+    An error that a user can cause is one line on stderr; `--debug` shows where it came from.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        command(list(arguments), prog_name="pythia-profile", standalone_mode=True)
+    except SystemExit as stop:
+        return _code(stop)
+    except ProfileError as error:
+        if "--debug" in arguments:
+            raise
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return error.exit_code
+    return 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    raise Terminated
+
+
+def _code(stop: SystemExit) -> int:
+    return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1

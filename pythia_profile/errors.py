@@ -1,0 +1,73 @@
+"""One class for each thing a researcher can get wrong; the root is `ProfileError`.
+
+Messages are one line: what, where, got, expected, what to do. `exit_code` follows the command
+line's convention: 1 failed, 2 usage or not found, 3 finished with failed or quarantined units,
+4 refused beforehand.
+"""
+
+from difflib import get_close_matches
+
+from data_order.errors import OrderError, ProfileError
+
+__all__ = [
+    "EstimationError",
+    "MissingTableError",
+    "NotFoundError",
+    "OrderError",
+    "ProfileError",
+    "RefusedError",
+    "StudyError",
+    "TableError",
+    "UnfinishedError",
+    "not_found",
+]
+
+
+class NotFoundError(ProfileError):
+    """A suite, size, checkpoint, metric or study was named that does not exist."""
+
+    exit_code = 2
+
+
+class StudyError(ProfileError):
+    """A study folder or its settings cannot be used."""
+
+    exit_code = 2
+
+
+class MissingTableError(StudyError):
+    """A stage was asked for before the stage that writes its input."""
+
+
+class TableError(ProfileError):
+    """A table does not have the columns, types or keys that its contract asks for."""
+
+
+class UnfinishedError(ProfileError):
+    """Work ended with failed or quarantined units."""
+
+    exit_code = 3
+
+
+class RefusedError(ProfileError):
+    """Refused before any work: disk, memory, or a faulty checkpoint."""
+
+    exit_code = 4
+
+
+class EstimationError(ProfileError):
+    """The panel does not allow the estimate that was asked for."""
+
+
+def not_found(what: str, name: str, known: list[str]) -> NotFoundError:
+    """Error for an unknown `name`, with near matches first.
+
+    Examples
+    --------
+    >>> str(not_found("suite", "pythia-dedup", ["mini", "pythia", "pythia-deduped"]))
+    "no suite 'pythia-dedup'; did you mean 'pythia-deduped'? known: mini, pythia, pythia-deduped"
+    """
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    guess = f" did you mean '{near[0]}'?" if near else ""
+    listed = ", ".join(known) if known else "none"
+    return NotFoundError(f"no {what} '{name}';{guess} known: {listed}")

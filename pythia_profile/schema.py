@@ -1,0 +1,239 @@
+"""The tables at which the stages meet: names, columns, units, keys; and the check at each border.
+
+A *run* is (suite, size, seed). Outcomes are in nats per token where they are log-likelihoods, and
+higher always means better remembered. Extra columns are welcome everywhere and kept.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+from polars._typing import PolarsDataType
+
+from data_order.order import NEVER
+from data_order.sample import ROWS as ROWS_COLUMNS
+from pythia_profile.errors import TableError
+
+__all__ = [
+    "AGREEMENT",
+    "ATT",
+    "COUNTERFACTUAL",
+    "COUNTERFACTUAL_SUMMARY",
+    "NEVER",
+    "PROFILES",
+    "ROWS",
+    "RUN",
+    "SCORES",
+    "Table",
+    "conform",
+]
+
+RUN = ("suite", "size", "seed")
+_RUN_COLUMNS = {"suite": pl.String(), "size": pl.String(), "seed": pl.Int64()}
+_ESTIMATE = {"att": pl.Float64(), "se": pl.Float64(), "lower": pl.Float64(), "upper": pl.Float64()}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Contract of one table.
+
+    Attributes
+    ----------
+    name : what the table is called in messages and on disk.
+    columns : required columns and their types.
+    key : columns that name a line; no two lines share a key.
+    nullable : columns that may hold null.
+    """
+
+    name: str
+    columns: pl.Schema
+    key: tuple[str, ...]
+    nullable: frozenset[str] = frozenset()
+
+
+ROWS = Table(
+    "rows", ROWS_COLUMNS, ("row_id",), frozenset({"treatment_step", "batch", "earlier_exposure"})
+)
+"""Sampled rows; `treatment_step` is null for never-treated rows."""
+
+SCORES = Table(
+    "scores",
+    pl.Schema(
+        {
+            **_RUN_COLUMNS,
+            "checkpoint": pl.Int64(),
+            "row_id": pl.Int64(),
+            "log_likelihood": pl.Float64(),
+            "accuracy": pl.Float64(),
+            "mean_rank": pl.Float64(),
+            "entropy": pl.Float64(),
+        }
+    ),
+    (*RUN, "checkpoint", "row_id"),
+)
+"""Scores of every row at every checkpoint: `log_likelihood` nats per token, `accuracy` share of
+greedy hits, `mean_rank` (0 = greedy), `entropy` nats, each a mean over the row's targets."""
+
+ATT = Table(
+    "att",
+    pl.Schema(
+        {
+            **_RUN_COLUMNS,
+            "outcome": pl.String(),
+            "cohort": pl.Int64(),
+            "checkpoint": pl.Int64(),
+            **_ESTIMATE,
+            "n_treated": pl.Int64(),
+            "n_control": pl.Int64(),
+        }
+    ),
+    (*RUN, "outcome", "cohort", "checkpoint"),
+    frozenset({"att", "se", "lower", "upper"}),
+)
+"""ATT(g, c) in units of the outcome; `lower` and `upper` bound the simultaneous band."""
+
+PROFILES = Table(
+    "profiles",
+    pl.Schema(
+        {
+            **_RUN_COLUMNS,
+            "outcome": pl.String(),
+            "kind": pl.String(),
+            "at": pl.Int64(),
+            **_ESTIMATE,
+        }
+    ),
+    (*RUN, "outcome", "kind", "at"),
+    frozenset({"at", "lower", "upper"}),
+)
+"""Profiles: `kind` is instantaneous, persistent or residual, with `at` the cohort (null = mean over
+cohorts), or event_time, with `at` the optimizer steps since the cohort."""
+
+AGREEMENT = Table(
+    "agreement",
+    pl.Schema(
+        {
+            "suite": pl.String(),
+            "seed": pl.Int64(),
+            "outcome": pl.String(),
+            "size_a": pl.String(),
+            "size_b": pl.String(),
+            "kind": pl.String(),
+            "cells": pl.Int64(),
+            "pearson": pl.Float64(),
+            "spearman": pl.Float64(),
+            "lower": pl.Float64(),
+            "upper": pl.Float64(),
+            "reliability_a": pl.Float64(),
+            "reliability_b": pl.Float64(),
+            "disattenuated": pl.Float64(),
+        }
+    ),
+    ("suite", "seed", "outcome", "size_a", "size_b", "kind"),
+    frozenset(
+        {"pearson", "spearman", "lower", "upper", "reliability_a", "reliability_b", "disattenuated"}
+    ),
+)
+"""Correlation of two sizes' profiles over a stated set of cells, its interval (bootstrap over
+rows), and the split-half reliability of each side."""
+
+COUNTERFACTUAL = Table(
+    "counterfactual",
+    pl.Schema(
+        {
+            **_RUN_COLUMNS,
+            "outcome": pl.String(),
+            "cohort": pl.Int64(),
+            "checkpoint": pl.Int64(),
+            "lag": pl.Int64(),
+            "att": pl.Float64(),
+            "se": pl.Float64(),
+            "lower": pl.Float64(),
+            "upper": pl.Float64(),
+            "truth": pl.Float64(),
+            "error": pl.Float64(),
+            "error_se": pl.Float64(),
+            "covered": pl.Boolean(),
+        }
+    ),
+    (*RUN, "outcome", "cohort", "checkpoint"),
+)
+"""Estimate beside the true effect from a twin run that never read the cohort; `lag` is the
+optimizer steps since the cohort, `lower` and `upper` the pointwise 95 % interval of `att`."""
+
+COUNTERFACTUAL_SUMMARY = Table(
+    "counterfactual_summary",
+    pl.Schema(
+        {
+            **_RUN_COLUMNS,
+            "outcome": pl.String(),
+            "over": pl.String(),
+            "at": pl.Int64(),
+            "cells": pl.Int64(),
+            "bias": pl.Float64(),
+            "bias_se": pl.Float64(),
+            "correlation": pl.Float64(),
+            "coverage": pl.Float64(),
+        }
+    ),
+    (*RUN, "outcome", "over", "at"),
+    frozenset({"at", "correlation"}),
+)
+"""The audit in numbers: `over` is all, cohort or lag, and `at` names which (null for all)."""
+
+
+def conform(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
+    """Return `frame` with the table's columns first and of its types; extra columns follow.
+
+    Integers and floats of other widths are converted where no value changes.
+
+    Raises
+    ------
+    TableError
+        A column is missing, of another kind, or null where it must not be, or a key stands twice.
+    """
+    faults = [
+        fault
+        for column, dtype in table.columns.items()
+        if (fault := _column_fault(frame, column, dtype, column in table.nullable))
+    ]
+    if faults:
+        raise TableError(f"table '{table.name}': " + "; ".join(faults))
+    typed = frame.with_columns(pl.col(name).cast(dtype) for name, dtype in table.columns.items())
+    twice = typed.filter(pl.struct(table.key).is_duplicated()).select(table.key)
+    if len(twice):
+        raise TableError(
+            f"table '{table.name}': {len(twice)} lines share a key, expected one line for each "
+            f"({', '.join(table.key)}); first: {twice.row(0, named=True)}"
+        )
+    extras = [name for name in frame.columns if name not in table.columns]
+    return typed.select(*table.columns, *extras)
+
+
+def _column_fault(
+    frame: pl.DataFrame, column: str, dtype: pl.DataType, nullable: bool
+) -> str | None:
+    if column not in frame.columns:
+        return f"'{column}' is missing"
+    got = frame.schema[column]
+    if got != dtype and not _converts(frame[column], dtype):
+        return f"'{column}' is {got}, expected {dtype}"
+    if not nullable and (nulls := frame[column].null_count()):
+        return f"'{column}' holds {nulls} nulls, expected none"
+    return None
+
+
+def _converts(values: pl.Series, dtype: pl.DataType) -> bool:
+    same_kind = (values.dtype.is_integer() and dtype.is_numeric()) or (
+        values.dtype.is_float() and dtype.is_float()
+    )
+    if values.null_count() == len(values):
+        return True
+    if isinstance(dtype, pl.List) and isinstance(values.dtype, pl.List):
+        return values.dtype.inner.is_integer() and _fits(
+            values.explode(), pl.List(dtype.inner).inner
+        )
+    return same_kind and _fits(values, dtype)
+
+
+def _fits(values: pl.Series, dtype: PolarsDataType) -> bool:
+    return values.cast(dtype, strict=False).null_count() == values.null_count()
