@@ -9,19 +9,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from data_order.errors import OrderError, ProfileError
+    from data_order.errors import OrderError, ProfileError, StoreError
+    from data_order.megatron import MegatronStore
     from data_order.order import NEVER, TrainingOrder
     from data_order.sample import ROWS
 
 _HOME = {
+    "MegatronStore": "data_order.megatron",
     "NEVER": "data_order.order",
     "OrderError": "data_order.errors",
     "ProfileError": "data_order.errors",
     "ROWS": "data_order.sample",
+    "StoreError": "data_order.errors",
     "TrainingOrder": "data_order.order",
 }
 
-__all__ = ["NEVER", "ROWS", "OrderError", "ProfileError", "TrainingOrder"]
+__all__ = [
+    "NEVER",
+    "ROWS",
+    "MegatronStore",
+    "OrderError",
+    "ProfileError",
+    "StoreError",
+    "TrainingOrder",
+]
 
 
 def __getattr__(name: str) -> Any:

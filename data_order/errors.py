@@ -20,3 +20,13 @@ class RowRangeError(OrderError, IndexError):
     """A row, step, document or token was asked for that does not exist."""
 
     exit_code = 2
+
+
+class StoreError(OrderError):
+    """A file of token rows is damaged, or is not what its index or its name says."""
+
+
+class StoreNotFoundError(StoreError):
+    """A store was named that is not there."""
+
+    exit_code = 2
