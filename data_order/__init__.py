@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from data_order.errors import OrderError, ProfileError, StoreError
     from data_order.megatron import MegatronStore
     from data_order.order import NEVER, TrainingOrder
+    from data_order.rows import TokenRows
     from data_order.sample import ROWS
 
 _HOME = {
@@ -21,6 +22,7 @@ _HOME = {
     "ProfileError": "data_order.errors",
     "ROWS": "data_order.sample",
     "StoreError": "data_order.errors",
+    "TokenRows": "data_order.rows",
     "TrainingOrder": "data_order.order",
 }
 
@@ -31,6 +33,7 @@ __all__ = [
     "OrderError",
     "ProfileError",
     "StoreError",
+    "TokenRows",
     "TrainingOrder",
 ]
 
