@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from data_order.megatron import MegatronStore
     from data_order.order import NEVER, TrainingOrder
     from data_order.rows import TokenRows
-    from data_order.sample import ROWS
+    from data_order.sample import HELD_OUT, ROWS, rows_table, sample_rows
 
 _HOME = {
+    "HELD_OUT": "data_order.sample",
     "MegatronStore": "data_order.megatron",
     "NEVER": "data_order.order",
     "OrderError": "data_order.errors",
@@ -24,9 +25,12 @@ _HOME = {
     "StoreError": "data_order.errors",
     "TokenRows": "data_order.rows",
     "TrainingOrder": "data_order.order",
+    "rows_table": "data_order.sample",
+    "sample_rows": "data_order.sample",
 }
 
 __all__ = [
+    "HELD_OUT",
     "NEVER",
     "ROWS",
     "MegatronStore",
@@ -35,6 +39,8 @@ __all__ = [
     "StoreError",
     "TokenRows",
     "TrainingOrder",
+    "rows_table",
+    "sample_rows",
 ]
 
 

@@ -1,6 +1,25 @@
-"""The `ROWS` table: which token rows a study follows, and when the trainer read each of them."""
+"""The `ROWS` table: which token rows a study follows, and when the trainer read each of them.
 
+In: a store of rows in training order, the run's batch size and steps, the scored checkpoints. Out:
+one line per row with its tokens. Never-treated rows have a null treatment step and batch; nothing
+else about them, least of all the sign of their id, says that they are.
+"""
+
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+
+from data_order.draws import (
+    cohort_spans,
+    draw_batches,
+    draw_iid,
+    draw_never,
+    entropy_of,
+)
+from data_order.errors import OrderError
+from data_order.order import NEVER, TrainingOrder, as_integers
 
 ROWS = pl.Schema(
     {
@@ -14,3 +33,154 @@ ROWS = pl.Schema(
 """One line per row: its place in the training order, the optimizer step that reads it (null =
 never-treated), its batch `row_id // batch_size` (null = never-treated), its tokens, and the share
 of its tokens that an earlier step had read before."""
+
+HELD_OUT = 2**40
+"""Id of row 0 of a held-out collection; its row i has the id `HELD_OUT + i`. Rows of the training
+store keep their own ids, also past the last step, and no store reaches this one: 2**40 rows of
+Pythia would be four petabytes."""
+
+
+class RowSource(Protocol):
+    """Rows by number: `TokenRows`, or anything else with a length that gives (n, L) tokens."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+def sample_rows(
+    rows: RowSource,
+    order: TrainingOrder,
+    checkpoints: npt.ArrayLike,
+    *,
+    seed: int | np.random.Generator = 0,
+    draw: Literal["batches", "iid"] = "batches",
+    batches: int = 10,
+    rows_per_batch: int = 10,
+    per_cohort: int = 100,
+    never: int = 2000,
+    never_from: RowSource | None = None,
+) -> pl.DataFrame:
+    """Draw the rows of a study: treated rows of every cohort, and never-treated rows.
+
+    A cohort c holds the rows that the steps after the checkpoint before c, up to c, have read.
+    Its draw depends on (seed, cohort) only, not on the other cohorts.
+
+    Parameters
+    ----------
+    rows : the rows in training order.
+    order : batch size and steps of the run.
+    checkpoints : (C,) scored checkpoint steps, ascending; the first is only a base.
+    seed : whole number, or a generator from which one is taken.
+    draw : "batches" takes some batches of each cohort and some rows of each of these; "iid" takes
+        rows of the cohort whatever their batch.
+    batches, rows_per_batch : size of the "batches" draw.
+    per_cohort : rows of each cohort in the "iid" draw.
+    never : number of never-treated rows.
+    never_from : held-out rows, numbered from `HELD_OUT` in the table; by default the rows of
+        `rows` that lie past the last step, with their own ids.
+
+    Returns
+    -------
+    `ROWS` table, ascending by `row_id`.
+
+    Raises
+    ------
+    OrderError
+        A cohort, a batch or the never-treated rows are fewer than asked for, there is no
+        checkpoint beside the first, or tokens do not fit the table.
+
+    Examples
+    --------
+    >>> store = np.arange(5 * 40).reshape(40, 5)
+    >>> order = TrainingOrder(batch_size=4, steps=8)
+    >>> table = sample_rows(store, order, [0, 4, 8], draw="iid", per_cohort=3, never=2)
+    >>> table["row_id"].to_list()
+    [1, 3, 13, 22, 23, 25, 37, 39]
+    >>> table["treatment_step"].to_list()
+    [1, 1, 4, 6, 6, 7, None, None]
+    """
+    spans = cohort_spans(order, checkpoints, len(rows))
+    entropy = entropy_of(seed)
+    if draw == "iid":
+        treated = draw_iid(order, spans, per_cohort, entropy)
+    elif draw == "batches":
+        treated = draw_batches(order, spans, batches, rows_per_batch, entropy)
+    else:
+        raise OrderError(f"draw: got {draw!r}, expected 'batches' or 'iid'")
+    table = rows_table(rows, order, treated)
+    controls = _never_treated(rows, order, never, never_from, entropy)
+    widths = [len(part["tokens"][0]) for part in (table, controls) if len(part)]
+    if len(set(widths)) > 1:
+        raise OrderError(f"held-out rows have {widths[1]} tokens, expected {widths[0]}")
+    return pl.concat([table, controls])
+
+
+def rows_table(rows: RowSource, order: TrainingOrder, row_ids: npt.ArrayLike) -> pl.DataFrame:
+    """`ROWS` table of given rows of the training store, ascending by id.
+
+    Parameters
+    ----------
+    row_ids : (n,) rows, none of them twice; those past the last step are never-treated.
+
+    Raises
+    ------
+    RowRangeError
+        A row does not exist.
+    OrderError
+        A row stands twice, or its tokens do not fit 16 unsigned bits.
+    """
+    ids = np.sort(as_integers(row_ids, "row ids").reshape(-1))
+    twice = ids[1:][ids[1:] == ids[:-1]]
+    if len(twice):
+        raise OrderError(
+            f"row ids: {len(np.unique(twice))} rows stand twice, the first is {int(twice[0])}; "
+            "expected each row once"
+        )
+    return _table(ids, order.step_of(ids), order.batch_size, rows[ids])
+
+
+def _never_treated(
+    rows: RowSource,
+    order: TrainingOrder,
+    count: int,
+    never_from: RowSource | None,
+    entropy: int,
+) -> pl.DataFrame:
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
+        raise OrderError(f"never: got {count!r}, expected a whole number from 0 on")
+    if never_from is None:
+        past = max(0, len(rows) - order.rows)
+        what = f"never-treated rows past the last step {order.steps} (or pass never_from)"
+        return rows_table(rows, order, draw_never(count, past, entropy, what) + order.rows)
+    places = draw_never(count, len(never_from), entropy, "held-out rows")
+    never = np.full(len(places), NEVER)
+    return _table(places + HELD_OUT, never, order.batch_size, never_from[places])
+
+
+def _table(
+    ids: npt.NDArray[np.int64],
+    steps: npt.NDArray[np.int64],
+    batch_size: int,
+    tokens: npt.NDArray[Any],
+) -> pl.DataFrame:
+    tokens = np.asarray(tokens)
+    if tokens.size and (int(tokens.max()) > 65_535 or int(tokens.min()) < 0):
+        raise OrderError(
+            f"tokens: {int(tokens.min())} to {int(tokens.max())} do not fit the table's 16 "
+            "unsigned bits"
+        )
+    width = tokens.shape[-1]
+    narrow = np.ascontiguousarray(tokens, dtype=np.uint16)
+    treated = pl.col("treatment_step") != NEVER
+    return pl.DataFrame(
+        {
+            "row_id": ids,
+            "treatment_step": steps,
+            "batch": ids // batch_size,
+            "tokens": pl.Series(narrow, dtype=pl.Array(pl.UInt16, width)).arr.to_list(),
+            "earlier_exposure": pl.Series([None] * len(ids), dtype=pl.Float64),
+        },
+    ).with_columns(
+        batch=pl.when(treated).then("batch"), treatment_step=pl.when(treated).then("treatment_step")
+    )
