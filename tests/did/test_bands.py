@@ -21,7 +21,7 @@ def estimates(panel, **settings):
 
 @pytest.mark.parametrize("control", ["never", "not_yet", "both"])
 @pytest.mark.parametrize("base", ["universal", "varying"])
-@pytest.mark.parametrize("kind", ["rademacher", "mammen", "webb"])
+@pytest.mark.parametrize("kind", ["normal", "rademacher", "mammen", "webb"])
 def test_draws_are_influence_functions_times_multipliers(control, base, kind):
     panel = planted(cohorts=(10, 17, 20, 50))
     ids = 7 + np.arange(len(panel.y))
@@ -76,7 +76,7 @@ def test_all_rows_of_a_cluster_share_their_multiplier():
     np.testing.assert_allclose(drawn, got.influence().T @ weights / len(own), atol=GRID)
 
 
-@pytest.mark.parametrize("multiplier", ["rademacher", "mammen", "webb"])
+@pytest.mark.parametrize("multiplier", ["normal", "rademacher", "mammen", "webb"])
 @pytest.mark.parametrize("control", ["never", "both"])
 def test_workers_chunks_and_order_of_rows_change_no_bit(multiplier, control):
     panel = planted(rows=30, never=70, batch=3)
@@ -150,22 +150,22 @@ def test_the_spread_of_draws_is_the_analytic_standard_error():
     assert abs(ratio - 1).max() < 5 / np.sqrt(2 * 20_000)  # five standard errors of a deviation
 
 
-def test_gaussian_draws_have_the_covariance_of_the_multiplier_draws():
+def test_covariance_draws_have_the_covariance_of_the_multiplier_draws():
     panel = planted(rows=60, never=100)
     curve = aggregate(estimates(panel, control="both"), "event_time", shares="estimated")
 
-    (drawn,) = contrast_draws([curve], Drawing(40_000, 0, "gaussian"))
+    (drawn,) = contrast_draws([curve], Drawing(40_000, 0, "covariance"))
 
     covariance = curve.covariance()
     scale = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
     assert abs(drawn @ drawn.T / 40_000 - covariance).max() < 6 * scale.max() / np.sqrt(40_000)
 
 
-def test_estimates_from_moments_alone_ask_for_gaussian_draws():
+def test_estimates_from_moments_alone_ask_for_covariance_draws():
     att = replace(estimates(planted()), rows=None)
 
-    assert bands(att, 200, multiplier="gaussian").critical > 1.9
-    with pytest.raises(NoRowsError, match="multiplier='gaussian'"):
+    assert bands(att, 200, multiplier="covariance").critical > 1.9
+    with pytest.raises(NoRowsError, match="multiplier='covariance'"):
         bands(att)
 
 
@@ -206,7 +206,7 @@ def test_a_band_says_what_it_is():
     text = str(bands(estimates(planted()), 300, 7))
 
     assert "95% simultaneous band over family 'post': 9 cells; critical value" in text
-    assert "300 rademacher draws, seed 7" in text
+    assert "300 normal draws, seed 7" in text
 
 
 def test_cells_without_variance_are_dropped_and_counted():
@@ -246,7 +246,7 @@ def planted_with(panel, y):
         (lambda a: bands(a, 0), OptionError, "draws: got 0"),
         (lambda a: bands(a, workers=0), OptionError, "workers: got 0"),
         (lambda a: bands(a, level=1.0), OptionError, r"level: got 1\.0"),
-        (lambda a: bands(a, multiplier="normal"), OptionError, "expected one of rademacher"),
+        (lambda a: bands(a, multiplier="gauss"), OptionError, "expected one of normal"),
         (lambda a: bands(a, seed=-5), OptionError, "seed: got -5"),
         (
             lambda a: bands(aggregate(a, "cohort"), family="post"),

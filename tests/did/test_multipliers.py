@@ -7,7 +7,7 @@ from scipy.stats import chisquare, kstest
 from pythia_profile.did.errors import OptionError
 from pythia_profile.did.multipliers import multipliers, philox, random_words
 
-KINDS = ("rademacher", "mammen", "webb")
+KINDS = ("normal", "rademacher", "mammen", "webb")
 UNITS, DRAWS = 3000, 1000
 FIVE_SIGMA = 5 / np.sqrt(UNITS * DRAWS)  # a mean of that many numbers of variance 1
 
@@ -34,7 +34,7 @@ def test_philox_gives_the_known_answers_of_its_authors(counter, seed, words):
 @pytest.mark.parametrize("kind", KINDS)
 def test_multipliers_have_mean_0_variance_1_and_their_third_moment(kind):
     values = multipliers(np.arange(UNITS), DRAWS, 11, kind).values()
-    third = {"rademacher": 0.0, "mammen": 1.0, "webb": 0.0}[kind]
+    third = {"normal": 0.0, "rademacher": 0.0, "mammen": 1.0, "webb": 0.0}[kind]
 
     assert abs(values.mean()) < FIVE_SIGMA
     assert abs((values**2).mean() - 1) < 2 * FIVE_SIGMA
@@ -98,7 +98,7 @@ def test_bits_are_balanced_at_every_place():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "gauss"}, "expected one of rademacher, mammen, webb"),
+        ({"kind": "gauss"}, "expected one of normal, rademacher, mammen, webb"),
         ({"seed": -1}, "seed: got -1"),
         ({"seed": 0.5}, r"seed: got 0\.5"),
     ],
