@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from data_order.errors import OrderError, ProfileError, StoreError
     from data_order.megatron import MegatronStore
+    from data_order.neox import NeoxOrder
     from data_order.order import NEVER, TrainingOrder
     from data_order.rows import TokenRows
     from data_order.sample import HELD_OUT, ROWS, rows_table, sample_rows
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _HOME = {
     "HELD_OUT": "data_order.sample",
     "MegatronStore": "data_order.megatron",
+    "NeoxOrder": "data_order.neox",
     "NEVER": "data_order.order",
     "OrderError": "data_order.errors",
     "ProfileError": "data_order.errors",
@@ -34,6 +36,7 @@ __all__ = [
     "NEVER",
     "ROWS",
     "MegatronStore",
+    "NeoxOrder",
     "OrderError",
     "ProfileError",
     "StoreError",
