@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from data_order.errors import OrderError, ProfileError, StoreError
+    from data_order.exposure import exposures
     from data_order.megatron import MegatronStore
     from data_order.neox import NeoxOrder
     from data_order.order import NEVER, TrainingOrder
@@ -27,6 +28,7 @@ _HOME = {
     "StoreError": "data_order.errors",
     "TokenRows": "data_order.rows",
     "TrainingOrder": "data_order.order",
+    "exposures": "data_order.exposure",
     "rows_table": "data_order.sample",
     "sample_rows": "data_order.sample",
 }
@@ -42,6 +44,7 @@ __all__ = [
     "StoreError",
     "TokenRows",
     "TrainingOrder",
+    "exposures",
     "rows_table",
     "sample_rows",
 ]

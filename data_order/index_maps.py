@@ -26,10 +26,13 @@ from data_order.order import as_integers
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
-BLOCK = 1024
-"""Documents of a block whose end in the stream is kept: 2 MB of ends at Pythia's size."""
+BLOCK = 256
+"""Documents of a block whose end in the stream is kept: 8 MB of ends at Pythia's size."""
 
-_CHUNK = BLOCK << 12
+LOOKUPS = 1 << 13
+"""Lookups done at once: each looks into a whole block, so 16 MB an array."""
+
+_CHUNK = BLOCK << 14
 
 
 def document_sizes(sizes: npt.ArrayLike) -> Int32:
@@ -145,8 +148,8 @@ def sample_starts(
     """
     asked = np.asarray(samples, dtype=np.int64)
     found = np.empty((len(asked), 2), np.int64)
-    for part in range(0, len(asked), 4 * BLOCK):
-        stream = asked[part : part + 4 * BLOCK] * length
+    for part in range(0, len(asked), LOOKUPS):
+        stream = asked[part : part + LOOKUPS] * length
         block = np.searchsorted(ends, stream, side="right")
         places, local = _block_ends_within(block, sizes, document_index, ends)
         column = (local > stream[:, None]).argmax(axis=1)
@@ -162,8 +165,8 @@ def stream_starts(places: npt.ArrayLike, sizes: Int32, document_index: Int32, en
     """Stream position at which each of `places` (n,) of the document list begins: (n,)."""
     asked = np.asarray(places, dtype=np.int64)
     begins = np.empty(len(asked), np.int64)
-    for part in range(0, len(asked), 4 * BLOCK):
-        block, column = np.divmod(asked[part : part + 4 * BLOCK], BLOCK)
+    for part in range(0, len(asked), LOOKUPS):
+        block, column = np.divmod(asked[part : part + LOOKUPS], BLOCK)
         _, local = _block_ends_within(block, sizes, document_index, ends)
         end = np.take_along_axis(local, column[:, None], axis=1)[:, 0]
         begins[part : part + len(end)] = end - sizes[document_index[asked[part : part + len(end)]]]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import OrderError, StoreError
+from data_order.exposure import Exposures, exposures
 from data_order.files import idx_path, store_prefix
 from data_order.idx import read_index
 from data_order.index_maps import (
@@ -28,12 +29,14 @@ from data_order.index_maps import (
     shuffled_samples,
 )
 from data_order.megatron import MegatronStore
+from data_order.order import TrainingOrder
 from data_order.pieces import Pieces, document_starts, pieces_of
 from data_order.selection import selected
 from data_order.stream import TokenStream
 
 PYTHIA_SEED = 1234
 PYTHIA_SEQUENCE_LENGTH = 2048
+PYTHIA_TRAINING = TrainingOrder(batch_size=1024, steps=143_000)
 PYTHIA_SAMPLES = 147_164_160
 """Samples that Pythia's runs asked for: 143,000 steps of 1024 rows, and half a percent more."""
 
@@ -51,6 +54,7 @@ class NeoxOrder:
     shuffle_index : (N,) uint32 or int64; row i of the training order is sample `shuffle_index[i]`.
     sequence_length : L; a row has L + 1 tokens, the last of which is only a target.
     ends : (blocks,) int64 stream position after each block of the document list.
+    training : batch size and steps of the run, where known.
 
     Examples
     --------
@@ -66,6 +70,7 @@ class NeoxOrder:
     shuffle_index: npt.NDArray[Any]
     sequence_length: int
     ends: Int64
+    training: TrainingOrder | None = None
 
     @classmethod
     def from_sizes(
@@ -74,6 +79,7 @@ class NeoxOrder:
         seed: int = PYTHIA_SEED,
         samples: int = PYTHIA_SAMPLES,
         sequence_length: int = PYTHIA_SEQUENCE_LENGTH,
+        training: TrainingOrder | None = None,
     ) -> "NeoxOrder":
         """Rebuild the maps from document sizes.
 
@@ -83,6 +89,7 @@ class NeoxOrder:
         seed : the run's data seed, 0 to 2**32 - 1.
         samples : samples the run asked for, which sets the number of epochs.
         sequence_length : L, one less than the tokens of a row.
+        training : batch size and steps of the run; Pythia's where `samples` is Pythia's.
 
         Raises
         ------
@@ -99,7 +106,9 @@ class NeoxOrder:
         documents = shuffled_documents(len(lengths), epochs, rng)
         shuffle = shuffled_samples(samples_available(tokens, epochs, int(sequence_length)), rng)
         ends = block_ends(lengths, documents)
-        return cls(lengths, documents, shuffle, int(sequence_length), ends)
+        if training is None and samples == PYTHIA_SAMPLES:
+            training = PYTHIA_TRAINING
+        return cls(lengths, documents, shuffle, int(sequence_length), ends, training)
 
     @classmethod
     def from_idx(
@@ -108,6 +117,7 @@ class NeoxOrder:
         seed: int = PYTHIA_SEED,
         samples: int = PYTHIA_SAMPLES,
         sequence_length: int = PYTHIA_SEQUENCE_LENGTH,
+        training: TrainingOrder | None = None,
     ) -> "NeoxOrder":
         """Rebuild the maps from the `.idx` file of a store of documents; no tokens are needed.
 
@@ -117,7 +127,7 @@ class NeoxOrder:
             The file is not there, or damaged.
         """
         index = read_index(idx_path(store_prefix(path)))
-        return cls.from_sizes(np.array(index.sizes), seed, samples, sequence_length)
+        return cls.from_sizes(np.array(index.sizes), seed, samples, sequence_length, training)
 
     @classmethod
     def from_maps(
@@ -126,6 +136,7 @@ class NeoxOrder:
         document_index: npt.NDArray[Any],
         shuffle_index: npt.NDArray[Any],
         sequence_length: int = PYTHIA_SEQUENCE_LENGTH,
+        training: TrainingOrder | None = None,
     ) -> "NeoxOrder":
         """Take published maps as they are, for instance `np.load`ed with `mmap_mode="r"`.
 
@@ -137,7 +148,8 @@ class NeoxOrder:
         lengths = document_sizes(sizes)
         _whole("sequence_length", sequence_length, 1, 2**62)
         documents = _published(document_index, len(lengths), "document index")
-        ends = block_ends(lengths, documents.astype(np.int32, copy=False))
+        narrow = documents.astype(np.int32, copy=False)
+        ends = block_ends(lengths, narrow)
         available = samples_available(int(ends[-1]), 1, sequence_length)
         shuffle = _published(shuffle_index, available, "shuffle index")
         if len(shuffle) != available:
@@ -145,9 +157,7 @@ class NeoxOrder:
                 f"shuffle index: has {len(shuffle):,} samples, but the documents make {available:,}"
             )
         _check_permutation(shuffle)
-        return cls(
-            lengths, documents.astype(np.int32, copy=False), shuffle, int(sequence_length), ends
-        )
+        return cls(lengths, narrow, shuffle, int(sequence_length), ends, training)
 
     def __len__(self) -> int:
         return len(self.shuffle_index)
@@ -223,6 +233,13 @@ class NeoxOrder:
             The store holds another number of tokens than the sizes say.
         """
         return NeoxRows(self, store)[rows]
+
+    def exposures(self, rows: object, before: npt.ArrayLike | None = None) -> Exposures:
+        """Count the tokens of each of `rows` that other rows had read before, and name those rows.
+
+        See `data_order.exposures`; the order must know its `training`.
+        """
+        return exposures(self, rows, before)
 
 
 class NeoxRows:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from data_order.index_maps import BLOCK, Int32, Int64, sample_starts
+from data_order.index_maps import BLOCK, LOOKUPS, Int32, Int64, sample_starts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,8 +100,8 @@ def document_starts(documents: Int64, sizes: Int32) -> Int64:
     sums = np.add.reduceat(sizes, np.arange(0, len(sizes), BLOCK), dtype=np.int64)
     ends = np.cumsum(sums)
     starts = np.empty(len(documents), np.int64)
-    for part in range(0, len(documents), 4 * BLOCK):
-        block, column = np.divmod(documents[part : part + 4 * BLOCK], BLOCK)
+    for part in range(0, len(documents), LOOKUPS):
+        block, column = np.divmod(documents[part : part + LOOKUPS], BLOCK)
         within = np.minimum(block[:, None] * BLOCK + np.arange(BLOCK), len(sizes) - 1)
         before = np.where(np.arange(BLOCK) < column[:, None], sizes[within], 0)
         begin = np.where(block > 0, ends[block - 1], 0)

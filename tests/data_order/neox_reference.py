@@ -59,6 +59,13 @@ def stream(sizes, documents):
     return [(document, i) for document in documents for i in range(sizes[document])]
 
 
+def rows_with_places(sizes, seed, samples, length):
+    """Every row as a list of (place in the document list, document, offset)."""
+    documents, _, shuffle = index_maps(sizes, seed, samples, length)
+    tokens = [(p, d, i) for p, d in enumerate(documents) for i in range(sizes[d])]
+    return [tokens[k * length : k * length + length + 1] for k in shuffle]
+
+
 def rows(sizes, seed, samples, length):
     """Every row of the training order, as a list of its (document, offset) tokens."""
     documents, _, shuffle = index_maps(sizes, seed, samples, length)
