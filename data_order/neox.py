@@ -5,7 +5,6 @@ each row of the training order was packed from; with a store of documents, the r
 order also holds rows that no step read, past the last step.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_order.errors import OrderError, StoreError
+from data_order.errors import OrderError
 from data_order.exposure import Exposures, exposures
 from data_order.files import idx_path, store_prefix
 from data_order.idx import read_index
@@ -28,19 +27,18 @@ from data_order.index_maps import (
     shuffled_documents,
     shuffled_samples,
 )
-from data_order.megatron import MegatronStore
+from data_order.neox_rows import Documents, NeoxRows
 from data_order.order import TrainingOrder
-from data_order.pieces import Pieces, document_starts, pieces_of
+from data_order.pieces import Pieces, pieces_of
+from data_order.rows import TokenRows
 from data_order.selection import selected
-from data_order.stream import TokenStream
+from data_order.verify import Comparison, compare_maps, compare_rows, load_map, map_files
 
 PYTHIA_SEED = 1234
 PYTHIA_SEQUENCE_LENGTH = 2048
 PYTHIA_TRAINING = TrainingOrder(batch_size=1024, steps=143_000)
 PYTHIA_SAMPLES = 147_164_160
 """Samples that Pythia's runs asked for: 143,000 steps of 1024 rows, and half a percent more."""
-
-Documents = TokenStream | MegatronStore | str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,6 +157,30 @@ class NeoxOrder:
         _check_permutation(shuffle)
         return cls(lengths, narrow, shuffle, int(sequence_length), ends, training)
 
+    @classmethod
+    def from_npy(
+        cls,
+        where: str | Path,
+        sizes: npt.ArrayLike,
+        sequence_length: int = PYTHIA_SEQUENCE_LENGTH,
+        training: TrainingOrder | None = PYTHIA_TRAINING,
+    ) -> "NeoxOrder":
+        """Take the published `doc_idx.npy` and `shuffle_idx.npy` under `where`.
+
+        Parameters
+        ----------
+        where : folder of the `.npy` files, or the common start of their names.
+        sizes : (D,) tokens of each document, as in the `.idx` file.
+
+        Raises
+        ------
+        OrderError
+            A map is damaged, as one of those that are published is.
+        """
+        files = map_files(where)
+        document_index, shuffle_index = load_map(files["doc_idx"]), load_map(files["shuffle_idx"])
+        return cls.from_maps(sizes, document_index, shuffle_index, sequence_length, training)
+
     def __len__(self) -> int:
         return len(self.shuffle_index)
 
@@ -234,63 +256,28 @@ class NeoxOrder:
         """
         return NeoxRows(self, store)[rows]
 
+    def verify_maps(self, where: str | Path) -> list[Comparison]:
+        """Compare published index maps, three `.npy` files, with these.
+
+        See `data_order.verify.compare_maps`.
+        """
+        return compare_maps(self, where)
+
+    def verify(
+        self, store: TokenRows, steps: npt.ArrayLike, documents: Documents
+    ) -> list[Comparison]:
+        """Rebuild all rows of some steps from `documents`; compare with a preshuffled `store`.
+
+        See `data_order.verify.compare_rows`.
+        """
+        return compare_rows(self, store, steps, documents)
+
     def exposures(self, rows: object, before: npt.ArrayLike | None = None) -> Exposures:
         """Count the tokens of each of `rows` that other rows had read before, and name those rows.
 
         See `data_order.exposures`; the order must know its `training`.
         """
         return exposures(self, rows, before)
-
-
-class NeoxRows:
-    """Rows of a `NeoxOrder` with their tokens: what `TokenRows` is for a preshuffled store.
-
-    It goes on where the preshuffled store ends: rows past the last step, which no update read,
-    are in-distribution controls.
-
-    Attributes
-    ----------
-    order : the index maps.
-    stream : the unshuffled documents.
-    """
-
-    __slots__ = ("order", "stream")
-
-    def __init__(self, order: NeoxOrder, store: Documents) -> None:
-        """Open `store` and compare its length with the sizes of `order`.
-
-        Raises
-        ------
-        StoreError
-            They differ.
-        """
-        self.order = order
-        self.stream = _documents(store)
-        expected = int(order.sizes.sum(dtype=np.int64))
-        if self.stream.tokens != expected:
-            raise StoreError(
-                f"{self.stream.source.name}: has {self.stream.tokens:,} tokens, but the document "
-                f"sizes add up to {expected:,}; it is another store, or a shard is missing"
-            )
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, key: object) -> npt.NDArray[Any]:
-        """Row(s) `key`: (L + 1,) for one, (n, L + 1) for several."""
-        asked = selected(key, len(self), "row")
-        pieces = self.order.pieces(asked)
-        starts = document_starts(pieces.document, self.order.sizes) + pieces.offset
-        tokens = self.stream.read(starts, pieces.length)
-        return tokens.reshape(*asked.shape, self.order.row_tokens)
-
-
-def _documents(store: Documents) -> TokenStream:
-    if isinstance(store, TokenStream):
-        return store
-    if isinstance(store, MegatronStore):
-        return store.stream()
-    return TokenStream.open(store)
 
 
 def _whole(name: str, value: object, low: int, high: int) -> None:
