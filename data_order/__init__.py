@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from data_order.errors import OrderError, ProfileError, StoreError
+    from data_order.exposure import exposures
     from data_order.megatron import MegatronStore
+    from data_order.neox import NeoxOrder
     from data_order.order import NEVER, TrainingOrder
     from data_order.rows import TokenRows
     from data_order.sample import HELD_OUT, ROWS, rows_table, sample_rows
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 _HOME = {
     "HELD_OUT": "data_order.sample",
     "MegatronStore": "data_order.megatron",
+    "NeoxOrder": "data_order.neox",
     "NEVER": "data_order.order",
     "OrderError": "data_order.errors",
     "ProfileError": "data_order.errors",
@@ -25,6 +28,7 @@ _HOME = {
     "StoreError": "data_order.errors",
     "TokenRows": "data_order.rows",
     "TrainingOrder": "data_order.order",
+    "exposures": "data_order.exposure",
     "rows_table": "data_order.sample",
     "sample_rows": "data_order.sample",
 }
@@ -34,11 +38,13 @@ __all__ = [
     "NEVER",
     "ROWS",
     "MegatronStore",
+    "NeoxOrder",
     "OrderError",
     "ProfileError",
     "StoreError",
     "TokenRows",
     "TrainingOrder",
+    "exposures",
     "rows_table",
     "sample_rows",
 ]

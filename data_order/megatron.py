@@ -4,10 +4,8 @@ In: the prefix that both files share. Out: arrays that belong to the caller, so 
 depends on the memory map after it is closed.
 """
 
-import os
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,10 +13,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from data_order.errors import OrderError, StoreError, StoreNotFoundError
+from data_order.errors import OrderError, StoreNotFoundError
+from data_order.files import bin_path, idx_path, mapped_bytes, replacing, store_prefix
 from data_order.idx import CODES, StoreIndex, read_index, write_index
 from data_order.order import as_integers
 from data_order.selection import selected
+from data_order.shards import LocalShards
+from data_order.stream import TokenStream
+from data_order.vocabulary import check_vocabulary
 
 Tokens = npt.NDArray[Any]
 
@@ -101,7 +103,7 @@ class MegatronStore:
         prefix = store_prefix(prefix)
         kind = _coded(dtype)
         prefix.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(idx_path(prefix)) as index, _replacing(bin_path(prefix)) as data:
+        with replacing(idx_path(prefix)) as index, replacing(bin_path(prefix)) as data:
             sizes = _write_tokens(data, sequences, kind)
             entries = np.arange(len(sizes) + 1) if documents is None else documents
             starts = _document_entries(entries, len(sizes))
@@ -127,6 +129,10 @@ class MegatronStore:
     def tokens(self) -> int:
         """Tokens of all sequences together."""
         return self.index.tokens
+
+    def stream(self) -> TokenStream:
+        """All tokens of the store as one run, one sequence after the other."""
+        return TokenStream(LocalShards([bin_path(self.prefix)], str(self.prefix)), self.dtype)
 
     def __len__(self) -> int:
         return len(self.index.sizes)
@@ -162,87 +168,12 @@ class MegatronStore:
         return tokens
 
 
-def store_prefix(path: str | Path) -> Path:
-    """`path` without a final `.idx` or `.bin`."""
-    path = Path(path)
-    return path.with_suffix("") if path.suffix in (".idx", ".bin") else path
-
-
-def idx_path(prefix: Path) -> Path:
-    """Path of the index file."""
-    return prefix.with_name(prefix.name + ".idx")
-
-
-def bin_path(prefix: Path) -> Path:
-    """Path of the token file."""
-    return prefix.with_name(prefix.name + ".bin")
-
-
-def mapped_bytes(path: Path) -> npt.NDArray[np.uint8]:
-    """Return the whole file as read-only bytes in a memory map.
-
-    Raises
-    ------
-    StoreError
-        The file cannot be read.
-    """
-    try:
-        if path.stat().st_size == 0:
-            return np.empty(0, np.uint8)
-        return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def check_vocabulary(
-    tokens: Tokens, vocabulary: int | None, rows: npt.ArrayLike, where: str
-) -> None:
-    """Refuse token ids of `vocabulary` or more, naming the row and the position.
-
-    Parameters
-    ----------
-    tokens : (n, L) tokens.
-    rows : (n,) their row numbers, for the message.
-
-    Raises
-    ------
-    StoreError
-        A token id is not in the vocabulary.
-    """
-    if vocabulary is None or tokens.size == 0:
-        return
-    wrong = tokens >= vocabulary
-    if tokens.dtype.kind != "u":
-        wrong |= tokens < 0
-    if wrong.any():
-        flat = wrong.reshape(-1, tokens.shape[-1])
-        place, position = (int(i) for i in np.argwhere(flat)[0])
-        raise StoreError(
-            f"{where}: row {np.ravel(rows)[place]}, position {position}: token id is "
-            f"{tokens.reshape(flat.shape)[place, position]}, expected 0 to {vocabulary - 1}"
-        )
-
-
 def _coded(dtype: npt.DTypeLike) -> np.dtype[Any]:
     kind = np.dtype(dtype).newbyteorder("<")
     if kind not in CODES:
         known = ", ".join(known.name for known in CODES)
         raise OrderError(f"dtype {kind.name} has no code in the format; expected one of {known}")
     return kind
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file under a temporary name; it gets its own when all has been written."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_tokens(

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from data_order.errors import OrderError, StoreError
 from data_order.idx import DTYPES, read_index
-from data_order.megatron import check_vocabulary
 from data_order.selection import selected
-from data_order.shards import ByteSource, LocalShards, local_files
+from data_order.shards import ByteSource, open_source
+from data_order.vocabulary import check_vocabulary
 
 PYTHIA_ROW_TOKENS = 2049
 """Tokens of a row of Pythia: 2048 inputs, and the target of the last one."""
@@ -93,13 +93,7 @@ class TokenRows:
         StoreError
             A shard is missing or truncated, or the index says something else than was asked for.
         """
-        if isinstance(where, str | Path):
-            files, index = local_files(where)
-            name = str(where)
-        else:
-            files, index = [Path(path) for path in where], None
-            name = f"{files[0]} and {len(files) - 1} more" if files else ""
-        source = LocalShards(files, name)
+        source, index = open_source(where)
         kind = None if dtype is None else np.dtype(dtype)
         if index is not None:
             kind = _agreed_type(index, source.length, row_tokens, kind)

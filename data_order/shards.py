@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import RowRangeError, StoreError, StoreNotFoundError
-from data_order.megatron import bin_path, idx_path, mapped_bytes, store_prefix
+from data_order.files import bin_path, idx_path, mapped_bytes, store_prefix
 
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
@@ -132,6 +132,28 @@ def check_pieces(starts: Offsets, lengths: Offsets, total: int, name: str) -> No
             f"{name}: bytes {int(starts[at]):,} to {int(starts[at] + lengths[at]):,} were asked "
             f"for, but there are {total:,}"
         )
+
+
+def open_source(where: str | Path | Sequence[str | Path]) -> tuple[ByteSource, Path | None]:
+    """Open a store's bytes, and the `.idx` file beside them where there is one.
+
+    Parameters
+    ----------
+    where : prefix of an `.idx`/`.bin` pair or of shards, a folder that holds one store, or the
+        shard files themselves in their order.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no store at that place.
+    StoreError
+        A shard is missing.
+    """
+    if isinstance(where, str | Path):
+        files, index = local_files(where)
+        return LocalShards(files, str(where)), index
+    files = [Path(path) for path in where]
+    return LocalShards(files, f"{files[0]} and {len(files) - 1} more" if files else None), None
 
 
 def local_files(where: str | Path) -> tuple[list[Path], Path | None]:

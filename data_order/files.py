@@ -1,0 +1,58 @@
+"""Names of a store's files, and how they are mapped into memory and written."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from data_order.errors import StoreError
+
+
+def store_prefix(path: str | Path) -> Path:
+    """`path` without a final `.idx` or `.bin`."""
+    path = Path(path)
+    return path.with_suffix("") if path.suffix in (".idx", ".bin") else path
+
+
+def idx_path(prefix: Path) -> Path:
+    """Path of the index file."""
+    return prefix.with_name(prefix.name + ".idx")
+
+
+def bin_path(prefix: Path) -> Path:
+    """Path of the token file."""
+    return prefix.with_name(prefix.name + ".bin")
+
+
+def mapped_bytes(path: Path) -> npt.NDArray[np.uint8]:
+    """Return the whole file as read-only bytes in a memory map.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be read.
+    """
+    try:
+        if path.stat().st_size == 0:
+            return np.empty(0, np.uint8)
+        return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write a file under a temporary name; it gets its own when all has been written."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,37 @@
+"""Token ids that the model's vocabulary does not have are refused where they are read."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_order.errors import StoreError
+
+
+def check_vocabulary(
+    tokens: npt.NDArray[Any], vocabulary: int | None, rows: npt.ArrayLike, where: str
+) -> None:
+    """Refuse token ids of `vocabulary` or more, naming the row and the position.
+
+    Parameters
+    ----------
+    tokens : (n, L) tokens.
+    rows : (n,) their row numbers, for the message.
+
+    Raises
+    ------
+    StoreError
+        A token id is not in the vocabulary.
+    """
+    if vocabulary is None or tokens.size == 0:
+        return
+    wrong = tokens >= vocabulary
+    if tokens.dtype.kind != "u":
+        wrong |= tokens < 0
+    if wrong.any():
+        flat = wrong.reshape(-1, tokens.shape[-1])
+        place, position = (int(i) for i in np.argwhere(flat)[0])
+        raise StoreError(
+            f"{where}: row {np.ravel(rows)[place]}, position {position}: token id is "
+            f"{tokens.reshape(flat.shape)[place, position]}, expected 0 to {vocabulary - 1}"
+        )
