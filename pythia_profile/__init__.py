@@ -2,25 +2,90 @@
 
     import pythia_profile as pp
 
-Names are loaded when they are first used, so that importing the package costs next to nothing.
+    suite = pp.mini_suite(["xs", "s"])             # or pp.open_suite("a/folder/with/suite.toml")
+    rows = pp.sample_rows(suite)                   # which rows, and the step that reads each
+    scores = pp.score(suite, rows)                 # every row at every checkpoint
+    effects = pp.estimate(rows, scores)            # ATT(g, c), bands, placebo tests
+    pp.heatmap(effects.att)
+
+Every stage takes polars frames and gives polars frames. Names are loaded when they are first used,
+so importing the package costs next to nothing.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pythia_profile.errors import ProfileError
+    from pythia_profile.figures.comparisons import agreement as plot_agreement
+    from pythia_profile.figures.profiles import event_time, heatmap, instantaneous, residual
+    from pythia_profile.mini.build import mini_suite
+    from pythia_profile.profiles.agreement import agreement
+    from pythia_profile.profiles.effects import estimate_effects as estimate
+    from pythia_profile.profiles.profile import profile
+    from pythia_profile.sampling import sample_rows
+    from pythia_profile.scoring.rows import score_checkpoint
+    from pythia_profile.scoring.run import score
+    from pythia_profile.scoring.surprisal import token_statistics
+    from pythia_profile.stages import run_all as run_study
+    from pythia_profile.study import Study, create_study, open_study
+    from pythia_profile.suites.registry import open_suite
 
 __version__ = "0.1.0"
 
-_HOME: dict[str, str] = {}
-"""Public name -> module that defines it."""
+_HOME = {
+    "ProfileError": "pythia_profile.errors",
+    "Study": "pythia_profile.study",
+    "agreement": "pythia_profile.profiles.agreement",
+    "create_study": "pythia_profile.study",
+    "estimate": "pythia_profile.profiles.effects:estimate_effects",
+    "event_time": "pythia_profile.figures.profiles",
+    "heatmap": "pythia_profile.figures.profiles",
+    "instantaneous": "pythia_profile.figures.profiles",
+    "mini_suite": "pythia_profile.mini.build",
+    "open_study": "pythia_profile.study",
+    "open_suite": "pythia_profile.suites.registry",
+    "plot_agreement": "pythia_profile.figures.comparisons:agreement",
+    "profile": "pythia_profile.profiles.profile",
+    "residual": "pythia_profile.figures.profiles",
+    "run_study": "pythia_profile.stages:run_all",
+    "sample_rows": "pythia_profile.sampling",
+    "score": "pythia_profile.scoring.run",
+    "score_checkpoint": "pythia_profile.scoring.rows",
+    "token_statistics": "pythia_profile.scoring.surprisal",
+}
+"""Public name -> module that defines it, with the name it has there where that differs."""
 
-__all__ = ["__version__", *_HOME]
+__all__ = [
+    "ProfileError",
+    "Study",
+    "__version__",
+    "agreement",
+    "create_study",
+    "estimate",
+    "event_time",
+    "heatmap",
+    "instantaneous",
+    "mini_suite",
+    "open_study",
+    "open_suite",
+    "plot_agreement",
+    "profile",
+    "residual",
+    "run_study",
+    "sample_rows",
+    "score",
+    "score_checkpoint",
+    "token_statistics",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+        module, _, original = _HOME[name].partition(":")
+        return getattr(import_module(module), original or name)
     raise AttributeError(f"module 'pythia_profile' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*globals(), *__all__])

@@ -51,7 +51,7 @@ class Task:
     unit: str
     done: int = 0
     _bar: Progress | None = None
-    _started: float = field(default_factory=time.monotonic)
+    _started: float = field(default_factory=lambda: time.monotonic())
     _begun_at: int = 0
     _next_line: float = 0.0
     _id: int = 0
@@ -72,7 +72,8 @@ class Task:
         left = f", {(self.total - self.done) / rate:,.0f} s left" if rate > 0 else ""
         if self.done >= self.total:
             left = f" in {elapsed:,.1f} s"
-        return f"{self.title}: {self.done:,} of {self.total:,} {self.unit}{left} ({rate:,.0f}/s)"
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        return f"{self.title}: {self.done:,} of {self.total:,} {self.unit}{left} ({speed}/s)"
 
 
 @contextmanager

@@ -5,21 +5,21 @@ from collections.abc import Sequence
 import polars as pl
 
 from data_order import TokenRows
-from data_order.sample import sample_rows
+from data_order.sample import sample_rows as draw_rows
 from pythia_profile.errors import NotFoundError, StudyError
 from pythia_profile.schema import ROWS, conform
 from pythia_profile.suites.model import Suite
 
-__all__ = ["open_rows", "sample_suite"]
+__all__ = ["open_rows", "sample_rows"]
 
 
-def sample_suite(
+def sample_rows(
     suite: Suite,
     *,
     checkpoints: Sequence[int] | None = None,
-    rows_per_cohort: int = 100,
-    batches_per_cohort: int = 10,
-    never_treated: int = 2000,
+    rows_per_cohort: int | None = None,
+    batches_per_cohort: int | None = None,
+    never_treated: int | None = None,
     seed: int = 0,
 ) -> pl.DataFrame:
     """Draw the rows of a study from a suite's own store.
@@ -27,10 +27,10 @@ def sample_suite(
     Parameters
     ----------
     checkpoints : those to be scored; all of the suite by default. They bound the cohorts.
-    rows_per_cohort : treated rows of each cohort.
+    rows_per_cohort : treated rows of each cohort; what the suite proposes, or 100.
     batches_per_cohort : batches they come from, the same number of rows of each; 0 draws over all
-        rows of the cohort.
-    never_treated : rows past the last step, which no step reads.
+        rows of the cohort. What the suite proposes, or 10.
+    never_treated : rows past the last step, which no step reads; what the suite proposes, or 2000.
     seed : of the draw.
 
     Returns
@@ -45,25 +45,32 @@ def sample_suite(
     OrderError
         A cohort or the never-treated rows are fewer than asked for.
     """
-    if batches_per_cohort and rows_per_cohort % batches_per_cohort:
+    proposed = suite.study_defaults
+    per_cohort = _chosen(rows_per_cohort, proposed.get("rows_per_cohort"), 100)
+    batches = _chosen(batches_per_cohort, proposed.get("batches_per_cohort"), 10)
+    if batches and per_cohort % batches:
         raise StudyError(
-            f"rows_per_cohort: got {rows_per_cohort}, expected a multiple of batches_per_cohort "
-            f"({batches_per_cohort})"
+            f"rows_per_cohort: got {per_cohort}, expected a multiple of batches_per_cohort "
+            f"({batches})"
         )
-    rows = sample_rows(
+    rows = draw_rows(
         open_rows(suite),
         suite.order,
         list(checkpoints or _grid(suite)),
         seed=seed,
-        draw="batches" if batches_per_cohort else "iid",
-        batches=batches_per_cohort,
-        rows_per_batch=rows_per_cohort // max(1, batches_per_cohort),
-        per_cohort=rows_per_cohort,
-        never=never_treated,
+        draw="batches" if batches else "iid",
+        batches=batches,
+        rows_per_batch=per_cohort // max(1, batches),
+        per_cohort=per_cohort,
+        never=_chosen(never_treated, proposed.get("never_treated"), 2000),
     )
     if suite.single_pass:
         rows = rows.with_columns(earlier_exposure=pl.lit(0.0))
     return conform(rows, ROWS)
+
+
+def _chosen(asked: int | None, proposed: int | None, usual: int) -> int:
+    return next(value for value in (asked, proposed, usual) if value is not None)
 
 
 def open_rows(suite: Suite) -> TokenRows:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pythia_profile.errors import StudyError
 from pythia_profile.store import write_text
 
-__all__ = ["read_settings", "write_settings"]
+__all__ = ["checked", "read_settings", "write_settings"]
 
 Settings = TypeVar("Settings")
 
@@ -43,16 +43,31 @@ def read_settings(kind: type[Settings], path: Path, version: int, **given: Any) 
             f"'{path}' has format {found!r}, this version of pythia-profile reads {version}; "
             "make the folder anew, or use the version that wrote it"
         )
+    return checked(kind, {**content, **given}, f"'{path}'")
+
+
+def checked(kind: type[Settings], content: dict[str, Any], where: str) -> Settings:
+    """Build a dataclass from plain values.
+
+    Parameters
+    ----------
+    where : what messages call the place the values come from.
+
+    Raises
+    ------
+    StudyError
+        A field is unknown, missing or of another type.
+    """
     unknown = sorted(set(content) - set(kind.__dataclass_fields__))  # type: ignore[attr-defined]
     if unknown:
-        raise StudyError(f"'{path}': unknown setting '{unknown[0]}'; {_known(kind)}")
+        raise StudyError(f"{where}: unknown setting '{unknown[0]}'; {_known(kind)}")
     try:
-        return TypeAdapter(kind).validate_python({**content, **given})
+        return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"])
         raise StudyError(
-            f"'{path}': setting '{place}': got {fault['input']!r}, expected: {fault['msg']}"
+            f"{where}: setting '{place}': got {fault['input']!r}, expected: {fault['msg']}"
         ) from error
 
 

@@ -150,10 +150,10 @@ def _suite_of(folder: Path) -> Suite:
 
 
 def _sample(folder: Path, study: Study, _: int | None) -> str:
-    from pythia_profile.sampling import sample_suite
+    from pythia_profile.sampling import sample_rows
 
     suite = _open_suite(folder, study)
-    rows = sample_suite(
+    rows = sample_rows(
         suite,
         checkpoints=study.checkpoints or None,
         rows_per_cohort=study.rows_per_cohort,
@@ -205,14 +205,16 @@ def _ways(study: Study) -> ScoringSettings:
 
 
 def _att(folder: Path, study: Study, _: int | None) -> str:
-    from pythia_profile.profiles.effects import att_tables
+    from pythia_profile.profiles.effects import estimate_effects
 
     rows, scores = _read_inputs(folder, study)
-    att, placebo = att_tables(rows, scores, **_inference(study))
-    write_table(att, folder / "att.parquet", ATT)
-    write_table(placebo, folder / "placebo.parquet", PLACEBO)
-    marked = att.filter((pl.col("lower") > 0) | (pl.col("upper") < 0))
-    return f"att: {len(att):,} cells, the band of {len(marked):,} excludes 0"
+    found = estimate_effects(rows, scores, **_inference(study))
+    write_table(found.att, folder / "att.parquet", ATT)
+    write_table(found.placebo, folder / "placebo.parquet", PLACEBO)
+    update_lock(folder, "notes", {"att": list(found.notes)})
+    marked = found.att.filter((pl.col("lower") > 0) | (pl.col("upper") < 0))
+    notes = "".join(f"\n  note: {note}" for note in found.notes)
+    return f"att: {len(found.att):,} cells, the band of {len(marked):,} excludes 0{notes}"
 
 
 def _profile(folder: Path, study: Study, _: int | None) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import polars as pl
+from filelock import FileLock, Timeout
 
 from pythia_profile.errors import MissingTableError, StudyError, TableError
 from pythia_profile.schema import Table, conform
@@ -23,6 +24,8 @@ __all__ = [
     "atomic_write",
     "digest",
     "file_sha256",
+    "lease",
+    "make_folder",
     "read_json",
     "read_table",
     "remove_leftovers",
@@ -59,6 +62,45 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder that can be written to; return it.
+
+    Raises
+    ------
+    StudyError
+        It cannot be made, or not be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if not os.access(path, os.W_OK):
+        raise StudyError(f"cannot write to '{path}': permission denied; nothing was changed")
+    return path
+
+
+@contextmanager
+def lease(path: Path) -> Iterator[bool]:
+    """Hold a piece of work while the block runs; False where another process holds it.
+
+    A lease saves work and nothing else: it ends with its process, and where the file system knows
+    no locks everybody gets it.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    except OSError:
+        yield True
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def write_text(text: str, path: Path) -> None:

@@ -13,10 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from pythia_profile.errors import StudyError
-from pythia_profile.settings import read_settings, write_settings
+from pythia_profile.settings import checked, read_settings, write_settings
 from pythia_profile.store import read_json, write_json
 
-__all__ = ["Study", "create_study", "demo_study", "open_study", "read_lock", "update_lock"]
+__all__ = [
+    "Study",
+    "create_study",
+    "demo_study",
+    "new_study",
+    "open_study",
+    "read_lock",
+    "update_lock",
+]
 
 FILE_NAME = "study.toml"
 LOCK_NAME = "lock.json"
@@ -88,6 +96,17 @@ def demo_study(*, quick: bool = False, seed: int = 0) -> Study:
         counterfactual_size="xs",
         counterfactual_cohorts=3 if quick else 5,
     )
+
+
+def new_study(suite: str, sizes: tuple[str, ...], **settings: Any) -> Study:
+    """Return settings from plain values, each of them checked.
+
+    Raises
+    ------
+    StudyError
+        A setting is unknown or of another type.
+    """
+    return checked(Study, {"suite": suite, "sizes": sizes, **settings}, "study")
 
 
 def create_study(folder: Path, study: Study, *, replace: bool = False) -> Study:

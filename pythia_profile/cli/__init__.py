@@ -8,11 +8,12 @@ stderr. Everything heavy is imported inside the verbs, so that `--help` answers 
 import sys
 
 from pythia_profile.cli import demo, study
-from pythia_profile.cli.app import app, run
+from pythia_profile.cli.app import app, end_on_sigterm, run
 
 __all__ = ["app", "demo", "main", "study"]
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    end_on_sigterm()
     sys.exit(run(app, sys.argv[1:]))

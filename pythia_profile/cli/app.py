@@ -1,6 +1,7 @@
 """The application object, its global options, and how an error becomes one line."""
 
 import logging
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -22,8 +23,12 @@ app = typer.Typer(
 )
 
 
-class Terminated(KeyboardInterrupt):
+class Terminated(BaseException):
     """The process was told to end (SIGTERM), by a scheduler for instance."""
+
+
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes of work that was broken off and can be gone on with."""
 
 
 def _version(wanted: bool) -> None:
@@ -54,17 +59,30 @@ def run(command: typer.Typer, arguments: Sequence[str]) -> int:
 
     An error that a user can cause is one line on stderr; `--debug` shows where it came from.
     """
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         command(list(arguments), prog_name="pythia-profile", standalone_mode=True)
     except SystemExit as stop:
-        return _code(stop)
+        code = _code(stop)
+        return _interrupted(arguments, code) if code == INTERRUPTED else code
+    except Terminated:
+        return _interrupted(arguments, TERMINATED)
     except ProfileError as error:
         if "--debug" in arguments:
             raise
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return error.exit_code
     return 0
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM unwind the work as Ctrl-C does, so that workers end and leases are freed."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _interrupted(arguments: Sequence[str], code: int) -> int:
+    again = shlex.join(["pythia-profile", *arguments])
+    sys.stderr.write(f"interrupted; to go on: {again}\n")
+    return code
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001

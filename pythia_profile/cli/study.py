@@ -18,7 +18,9 @@ Workers = Annotated[
 ]
 
 
-@app.command(epilog="Example: pythia-profile init my-study --suite mini --sizes xs,s")
+@app.command(
+    epilog="Example: pythia-profile init my-study --suite mini --sizes xs,s --set draws=500"
+)
 def init(
     study: StudyFolder,
     suite: Annotated[str, typer.Option(help="Name of a suite, or a folder with suite.toml.")],
@@ -27,20 +29,41 @@ def init(
     ] = "",
     seed: Annotated[int, typer.Option(help="Seed of sample and bootstrap.", min=0)] = 0,
     training_seed: Annotated[int, typer.Option(help="Which training run of the suite.", min=0)] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any other setting; may stand repeatedly."
+        ),
+    ] = None,
 ) -> None:
     """Begin a study: write study.toml, which holds every setting."""
-    from pythia_profile.study import Study, create_study
+    from pythia_profile.study import create_study, new_study
     from pythia_profile.suites.registry import suite_facts_of
 
     facts = suite_facts_of(suite, near=study)
     wanted = tuple(sizes.split(",")) if sizes else tuple(facts.sizes)
     for size in wanted:
         facts.size(size)
-    begun = create_study(
-        study,
-        Study(suite=suite, sizes=wanted, seed=seed, training_seed=training_seed),
-    )
-    typer.echo(f"{study / 'study.toml'}: suite {begun.suite}, sizes {', '.join(begun.sizes)}")
+    chosen = {**facts.study_defaults, "seed": seed, "training_seed": training_seed}
+    begun = new_study(suite, wanted, **{**chosen, **_parsed(settings or [])})
+    create_study(study, begun)
+    typer.echo(f"{study / 'study.toml'}: suite {suite}, sizes {', '.join(wanted)}")
+
+
+def _parsed(settings: list[str]) -> dict[str, object]:
+    """Read NAME=VALUE pairs as TOML; a value that is not TOML is a word."""
+    import tomllib
+
+    values: dict[str, object] = {}
+    for pair in settings:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set: got '{pair}', expected NAME=VALUE")
+        try:
+            values |= tomllib.loads(f"{name} = {value}")
+        except tomllib.TOMLDecodeError:
+            values[name] = value
+    return values
 
 
 @app.command(epilog="Example: pythia-profile sample my-study")

@@ -83,7 +83,7 @@ def train_twins(
     for cohort in cohorts:
         followed = rows.filter((of_row == cohort) | (of_row == NEVER))
         key = digest([size, cohort, followed["row_id"].to_list(), str(home and home.name)])[:16]
-        out = folder / f"size={size}" / f"cohort={cohort}" / f"{key}.parquet"
+        out = folder / size / f"cohort{cohort}" / f"{key}.parquet"
         outputs[cohort] = out
         if not out.exists():
             needed = out.with_name("rows.parquet")

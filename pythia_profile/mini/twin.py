@@ -17,7 +17,7 @@ from data_order import TokenRows
 from pythia_profile.mini.config import MiniConfig
 from pythia_profile.mini.train import load_state, train_on
 from pythia_profile.mini.trainer import REPORT_EVERY, quiet_and_single_threaded, report
-from pythia_profile.scoring.score import score_checkpoint
+from pythia_profile.scoring.rows import score_checkpoint
 from pythia_profile.store import atomic_write, read_json
 
 

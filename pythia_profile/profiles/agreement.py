@@ -72,7 +72,7 @@ def agreement(
     """
     profiles: dict[tuple[str, int, str], dict[str, dict[str, _Profile]]] = {}
     how = Drawing(draws, seed)
-    for laid in panels(rows, scores, outcomes):
+    for laid in panels(rows, _on_common_checkpoints(scores), outcomes):
         att = effects(laid, control=control, base=base)  # type: ignore[arg-type]
         suite, size, training_seed = laid.run
         by_size = profiles.setdefault((suite, training_seed, laid.outcome), {})
@@ -92,6 +92,12 @@ def agreement(
         for kind in CELL_SETS
     ]
     return conform(pl.DataFrame(lines, schema=AGREEMENT.columns), AGREEMENT)
+
+
+def _on_common_checkpoints(scores: pl.DataFrame) -> pl.DataFrame:
+    """Keep the checkpoints that all sizes have, so that their cohorts hold the same rows."""
+    sizes = scores["size"].n_unique()
+    return scores.filter(pl.col("size").n_unique().over("suite", "seed", "checkpoint") == sizes)
 
 
 def agree(a: _Profile, b: _Profile, level: float = 0.95) -> dict[str, float | int | None]:

@@ -1,6 +1,7 @@
 """ATT(g, c) and its placebo tests for every run of a study: the tables `ATT` and `PLACEBO`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -11,10 +12,25 @@ from pythia_profile.did.table import att_table, cell_bands, effects
 from pythia_profile.profiles.profile import panels
 from pythia_profile.schema import ATT, PLACEBO, RUN, conform
 
-__all__ = ["att_tables"]
+__all__ = ["Effects", "estimate_effects"]
 
 
-def att_tables(
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What the stage `att` finds.
+
+    Attributes
+    ----------
+    att, placebo : the tables `ATT` and `PLACEBO`.
+    notes : rows and cells that were dropped and why, and where bands should not be trusted.
+    """
+
+    att: pl.DataFrame
+    placebo: pl.DataFrame
+    notes: tuple[str, ...]
+
+
+def estimate_effects(
     rows: pl.DataFrame,
     scores: pl.DataFrame,
     *,
@@ -24,7 +40,7 @@ def att_tables(
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+) -> Effects:
     """Estimate ATT(g, c) of every run in `scores`, and test that it is 0 before treatment.
 
     Parameters
@@ -34,13 +50,9 @@ def att_tables(
     control, base : as in `did.att_gt`.
     draws, seed, level : of the simultaneous bands; cells from the cohort on are one family, cells
         before it another.
-
-    Returns
-    -------
-    The `ATT` table and the `PLACEBO` table.
     """
     how = Drawing(draws, seed)
-    cells, tests = [], []
+    cells, tests, notes = [], [], []
     for laid in panels(rows, scores, outcomes):
         att = effects(laid, control=control, base=base)  # type: ignore[arg-type]
         cells.append(att_table(att, laid, cell_bands(att, how, level=level)))
@@ -48,8 +60,9 @@ def att_tables(
         if att.placebo.any():
             lines = _test_lines(placebo(att, draws=draws, seed=seed))
             tests.append(lines.with_columns(*named, outcome=pl.lit(laid.outcome)))
-    empty = pl.DataFrame(schema=PLACEBO.columns)
-    return conform(pl.concat(cells), ATT), conform(pl.concat(tests) if tests else empty, PLACEBO)
+        notes += [f"{laid.run[1]}, {laid.outcome}: {note}" for note in (*laid.notes, *att.notes)]
+    placebos = pl.concat(tests) if tests else pl.DataFrame(schema=PLACEBO.columns)
+    return Effects(conform(pl.concat(cells), ATT), conform(placebos, PLACEBO), tuple(notes))
 
 
 def _test_lines(test: Placebo) -> pl.DataFrame:

@@ -63,10 +63,14 @@ def profile(
 
 
 def panels(rows: pl.DataFrame, scores: pl.DataFrame, outcomes: Sequence[str]) -> Iterator[Panel]:
-    """Lay out each run of `scores`, in the order of the table, once for each outcome."""
+    """Lay out each run of `scores`, in the order of the table, once for each outcome.
+
+    Rows read at or before a run's first checkpoint have nothing to be compared with; they are
+    dropped, and the panel's notes say so.
+    """
     for _, part in scores.group_by(*RUN, maintain_order=True):
         for outcome in outcomes:
-            yield panel(part, rows, outcome=outcome)
+            yield panel(part, rows, outcome=outcome, early="drop")
 
 
 def profile_lines(att: AttGt, *, draws: int, seed: int, level: float) -> pl.DataFrame:

@@ -102,10 +102,9 @@ def quality(folder: Path, study: Study) -> pl.DataFrame:
     lines = []
     for size in study.sizes:
         done = [
-            read_json(path)
-            for path in sorted((folder / "scores").rglob(f"size={size}/*/*/done.json"))
+            read_json(path) for path in sorted((folder / "scores").glob(f"*/{size}/*/*/done.json"))
         ]
-        bad = list((folder / "scores").rglob(f"size={size}/*/*/quarantine.json"))
+        bad = list((folder / "scores").glob(f"*/{size}/*/*/quarantine.json"))
         hashes = [str(sorted(record["weights"].items())) for record in done]
         lines.append(
             {

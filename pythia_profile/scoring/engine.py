@@ -1,9 +1,9 @@
 """The scoring loop: units one after the other, rows in chunks, each committed before the next.
 
-    scores/suite=mini/size=xs/seed=0/checkpoint=32/scores.parquet   the unit's table
-                                                   done.json        its key, hash, counts
-                                                   quarantine.json  instead, when it needs a person
-    scores/.work/<key>/00000.parquet                                chunks of an unfinished unit
+    scores/mini/xs/seed0/step32/scores.parquet    the unit's table
+                                done.json         its key, hash, counts
+                                quarantine.json   instead, when it needs a person
+    .scores/<key>/00000.parquet                   chunks of an unfinished unit
 
 Killed at any moment, a later run repeats at most one chunk and ends with the same bytes. A lease
 keeps two processes from doing the same unit; it only saves work, because every file appears whole
@@ -18,12 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
-from filelock import FileLock, Timeout
 
 from pythia_profile.checkpoints.load import CheckpointLoader
 from pythia_profile.checkpoints.weights import CheckpointError
 from pythia_profile.schema import SCORES, conform
-from pythia_profile.scoring.score import ScoringError, score_checkpoint
+from pythia_profile.scoring.rows import ScoringError, score_checkpoint
 from pythia_profile.scoring.units import (
     ScoringSettings,
     Unit,
@@ -31,9 +30,16 @@ from pythia_profile.scoring.units import (
     rows_sha256,
     unit_key,
 )
-from pythia_profile.store import atomic_write, file_sha256, remove_leftovers, write_json
+from pythia_profile.store import (
+    atomic_write,
+    file_sha256,
+    lease,
+    make_folder,
+    remove_leftovers,
+    write_json,
+)
 
-__all__ = ["Work", "score_units"]
+__all__ = ["Work", "score_units", "work_folder"]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +50,11 @@ class Work:
 
     unit: Unit
     checkpoint: Path
+
+
+def work_folder(scores: Path) -> Path:
+    """Folder beside `scores` for what is not finished; removed when everything is."""
+    return scores.with_name(f".{scores.name}")
 
 
 def score_units(
@@ -70,15 +81,11 @@ def score_units(
     """
     loader = CheckpointLoader(settings.dtype, settings.device, settings.attention)
     checksum = rows_sha256(rows)
+    shared = make_folder(work_folder(scores))
     for work in works:
         key = unit_key(work.unit, checksum, settings)
-        lease = FileLock(scores / ".work" / f"{key}.lease")
-        try:
-            lease.acquire(blocking=False)
-        except Timeout:
-            continue
-        with lease:
-            if not is_done(scores, work.unit, key):
+        with lease(shared / f"{key}.lease") as mine:
+            if mine and not is_done(scores, work.unit, key):
                 _score_or_quarantine(work, key, rows, scores, settings, loader, advance)
 
 
@@ -109,8 +116,9 @@ def _score_unit(
     loader: CheckpointLoader,
     advance: Callable[[int], None],
 ) -> None:
-    unfinished = scores / ".work" / key
+    unfinished = work_folder(scores) / key
     remove_leftovers(unfinished)
+    remove_leftovers(scores / work.unit.place)
     model, started, scored = None, time.monotonic(), 0
     batch = max(1, settings.batch_tokens // max(1, len(rows["tokens"].item(0)) - 1))
     step = max(batch, settings.chunk_rows // batch * batch)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from pythia_profile.checkpoints.local import checkpoint_folder, weight_hashes
 from pythia_profile.errors import NotFoundError, UnfinishedError
 from pythia_profile.progress import track
 from pythia_profile.schema import ROWS, SCORES, conform
-from pythia_profile.scoring.engine import Work
+from pythia_profile.scoring.engine import Work, work_folder
 from pythia_profile.scoring.units import ScoringSettings, Unit, is_done, rows_sha256, unit_key
 from pythia_profile.store import read_json, write_json, write_table
 from pythia_profile.suites.model import Suite
@@ -119,6 +120,7 @@ def _score_missing(
             left = [work for work in missing() if quarantined(work) is None]
             if left:  # another process is at these units
                 time.sleep(_WAIT_SECONDS)
+    shutil.rmtree(work_folder(scores), ignore_errors=True)
     failed = {work.unit.name: quarantined(work) for work in missing()}
     if failed:
         name, reason = next(iter(failed.items()))
@@ -137,7 +139,7 @@ def _run(works, rows, scores, settings, workers, advance) -> None:  # type: igno
             for work in largest_first
         ],
     }
-    shared = scores / ".work"
+    shared = work_folder(scores)
     write_json(json.loads(json.dumps(plan)), shared / "plan.json")
     write_table(rows, shared / "rows.parquet", ROWS)
     command = [WORKER, str(shared / "plan.json"), str(shared / "rows.parquet"), str(scores)]

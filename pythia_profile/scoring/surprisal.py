@@ -65,12 +65,13 @@ def token_statistics(
     """
     _check_targets(targets, len(head))
     size = chunk or max(1, _CHUNK_BYTES // (4 * len(head)))
+    hidden, head = hidden.float(), head.float()
     count = len(targets)
     surprisal, entropy, margin = hidden.new_empty((3, count), dtype=torch.float32)
     rank = targets.new_empty(count)
     for start in range(0, count, size):
         here = slice(start, start + size)
-        logits = (hidden[here] @ head.T).float()
+        logits = hidden[here] @ head.T
         _reduce(logits, targets[here], surprisal[here], entropy[here], rank[here], margin[here])
     return TokenStatistics(surprisal, entropy, rank, margin)
 

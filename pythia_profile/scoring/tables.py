@@ -37,7 +37,7 @@ def read_scores(
     ways, checksum = asdict(settings or ScoringSettings()), rows_sha256(rows)
     tables = []
     for size in sizes:
-        records = scores.glob(f"suite={suite}/size={size}/seed={seed}/*/done.json")
+        records = scores.glob(f"{suite}/{size}/seed{seed}/*/done.json")
         found = [
             record.parent / "scores.parquet"
             for record in records

@@ -57,13 +57,12 @@ class Unit:
 
     @property
     def place(self) -> Path:
-        """Folder of the unit's table below `scores`."""
-        return Path(
-            f"suite={self.suite}",
-            f"size={self.size}",
-            f"seed={self.seed}",
-            f"checkpoint={self.checkpoint}",
-        )
+        """Folder of the unit's table below `scores`; its name is no source of facts.
+
+        The table itself has a column for each of its parts. Folders named `size=xs` would make some
+        readers of parquet add the columns a second time.
+        """
+        return Path(self.suite, self.size, f"seed{self.seed}", f"step{self.checkpoint}")
 
     @property
     def name(self) -> str:

@@ -1,5 +1,6 @@
 """A model suite as data: what was trained, on which order, at which rates, and where it lies."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy.typing as npt
 
 from data_order.order import TrainingOrder
-from pythia_profile.errors import not_found
+from pythia_profile.errors import StudyError, not_found
 from pythia_profile.suites.schedule import SCHEDULES, Rates
 
 __all__ = ["Size", "Suite"]
@@ -58,6 +59,7 @@ class Suite:
         past the last step are never-treated.
     tokenizer : `tokenizer.json`, relative to `root`.
     single_pass : whether no text is read twice within the run.
+    study_defaults : settings with which a study of this suite begins, where they differ.
     """
 
     name: str
@@ -74,6 +76,14 @@ class Suite:
     store: str | None = None
     tokenizer: str | None = None
     single_pass: bool = False
+    study_defaults: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *self.sizes):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+                raise StudyError(
+                    f"suite or size name {name!r}: expected letters, digits, '.', '_' and '-' only"
+                )
 
     @property
     def order(self) -> TrainingOrder:

@@ -42,7 +42,7 @@ def neox_v1(
     done = np.minimum(np.asarray(updates, dtype=np.float64) - 1, total - warmup)
     cosine = peak / 2 * (1 + np.cos(np.pi * (done - warmup) / total))
     rising = peak * done / max(warmup, 1)
-    return np.where(done <= warmup, rising, np.maximum(minimum, cosine))
+    return np.where(done < warmup, rising, np.maximum(minimum, cosine))
 
 
 def neox_current(
@@ -55,7 +55,7 @@ def neox_current(
     done = np.minimum(np.asarray(updates, dtype=np.float64) - 1, total)
     fall = np.cos(np.pi * (done - warmup) / max(total - warmup, 1))
     rising = peak * done / max(warmup, 1)
-    return np.where(done <= warmup, rising, minimum + (peak - minimum) / 2 * (1 + fall))
+    return np.where(done < warmup, rising, minimum + (peak - minimum) / 2 * (1 + fall))
 
 
 SCHEDULES: dict[str, Callable[..., Rates]] = {"neox_v1": neox_v1, "neox_current": neox_current}

@@ -6,7 +6,7 @@ import sys
 import pytest
 import typer
 
-from pythia_profile.cli.app import run
+from pythia_profile.cli.app import Terminated, run
 from pythia_profile.errors import RefusedError, not_found
 
 
@@ -51,3 +51,12 @@ def test_debug_shows_where_an_error_came_from():
 def test_unknown_option_is_a_usage_error(capsys):
     assert run(command(lambda: None), ["--no-such-option"]) == 2
     assert "--no-such-option" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_interrupted_work_says_how_to_go_on(capsys, stop, code):
+    def work():
+        raise stop
+
+    assert run(command(work), ["--debug"]) == code
+    assert "interrupted; to go on: pythia-profile --debug\n" in capsys.readouterr().err

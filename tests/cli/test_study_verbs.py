@@ -1,0 +1,214 @@
+"""A study through its verbs, from settings to report, on a tiny suite in a folder."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pythia_profile.cli import app
+from pythia_profile.cli.app import run
+from pythia_profile.schema import AGREEMENT, ATT, PLACEBO, PROFILES, ROWS, conform
+
+TABLES = {
+    "rows.parquet": ROWS,
+    "att.parquet": ATT,
+    "placebo.parquet": PLACEBO,
+    "profiles.parquet": PROFILES,
+    "agreement.parquet": AGREEMENT,
+}
+VERBS = ["sample", "score", "att", "profile", "plot", "report"]
+
+
+def begin(folder: Path, suite: Path, *settings: str) -> int:
+    chosen = [word for setting in ("draws=50", *settings) for word in ("--set", setting)]
+    return run(app, ["init", str(folder), "--suite", str(suite), "--sizes", "xs,s", *chosen])
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.parquet"))
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
+
+
+@pytest.fixture(scope="module")
+def study(tiny_suite, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "study"
+    assert begin(folder, tiny_suite.root) == 0
+    for verb in VERBS:
+        assert run(app, [verb, str(folder)]) == 0
+    return folder
+
+
+def test_each_verb_leaves_its_table_and_the_report_holds_everything(study):
+    for name, table in TABLES.items():
+        conform(pl.read_parquet(study / name), table)
+    scores = pl.read_parquet(study / "scores/**/scores.parquet")
+    assert len(scores) == 2 * 5 * len(pl.read_parquet(study / "rows.parquet"))
+    assert {path.stem for path in (study / "figures").glob("*.svg")} == {
+        "heatmap",
+        "event_time",
+        "instantaneous",
+        "residual",
+        "agreement",
+    }
+    assert (study / "report.html").stat().st_size > 50_000
+
+
+def test_run_finds_everything_up_to_date(study, capsys):
+    assert run(app, ["run", str(study)]) == 0
+
+    assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == [
+        "up to date"
+    ] * 6
+
+
+def test_a_changed_setting_runs_the_stages_it_concerns(study, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    file = copy / "study.toml"
+    file.write_text(file.read_text().replace("draws = 50", "draws = 60"))
+
+    assert run(app, ["status", str(copy), "--json"]) == 0
+
+    states = json.loads(capsys.readouterr().out)
+    assert states == {
+        "sample": "up to date",
+        "score": "up to date",
+        "att": "out of date",
+        "profile": "out of date",
+        "plot": "up to date",
+        "report": "up to date",
+    }
+
+
+def test_two_studies_with_one_seed_have_the_same_bytes(study, tiny_suite, tmp_path):
+    again = tmp_path / "again"
+    assert begin(again, tiny_suite.root) == 0
+    assert run(app, ["run", str(again), "--workers", "1"]) == 0
+
+    assert hashes(again) == hashes(study)
+
+
+def test_another_seed_draws_other_rows(study, tiny_suite, tmp_path):
+    assert begin(tmp_path / "other", tiny_suite.root, "seed=1") == 0
+    assert run(app, ["sample", str(tmp_path / "other")]) == 0
+
+    rows = pl.read_parquet(tmp_path / "other/rows.parquet")["row_id"]
+    assert not rows.equals(pl.read_parquet(study / "rows.parquet")["row_id"])
+
+
+def test_a_study_moved_elsewhere_needs_its_checkpoints_no_more(study, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(study, moved)
+    file = moved / "study.toml"
+    lines = file.read_text().splitlines()
+    gone = [f'suite = "{tmp_path}/gone"' if x.startswith("suite") else x for x in lines]
+    file.write_text("\n".join(gone))
+
+    for verb in ("att", "profile", "plot", "report"):
+        assert run(app, [verb, str(moved)]) == 0
+    assert hashes(moved) == hashes(study)
+
+
+@pytest.mark.parametrize(
+    ("verb", "message"),
+    [
+        ("score", "no rows.parquet in"),
+        ("att", "no rows.parquet in"),
+        ("profile", "no rows.parquet in"),
+        ("plot", "no att.parquet in"),
+        ("report", "no att.parquet in"),
+    ],
+)
+def test_a_stage_without_its_input_names_the_verb_to_run_first(
+    tiny_suite, tmp_path, capsys, verb, message
+):
+    begin(tmp_path / "new", tiny_suite.root)
+
+    assert run(app, [verb, str(tmp_path / "new")]) == 2
+
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert "first" in error
+    assert error.count("\n") == 1
+
+
+def test_att_before_score_says_so(tiny_suite, tmp_path, capsys):
+    begin(tmp_path / "new", tiny_suite.root)
+    run(app, ["sample", str(tmp_path / "new")])
+
+    assert run(app, ["att", str(tmp_path / "new")]) == 2
+    assert "run `pythia-profile score" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--suite", "minni"], "no suite 'minni'; did you mean 'mini'?"),
+        (["--suite", "mini", "--sizes", "xxs"], "no size in suite 'mini': 'xxs'"),
+        (["--suite", "mini", "--set", "drawz=3"], "unknown setting 'drawz'"),
+        (["--suite", "mini", "--set", "draws=few"], "setting 'draws': got 'few'"),
+    ],
+)
+def test_a_wrong_beginning_leaves_nothing(tmp_path, capsys, arguments, message):
+    assert run(app, ["init", str(tmp_path / "new"), *arguments]) == 2
+
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_study_unwritable_folder_and_too_many_controls_are_one_line_each(
+    tiny_suite, tmp_path, capsys
+):
+    (tmp_path / "file").touch()
+    cases = [
+        (["att", str(tmp_path / "nowhere")], 2, "no study in"),
+        (["init", str(tmp_path / "file" / "study"), "--suite", "mini"], 2, "cannot write"),
+    ]
+    begin(tmp_path / "greedy", tiny_suite.root, "never_treated=5000")
+    cases.append((["sample", str(tmp_path / "greedy")], 1, "never-treated"))
+    for arguments, code, message in cases:
+        capsys.readouterr()
+        assert run(app, arguments) == code, arguments
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "greedy/rows.parquet").exists()
+
+
+def test_quarantined_checkpoints_are_reported_and_the_others_are_estimated(
+    tiny_suite, tmp_path, capsys
+):
+    models = tmp_path / "models"
+    shutil.copytree(tiny_suite.root, models)
+    weights = models / "s/step48/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-64])
+    begin(tmp_path / "study", models)
+    run(app, ["sample", str(tmp_path / "study")])
+    capsys.readouterr()
+
+    assert run(app, ["score", str(tmp_path / "study")]) == 3
+
+    error = capsys.readouterr().err
+    assert "1 of 10 checkpoints could not be scored and are quarantined: s step 48" in error
+    assert "damaged or truncated" in error
+    for verb in ("att", "profile", "plot", "report"):
+        assert run(app, [verb, str(tmp_path / "study")]) == 0
+    att = pl.read_parquet(tmp_path / "study/att.parquet")
+    assert att.filter(pl.col("size") == "s")["checkpoint"].unique().sort().to_list() == [
+        0,
+        16,
+        32,
+        64,
+    ]
+
+
+def test_every_verb_has_help_with_an_example(capsys):
+    for verb in [*VERBS, "init", "run", "status", "demo", "counterfactual"]:
+        assert run(app, [verb, "--help"]) == 0
+        assert "Example" in capsys.readouterr().out, verb

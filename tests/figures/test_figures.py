@@ -1,0 +1,152 @@
+"""Drawings show every cell and every number of their table, and mark what the band marks."""
+
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.collections import QuadMesh
+
+from pythia_profile.errors import TableError
+from pythia_profile.figures import (
+    agreement,
+    counterfactual,
+    draw_all,
+    event_time,
+    heatmap,
+    instantaneous,
+    residual,
+)
+from pythia_profile.profiles.agreement import agreement as agree
+from pythia_profile.profiles.effects import estimate_effects
+from pythia_profile.profiles.profile import profile
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """Three sizes with an effect that only the largest shows beyond doubt."""
+    rng = np.random.default_rng(0)
+    checkpoints, cohort = [0, 10, 20, 30], np.repeat([10, 20, 30, 0], 30)
+    rows = pl.DataFrame(
+        {
+            "row_id": np.arange(120),
+            "treatment_step": pl.Series(cohort).set(pl.Series(cohort == 0), None),
+            "batch": np.arange(120),
+            "tokens": pl.Series([[1, 2]] * 120, dtype=pl.List(pl.UInt16)),
+            "earlier_exposure": 0.0,
+        }
+    )
+    parts = [
+        pl.DataFrame(
+            {
+                "suite": "t",
+                "size": size,
+                "seed": 0,
+                "checkpoint": c,
+                "row_id": np.arange(120),
+                "log_likelihood": gain * ((cohort > 0) & (cohort <= c)) + rng.normal(0, 0.2, 120),
+                "accuracy": 0.5,
+                "mean_rank": 1.0,
+                "entropy": 1.0,
+            }
+        )
+        for size, gain in (("xs", 0.0), ("s", 0.1), ("m", 1.0))
+        for c in checkpoints
+    ]
+    scores = pl.concat(parts)
+    found = estimate_effects(rows, scores)
+    return {
+        "att": found.att,
+        "placebo": found.placebo,
+        "profiles": profile(rows, scores).with_columns(learning_rate=pl.lit(1e-3)),
+        "agreement": agree(rows, scores),
+    }
+
+
+def panels(figure):
+    return [ax for ax in figure.axes if any(isinstance(c, QuadMesh) for c in ax.collections)]
+
+
+def test_the_heatmap_holds_every_cell_of_every_size(tables):
+    figure = heatmap(tables["att"])
+
+    axes = [ax for ax in panels(figure) if ax.get_title(loc="left")]
+    assert [ax.get_title(loc="left") for ax in axes] == ["xs", "s", "m"]
+    for ax in axes:
+        cells = tables["att"].filter(pl.col("size") == ax.get_title(loc="left"))
+        expected = cells.sort("cohort", "checkpoint")["att"].to_numpy().reshape(3, 4)
+        mesh = next(c for c in ax.collections if isinstance(c, QuadMesh))
+        assert np.allclose(np.ma.getdata(mesh.get_array()).reshape(3, 4), expected)
+
+
+def test_dots_mark_the_cells_whose_band_excludes_zero_and_no_others(tables):
+    for ax in panels(heatmap(tables["att"])):
+        size = ax.get_title(loc="left")
+        if not size:
+            continue
+        cells = tables["att"].filter(pl.col("size") == size)
+        marked = cells.filter((pl.col("lower") > 0) | (pl.col("upper") < 0))
+        dots = next(line for line in ax.lines if line.get_marker() == ".")
+        places = {(int(x), int(y)) for x, y in dots.get_xydata()}
+        expected = {
+            (checkpoint // 10, cohort // 10 - 1)
+            for cohort, checkpoint in marked.select("cohort", "checkpoint").rows()
+        }
+        assert places == expected
+        assert size != "m" or len(places) == 6
+
+
+def test_all_sizes_share_one_color_scale_that_is_even_around_zero(tables):
+    axes = [ax for ax in panels(heatmap(tables["att"])) if ax.get_title(loc="left")]
+    meshes = [ax.collections[0] for ax in axes]
+
+    limits = {mesh.get_clim() for mesh in meshes}
+    assert len(limits) == 1
+    low, high = limits.pop()
+    assert low == -high
+
+
+def test_curves_and_points_are_those_of_the_table(tables):
+    curve = event_time(tables["profiles"]).axes[0]
+    lines = tables["profiles"].filter((pl.col("kind") == "event_time") & (pl.col("size") == "m"))
+
+    drawn = next(line for line in curve.lines if line.get_label() == "m")
+    assert np.allclose(drawn.get_ydata(), lines.sort("at")["att"])
+    above, below = instantaneous(tables["profiles"]).axes
+    assert len(above.containers) == len(below.lines) == 3
+    assert len(residual(tables["profiles"]).axes[0].containers) == 3
+
+
+def test_agreement_shows_correlation_interval_and_reliability(tables):
+    figure = agreement(tables["agreement"])
+
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    first = tables["agreement"].row(0, named=True)
+    assert f"{first['pearson']:.2f}\n[{first['lower']:.2f}, {first['upper']:.2f}]" in texts
+    assert sum(text.startswith("self\n") for text in texts) == 3
+
+
+def test_figures_are_written_twice_with_the_same_bytes(tables, tmp_path):
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        names = draw_all(tables, folder, ["log_likelihood"])
+    assert names == ["heatmap", "event_time", "instantaneous", "residual", "agreement"]
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_a_null_band_is_drawn_and_not_marked(tables):
+    bare = tables["att"].with_columns(
+        lower=pl.lit(None, pl.Float64), upper=pl.lit(None, pl.Float64)
+    )
+
+    for ax in panels(heatmap(bare)):
+        assert all(len(line.get_xdata()) == 0 for line in ax.lines if line.get_marker() == ".")
+
+
+@pytest.mark.parametrize(
+    ("draw", "table"),
+    [(heatmap, "att"), (event_time, "profiles"), (residual, "profiles"), (agreement, "agreement")],
+)
+def test_nothing_to_draw_is_an_error_and_no_empty_figure(tables, draw, table):
+    with pytest.raises(TableError, match="nothing to draw"):
+        draw(tables[table], outcome="no_such_outcome")
+    with pytest.raises(TableError, match="nothing to draw"):
+        counterfactual(pl.DataFrame({"cohort": []}))

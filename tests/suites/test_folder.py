@@ -1,0 +1,88 @@
+"""A suite described by a file: round trip, and what a wrong file says."""
+
+import pytest
+
+from pythia_profile.errors import NotFoundError, StudyError
+from pythia_profile.suites.folder import read_suite, write_suite
+from pythia_profile.suites.model import Size, Suite
+from pythia_profile.suites.registry import open_suite, suite_facts_of
+
+
+@pytest.fixture
+def suite(tmp_path) -> Suite:
+    small = Size(
+        name="s",
+        layers=2,
+        width=8,
+        heads=2,
+        parameters=1000,
+        peak_lr=1e-3,
+        min_lr=1e-4,
+        precision="float32",
+        weights="s",
+        checkpoints=(0, 10),
+    )
+    return Suite(
+        name="mine",
+        title="two checkpoints",
+        batch_size=4,
+        steps=10,
+        row_tokens=9,
+        vocabulary=50,
+        schedule="neox_v1",
+        warmup_steps=2,
+        seed=3,
+        sizes={"s": small},
+        root=tmp_path,
+        store="document",
+    )
+
+
+def test_a_suite_reads_back_as_it_was_written(suite, tmp_path):
+    write_suite(suite, tmp_path)
+
+    assert read_suite(tmp_path) == suite
+    assert open_suite(str(tmp_path), ["s"]) == suite
+    assert str(tmp_path) not in (tmp_path / "suite.toml").read_text()
+
+
+def test_a_relative_folder_is_read_near_the_study(suite, tmp_path):
+    write_suite(suite, tmp_path / "models")
+
+    assert open_suite("models", near=tmp_path).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("format = 1", "format = 9", "has format 9, this version of pythia-profile reads 1"),
+        ("steps = 10", 'steps = "ten"', "setting 'steps': got 'ten', expected"),
+        ("steps = 10", "stepz = 10", "unknown setting 'stepz'; known: name, title"),
+        ("steps = 10", "", "setting 'steps'.*required"),
+        ("steps = 10", "steps = = 10", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_named_with_the_setting(suite, tmp_path, old, new, message):
+    write_suite(suite, tmp_path)
+    file = tmp_path / "suite.toml"
+    file.write_text(file.read_text().replace(old, new))
+
+    with pytest.raises(StudyError, match=message):
+        read_suite(tmp_path)
+
+
+def test_unknown_names_are_answered_with_near_matches(suite, tmp_path):
+    write_suite(suite, tmp_path)
+
+    with pytest.raises(NotFoundError, match="no suite 'minni'; did you mean 'mini'"):
+        open_suite("minni")
+    with pytest.raises(NotFoundError, match="no size in suite 'mine': 'ss'; did you mean 's'"):
+        open_suite(str(tmp_path), ["ss"])
+
+
+def test_the_mini_suite_states_its_facts_without_training():
+    facts = suite_facts_of("mini")
+
+    assert list(facts.sizes) == ["xs", "s", "m", "l"]
+    assert facts.order.rows == 8192
+    assert facts.size("l").checkpoints == tuple(range(0, 513, 32))

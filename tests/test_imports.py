@@ -1,0 +1,70 @@
+"""Who may import whom: arrows between the rooms never turn back."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import pythia_profile
+
+ROOT = Path(pythia_profile.__file__).parents[1]
+BASE = {"errors", "schema"}
+FILES = BASE | {"store", "settings", "study", "progress", "workers"}
+MAY_IMPORT = {
+    "errors": set(),
+    "schema": {"errors"},
+    "store": BASE,
+    "settings": BASE | {"store"},
+    "study": BASE | {"store", "settings"},
+    "progress": set(),
+    "workers": {"errors"},
+    "suites": {"errors", "settings"},
+    "sampling": BASE | {"suites"},
+    "checkpoints": FILES | {"suites"},
+    "scoring": FILES | {"suites", "checkpoints"},
+    "did": BASE,
+    "profiles": BASE | {"did", "suites"},
+    "figures": BASE | {"store"},
+    "report": FILES | {"figures", "profiles"},
+    "mini": FILES | {"suites", "checkpoints", "scoring", "did"},
+    "stages": FILES
+    | {"suites", "sampling", "scoring", "did", "profiles", "figures", "report", "mini"},
+}
+
+
+def imported(file: Path) -> set[str]:
+    """Modules that a file imports anywhere, functions included."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_what_stands_before_it(room):
+    place = ROOT / "pythia_profile" / room
+    files = place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]
+    rooms = {
+        name.split(".")[1]
+        for file in files
+        for name in imported(file)
+        if name.startswith("pythia_profile.")
+    }
+
+    assert rooms - {room} <= MAY_IMPORT[room]
+
+
+def test_the_order_of_rows_knows_no_model_and_no_study():
+    names = {name for file in (ROOT / "data_order").rglob("*.py") for name in imported(file)}
+
+    assert not {name for name in names if name.split(".")[0] in {"torch", "pythia_profile"}}
+
+
+def test_the_estimator_reads_no_files_and_knows_no_torch():
+    files = (ROOT / "pythia_profile" / "did").rglob("*.py")
+    names = {name.split(".")[0] for file in files for name in imported(file)}
+
+    assert not names & {"torch", "transformers", "pathlib", "io", "os"}
