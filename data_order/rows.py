@@ -4,18 +4,19 @@ In: a store of rows of one length, as a prefix, a folder of shards, or a dataset
 hub. Out: (n, row_tokens) arrays that belong to the caller. Only the rows asked for are read.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import OrderError, StoreError
 from data_order.idx import DTYPES, read_index
+from data_order.remote import Remote, RemoteOptions
 from data_order.selection import selected
-from data_order.shards import ByteSource, open_source
+from data_order.shards import ByteSource
+from data_order.source import Where, open_source
 from data_order.vocabulary import check_vocabulary
 
 PYTHIA_ROW_TOKENS = 2049
@@ -69,31 +70,37 @@ class TokenRows:
     @classmethod
     def open(
         cls,
-        where: str | Path | Sequence[str | Path],
+        where: Where,
         row_tokens: int = PYTHIA_ROW_TOKENS,
         *,
         dtype: npt.DTypeLike | None = None,
         vocabulary: int | None = None,
+        **remote: Unpack[RemoteOptions],
     ) -> "TokenRows":
         """Open a store of rows; shards are read where they lie, without merging.
 
         Parameters
         ----------
-        where : prefix of an `.idx`/`.bin` pair or of shards, a folder that holds one store, or
-            the shard files themselves in their order. An `.idx` beside them is compared with
-            what is there; none is needed.
+        where : prefix of an `.idx`/`.bin` pair or of shards, a folder that holds one store, the
+            shard files themselves in their order, or a dataset on the hub: "owner/name", or
+            "hf://datasets/owner/name@revision/prefix". An `.idx` beside local files is compared
+            with what is there; none is needed.
         row_tokens : tokens of a row.
         dtype : type of a token; by default the index's, uint16 where there is none.
         vocabulary : number of token ids; None accepts what the dtype can hold.
+        remote : options for the hub: `revision`, `endpoint`, `cache`, `refresh`, `parallel`,
+            `patience`, `progress`; see `data_order.remote.Remote`.
 
         Raises
         ------
-        StoreNotFoundError
+        StoreNotFoundError, RemoteNotFoundError
             There is no store at that place.
+        RemoteError
+            The hub does not answer.
         StoreError
             A shard is missing or truncated, or the index says something else than was asked for.
         """
-        source, index = open_source(where)
+        source, index = open_source(where, Remote(**remote))
         kind = None if dtype is None else np.dtype(dtype)
         if index is not None:
             kind = _agreed_type(index, source.length, row_tokens, kind)

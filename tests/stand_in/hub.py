@@ -163,7 +163,7 @@ class Hub:
 
     def _serve(self, name: str) -> ThreadingHTTPServer:
         handler = type("Handler", (_Handler,), {"hub": self, "server_name": name})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        server = _Server(("127.0.0.1", 0), handler)
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         return server
@@ -176,6 +176,13 @@ def as_file(content) -> Virtual:
     data = content.read_bytes() if isinstance(content, Path) else bytes(content)
     digest = hashlib.sha256(data).hexdigest()
     return Virtual(len(data), lambda offset, length: data[offset : offset + length], digest)
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+    def handle_error(self, request, client_address):
+        """Clients that close a connection are no news."""
 
 
 class _Handler(BaseHTTPRequestHandler):
