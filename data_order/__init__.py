@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from data_order.megatron import MegatronStore
     from data_order.neox import NeoxOrder
     from data_order.order import NEVER, TrainingOrder
+    from data_order.pack import pack_text
     from data_order.rows import TokenRows
-    from data_order.sample import HELD_OUT, ROWS, rows_table, sample_rows
+    from data_order.sample import HELD_OUT, ROWS, published_row_id, rows_table, sample_rows
 
 _HOME = {
     "HELD_OUT": "data_order.sample",
@@ -29,6 +30,8 @@ _HOME = {
     "TokenRows": "data_order.rows",
     "TrainingOrder": "data_order.order",
     "exposures": "data_order.exposure",
+    "pack_text": "data_order.pack",
+    "published_row_id": "data_order.sample",
     "rows_table": "data_order.sample",
     "sample_rows": "data_order.sample",
 }
@@ -45,6 +48,8 @@ __all__ = [
     "TokenRows",
     "TrainingOrder",
     "exposures",
+    "pack_text",
+    "published_row_id",
     "rows_table",
     "sample_rows",
 ]
