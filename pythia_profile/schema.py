@@ -19,6 +19,7 @@ __all__ = [
     "COUNTERFACTUAL",
     "COUNTERFACTUAL_SUMMARY",
     "NEVER",
+    "PLACEBO",
     "PROFILES",
     "ROWS",
     "RUN",
@@ -90,6 +91,24 @@ ATT = Table(
     frozenset({"att", "se", "lower", "upper"}),
 )
 """ATT(g, c) in units of the outcome; `lower` and `upper` bound the simultaneous band."""
+
+PLACEBO = Table(
+    "placebo",
+    pl.Schema(
+        {
+            **_RUN_COLUMNS,
+            "outcome": pl.String(),
+            "over": pl.String(),
+            "cohort": pl.Int64(),
+            "statistic": pl.Float64(),
+            "p_value": pl.Float64(),
+        }
+    ),
+    (*RUN, "outcome", "over", "cohort"),
+    frozenset({"cohort"}),
+)
+"""Tests that effects before treatment are 0: `over` is joint (largest |z| of all cells), wald
+(chi-square of the cohorts' means) or cohort (largest |z| of one cohort, p-value after Holm)."""
 
 PROFILES = Table(
     "profiles",

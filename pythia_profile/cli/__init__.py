@@ -7,9 +7,10 @@ stderr. Everything heavy is imported inside the verbs, so that `--help` answers 
 
 import sys
 
+from pythia_profile.cli import demo, study
 from pythia_profile.cli.app import app, run
 
-__all__ = ["app", "main"]
+__all__ = ["app", "demo", "main", "study"]
 
 
 def main() -> None:

@@ -1,0 +1,152 @@
+"""Strict loading: the checkpoint's own tensors, all of them, or an error; never random weights.
+
+Only from a local folder, only architectures known here, no remote code. One model is kept, and the
+next checkpoint of the same architecture is copied into it tensor by tensor, which saves the
+construction and any second copy on the device.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, GPTNeoXForCausalLM, Olmo2ForCausalLM, OlmoForCausalLM
+from transformers.initialization import no_init_weights
+from transformers.modeling_utils import PreTrainedModel
+
+from pythia_profile.checkpoints.weights import (
+    CheckpointError,
+    find_weights,
+    read_json_file,
+    tensors,
+)
+
+__all__ = ["ATTENTIONS", "DTYPES", "CheckpointLoader"]
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""Precisions in which a model may be run; one for a whole panel."""
+
+ATTENTIONS = ("sdpa", "eager")
+"""Attention implementations; recorded, because they differ in the last bits."""
+
+_CLASSES: dict[str, type[PreTrainedModel]] = {
+    "gpt_neox": GPTNeoXForCausalLM,
+    "olmo": OlmoForCausalLM,
+    "olmo2": Olmo2ForCausalLM,
+}
+_RENAMED = {"embed_out.weight": "lm_head.weight"}
+_OLD_BUFFERS = re.compile(r"(attention\.(bias|masked_bias)|rotary_emb\.inv_freq)$")
+_NOT_ARCHITECTURE = {"_name_or_path", "dtype", "torch_dtype", "transformers_version"}
+
+
+@dataclass(slots=True)
+class CheckpointLoader:
+    """Loads checkpoints of one architecture after the other into one model.
+
+    Attributes
+    ----------
+    dtype, device, attention : stated, recorded, the same for a whole panel.
+    """
+
+    dtype: str = "float32"
+    device: str = "cpu"
+    attention: str = "sdpa"
+    _model: PreTrainedModel | None = field(default=None, repr=False)
+    _architecture: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def load(self, folder: Path) -> PreTrainedModel:
+        """Return the model in `folder`, in eval mode; the model of an earlier call is overwritten.
+
+        Raises
+        ------
+        CheckpointError
+            A file or tensor is missing, unexpected, damaged or of another shape.
+        """
+        architecture = _read_architecture(folder)
+        if self._model is None or architecture != self._architecture:
+            self._model = None
+            self._model = _empty_model(folder, architecture, self)
+            self._architecture = architecture
+        try:
+            _copy_weights(self._model, folder)
+        except CheckpointError:
+            self._model = None
+            raise
+        return self._model
+
+
+def _read_architecture(folder: Path) -> dict[str, Any]:
+    config = read_json_file(folder / "config.json")
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind not in _CLASSES:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: model_type is {kind!r}, expected one of "
+            f"{', '.join(_CLASSES)}"
+        )
+    if "auto_map" in config:
+        raise CheckpointError(
+            f"{folder / 'config.json'} asks for code of its own ('auto_map'); refused"
+        )
+    return {name: value for name, value in config.items() if name not in _NOT_ARCHITECTURE}
+
+
+def _empty_model(
+    folder: Path, architecture: dict[str, Any], loader: CheckpointLoader
+) -> PreTrainedModel:
+    try:
+        config = AutoConfig.for_model(**architecture)
+        config._attn_implementation = loader.attention
+        with no_init_weights():
+            model = _CLASSES[config.model_type](config)
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'} does not describe a model: {error}"
+        ) from error
+    for (
+        parameter
+    ) in model.parameters():  # buffers keep their own precision, as the rotary ones must
+        parameter.data = torch.empty_like(
+            parameter, dtype=DTYPES[loader.dtype], device=loader.device
+        )
+    model.tie_weights()
+    model.requires_grad_(False).to(loader.device)  # type: ignore[arg-type]
+    model.eval()
+    return model
+
+
+def _copy_weights(model: PreTrainedModel, folder: Path) -> None:
+    wanted = dict(model.named_parameters(remove_duplicate=False))
+    filled: set[torch.nn.Parameter] = set()
+    unexpected, mismatched = [], []
+    for stored_name, value in tensors(find_weights(folder)):
+        parameter = wanted.get(_RENAMED.get(stored_name, stored_name))
+        if parameter is None:
+            if not _OLD_BUFFERS.search(stored_name):
+                unexpected.append(stored_name)
+            continue
+        filled.add(parameter)
+        if parameter.shape == value.shape and value.is_floating_point():
+            parameter.copy_(value)
+        else:
+            got, expected = tuple(value.shape), tuple(parameter.shape)
+            mismatched.append(f"{stored_name} is {value.dtype} {got}, expected floats {expected}")
+    missing = [name for name, parameter in wanted.items() if parameter not in filled]
+    _refuse(folder, missing=missing, unexpected=unexpected, mismatched=mismatched)
+
+
+def _refuse(folder: Path, **faults: list[str]) -> None:
+    said = [f"{kind}: {_some(names)}" for kind, names in faults.items() if names]
+    if said:
+        raise CheckpointError(
+            f"tensors in '{folder}' do not fit its config.json; {'; '.join(said)}"
+        )
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

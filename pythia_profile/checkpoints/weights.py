@@ -1,0 +1,151 @@
+"""Weight files of a checkpoint folder: which there are, and their tensors one at a time.
+
+A folder is read as data: names in an index that leave the folder are refused, pickles are opened
+with `weights_only`, and what a file claims about its size is checked before anything is allocated.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from pythia_profile.errors import ProfileError
+
+__all__ = ["CheckpointError", "WeightFiles", "find_weights", "read_json_file", "tensors"]
+
+LARGEST_JSON = 64 * 2**20
+"""Bytes of the largest config or index that is read; the published ones have under 100 kB."""
+
+_FORMATS = (
+    ("safetensors", "model.safetensors"),
+    ("bin", "pytorch_model.bin"),
+)
+
+
+class CheckpointError(ProfileError):
+    """A checkpoint's files are not what a checkpoint of its architecture must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFiles:
+    """The weight files of one folder.
+
+    Attributes
+    ----------
+    kind : `safetensors` or `bin`.
+    paths : the files, in the order of their names.
+    """
+
+    kind: str
+    paths: tuple[Path, ...]
+
+
+def find_weights(folder: Path) -> WeightFiles:
+    """Find the weights in `folder`, safetensors before pickles, single file before shards.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, a shard is missing, or the index names a file outside the folder.
+    """
+    for kind, name in _FORMATS:
+        if (folder / name).is_file():
+            return WeightFiles(kind, (folder / name,))
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            return WeightFiles(kind, _shards(index))
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    raise CheckpointError(
+        f"no weights in '{folder}': got {', '.join(there) or 'an empty or missing folder'}, "
+        "expected model.safetensors, pytorch_model.bin or an index of shards; fetch it again"
+    )
+
+
+def tensors(files: WeightFiles) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield each tensor's name and value, on the CPU, holding one of them at a time.
+
+    Raises
+    ------
+    CheckpointError
+        A file is truncated, damaged, or a pickle that holds more than tensors.
+    """
+    for path in files.paths:
+        try:
+            yield from _SOURCES[files.kind](path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is damaged or truncated: {error}") from error
+
+
+def read_json_file(path: Path) -> Any:
+    """Read a small JSON file of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        It is missing, larger than a config can be, or not JSON.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"'{path.name}' is missing in '{path.parent}'")
+    size = path.stat().st_size
+    if size > LARGEST_JSON:
+        raise CheckpointError(f"{path} has {size:,} bytes, expected at most {LARGEST_JSON:,}")
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    content = read_json_file(index)
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise CheckpointError(f"{index} has no 'weight_map' from tensors to files")
+    paths = []
+    for name in sorted(set(names.values())):
+        if Path(name).name != name or name in (".", ".."):
+            raise CheckpointError(f"{index} names '{name}', a file outside its folder; refused")
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f"shard '{name}' is missing in '{index.parent}'")
+        paths.append(index.parent / name)
+    return tuple(paths)
+
+
+def _from_safetensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 (not a mapping)
+            yield name, file.get_tensor(name)
+
+
+def _from_pickle(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    content = _unpickle(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected named tensors")
+    for name, value in content.items():
+        if not isinstance(value, torch.Tensor):
+            raise CheckpointError(
+                f"{path}: '{name}' is a {type(value).__name__}, expected a tensor"
+            )
+        yield name, value
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} is damaged, truncated, or a pickle that would run code; it was not executed "
+            f"({reason})"
+        ) from error
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+_SOURCES = {"safetensors": _from_safetensors, "bin": _from_pickle}

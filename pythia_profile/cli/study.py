@@ -1,0 +1,117 @@
+"""Verbs of a study: one for each stage, and those that begin, run and describe all of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pythia_profile.cli.app import app
+
+StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study.", show_default=False)]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Processes at a time; no number depends on it.",
+        show_default="the cores at hand",
+        min=1,
+    ),
+]
+
+
+@app.command(epilog="Example: pythia-profile init my-study --suite mini --sizes xs,s")
+def init(
+    study: StudyFolder,
+    suite: Annotated[str, typer.Option(help="Name of a suite, or a folder with suite.toml.")],
+    sizes: Annotated[
+        str, typer.Option(help="Sizes, separated by commas.", show_default="all of the suite")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Seed of sample and bootstrap.", min=0)] = 0,
+    training_seed: Annotated[int, typer.Option(help="Which training run of the suite.", min=0)] = 0,
+) -> None:
+    """Begin a study: write study.toml, which holds every setting."""
+    from pythia_profile.study import Study, create_study
+    from pythia_profile.suites.registry import suite_facts_of
+
+    facts = suite_facts_of(suite, near=study)
+    wanted = tuple(sizes.split(",")) if sizes else tuple(facts.sizes)
+    for size in wanted:
+        facts.size(size)
+    begun = create_study(
+        study,
+        Study(suite=suite, sizes=wanted, seed=seed, training_seed=training_seed),
+    )
+    typer.echo(f"{study / 'study.toml'}: suite {begun.suite}, sizes {', '.join(begun.sizes)}")
+
+
+@app.command(epilog="Example: pythia-profile sample my-study")
+def sample(study: StudyFolder) -> None:
+    """Draw the rows to follow: treated rows of every cohort, and never-treated rows."""
+    _run(study, "sample")
+
+
+@app.command(epilog="Example: pythia-profile score my-study --workers 2")
+def score(study: StudyFolder, workers: Workers = None) -> None:
+    """Score the sampled rows at every checkpoint; goes on where it was interrupted."""
+    _run(study, "score", workers)
+
+
+@app.command(epilog="Example: pythia-profile att my-study")
+def att(study: StudyFolder) -> None:
+    """Estimate ATT(g, c) with simultaneous bands, and test that it is 0 before treatment."""
+    _run(study, "att")
+
+
+@app.command(epilog="Example: pythia-profile profile my-study")
+def profile(study: StudyFolder) -> None:
+    """Aggregate to instantaneous, persistent and residual memorization; compare sizes."""
+    _run(study, "profile")
+
+
+@app.command(epilog="Example: pythia-profile counterfactual my-study")
+def counterfactual(study: StudyFolder, workers: Workers = None) -> None:
+    """Train twin runs that never read a cohort; check the estimate (mini suite only)."""
+    _run(study, "counterfactual", workers)
+
+
+@app.command(epilog="Example: pythia-profile plot my-study")
+def plot(study: StudyFolder) -> None:
+    """Draw the figures, as SVG and PNG."""
+    _run(study, "plot")
+
+
+@app.command(epilog="Example: pythia-profile report my-study")
+def report(study: StudyFolder) -> None:
+    """Write report.html: one page with everything, readable offline."""
+    _run(study, "report")
+
+
+@app.command(epilog="Example: pythia-profile run my-study")
+def run(study: StudyFolder, workers: Workers = None) -> None:
+    """Run every stage whose settings or inputs have changed, or that has not been run."""
+    from pythia_profile.stages import run_all
+
+    run_all(study, workers, typer.echo)
+
+
+@app.command(epilog="Example: pythia-profile status my-study --json")
+def status(
+    study: StudyFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say which stages are up to date, and which have to be run."""
+    import json
+
+    from pythia_profile.stages import stage_states
+
+    states = stage_states(study)
+    if as_json:
+        typer.echo(json.dumps(states, indent=2))
+    else:
+        for name, state in states.items():
+            typer.echo(f"{name:<15} {state}")
+
+
+def _run(study: Path, stage: str, workers: int | None = None) -> None:
+    from pythia_profile.stages import run_stage
+
+    typer.echo(run_stage(study, stage, workers))

@@ -1,0 +1,186 @@
+"""Random draws of the estimation error of every cell, all cells jointly.
+
+In: `AttGt`, a number of draws, a seed. Out: for each cohort the draws (C, B) of its cells' errors,
+and draws of contrasts (K, B), in units of the outcome. A draw perturbs each group's sums,
+
+    multiplier   Σ_k ε_k Σ_{i∈k} z_i       from the rows, ε of mean 0 and variance 1 by cluster
+    covariance   N(0, moment_h)            from the moments alone
+
+and a cell's error is the same combination of its groups as its estimate. The sums of the
+multiplier draws are taken on a grid of whole numbers, so they are exact: any chunking and any
+number of workers give the same bits.
+
+Source: Callaway and Sant'Anna (2021), algorithm 1.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from pythia_profile.did.att import AttGt
+from pythia_profile.did.contrasts import Contrast, Part
+from pythia_profile.did.errors import NoRowsError, OptionError
+from pythia_profile.did.multipliers import multipliers
+from pythia_profile.did.sides import Side
+
+Process = Literal["normal", "rademacher", "mammen", "webb", "covariance"]
+
+CHUNK = 2048
+"""Clusters whose multipliers are held at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How errors are drawn.
+
+    Attributes
+    ----------
+    draws : number of draws B.
+    seed : seed of the multipliers.
+    process : their distribution; `covariance` needs no rows.
+    workers : threads; changes nothing but the time.
+    chunk : clusters drawn at once; changes nothing but memory.
+    """
+
+    draws: int = 1000
+    seed: int = 0
+    process: Process = "normal"
+    workers: int = 1
+    chunk: int = CHUNK
+
+    def __post_init__(self) -> None:
+        for name, least in (("draws", 1), ("workers", 1), ("chunk", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise OptionError(f"{name}: got {value!r}, expected a whole number from {least} on")
+        if self.process not in get_args(Process):
+            known = ", ".join(get_args(Process))
+            raise OptionError(f"multiplier: got {self.process!r}, expected one of {known}")
+
+
+def cell_draws(att: AttGt, how: Drawing) -> Iterator[Float[np.ndarray, "C1 B"]]:
+    """Draws of the errors of each cohort's cells, cohort after cohort.
+
+    Yields
+    ------
+    (C + 1, B): errors of the cells (unidentified cells NaN), and in the last line the draws of the
+    cohort's Σ ε w, which the variance of estimated shares needs.
+    """
+    pools = _pool_draws(att, how)
+
+    def errors(g: int) -> Float[np.ndarray, "C1 B"]:
+        plan, c = att.comparison, np.arange(len(att.checkpoints))
+        b, theta, place = np.maximum(plan.base[g], 0), plan.theta[g], plan.pool[g]
+        own = group_draws(att, g, how)
+        sums = own[c], own[b], own[-1:]
+        pooled = pools[place, c], pools[place, b], pools[place, -1]
+        if plan.own[g].any():
+            pooled = tuple(p - plan.own[g][:, None] * s for p, s in zip(pooled, sums, strict=True))
+        cells = _error(sums, theta, att.treated, g)
+        cells -= _error(pooled, theta, att.control, g)
+        cells[~att.identified[g]] = np.nan
+        return np.concatenate([cells, own[-1:]])
+
+    cohorts = range(len(att.cohorts))
+    if how.workers == 1:
+        yield from map(errors, cohorts)
+    else:
+        with ThreadPoolExecutor(how.workers) as pool:
+            yield from pool.map(errors, cohorts)
+
+
+def _error(
+    sums: tuple[Float[np.ndarray, "_ B"], ...], theta: Float[np.ndarray, " C"], side: Side, g: int
+) -> Float[np.ndarray, "C B"]:
+    """Error of one side's means of Y_c − θ Y_b, from draws of Σ Y_c, Σ Y_b and Σ 1."""
+    at_c, at_b, ones = sums
+    error: Float[np.ndarray, "C B"] = at_c - theta[:, None] * at_b
+    error -= side.mean[g][:, None] * ones
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error /= side.weight[g][:, None]
+    return error
+
+
+def _pool_draws(att: AttGt, how: Drawing) -> Float[np.ndarray, "P C1 B"]:
+    """Draws of the sums of z over each pool: what `Comparison.pools` does, in place."""
+    plan, groups = att.comparison, len(att.sums.rows)
+    members = range(groups)[plan.members(0, groups)]
+    shape = (len(att.checkpoints) + 1, how.draws)
+    if plan.control == "never":
+        return group_draws(att, members[0], how)[None]
+    pools = np.zeros((len(members) + 1, *shape))
+    for h in reversed(members):
+        np.add(pools[h + 1], group_draws(att, h, how), out=pools[h])
+    return pools
+
+
+def contrast_draws(contrasts: Sequence[Contrast], how: Drawing) -> list[Float[np.ndarray, "K B"]]:
+    """Draws of the errors of each contrast, (K, B) each, in one pass over each panel."""
+    totals = [np.zeros((len(contrast), how.draws)) for contrast in contrasts]
+    for att in {id(p.att): p.att for contrast in contrasts for p in contrast.parts}.values():
+        parts = [
+            (total, part)
+            for total, contrast in zip(totals, contrasts, strict=True)
+            for part in contrast.parts
+            if part.att is att
+        ]
+        for g, errors in enumerate(cell_draws(att, how)):
+            for total, part in parts:
+                add_cohort(total, part, g, errors)
+    return totals
+
+
+def add_cohort(
+    total: Float[np.ndarray, "K B"], part: Part, g: int, errors: Float[np.ndarray, "C1 B"]
+) -> None:
+    """Add to the draws of a part's contrasts what the cells of cohort `g` contribute."""
+    width = len(errors) - 1
+    mine = part.weights[:, g * width : (g + 1) * width]
+    touched = np.flatnonzero(np.diff(mine.indptr))
+    total[touched] += mine[touched] @ errors[:-1]
+    if (shared := np.flatnonzero(part.shares[g])).size:
+        total[shared] += part.shares[g, shared, None] * errors[-1]
+
+
+def group_draws(att: AttGt, h: int, how: Drawing) -> Float[np.ndarray, "C1 B"]:
+    """Draws of the sums of z over group `h`, (C + 1, B)."""
+    scale = att.sums.factor[h] ** 0.5
+    if how.process == "covariance":
+        return _from_moment(scale**2 * att.sums.moment[h], h, how)
+    if att.rows is None:
+        raise NoRowsError(
+            f"multiplier '{how.process}': this estimate was made from moments alone; use "
+            "multiplier='covariance'"
+        )
+    z, names = att.rows.cluster_sums(h), att.rows.clusters_of(h)
+    ids, streams = att.rows.cluster_id[names], att.rows.cluster_stream[names]
+    largest = multipliers(ids[:0], how.draws, how.seed, how.process).bound
+    step = 2.0 ** (np.ceil(np.log2(largest * np.abs(z).sum(axis=0).max())) - 52)
+    whole = np.rint(z / step)
+    pattern_sums: dict[float, Float[np.ndarray, "C1 B"]] = {}
+    offset = 0.0
+    for start in range(0, len(z), how.chunk):
+        part = slice(start, start + how.chunk)
+        random = multipliers(ids[part], how.draws, how.seed, how.process, streams[part])
+        offset = random.offset
+        for factor, pattern in zip(random.scales, random.patterns, strict=True):
+            pattern_sums[factor] = pattern_sums.get(factor, 0.0) + whole[part].T @ pattern
+    total: Float[np.ndarray, "C1 B"] = np.repeat(offset * whole.sum(axis=0)[:, None], how.draws, 1)
+    for factor, sums in pattern_sums.items():
+        total += factor * sums
+    total *= scale * step
+    return total
+
+
+def _from_moment(
+    moment: Float[np.ndarray, "C1 C1"], h: int, how: Drawing
+) -> Float[np.ndarray, "C1 B"]:
+    values, vectors = np.linalg.eigh(moment)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    normal = np.random.Generator(np.random.Philox(key=[how.seed, h]))
+    drawn: Float[np.ndarray, "C1 B"] = root @ normal.standard_normal((len(moment), how.draws))
+    return drawn

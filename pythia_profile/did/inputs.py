@@ -1,0 +1,128 @@
+"""What comes in from the user, checked and brought to float64 and int64.
+
+Each function takes one argument of `att_gt` and returns the array that the estimator works on, or
+says which rows or columns are wrong, and how many.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from pythia_profile.did.errors import (
+    CheckpointOrderError,
+    ConstantOutcomeError,
+    MissingOutcomeError,
+    OptionError,
+    PanelShapeError,
+    SmallCohortError,
+)
+from pythia_profile.did.groups import Rows, label
+from pythia_profile.schema import NEVER
+
+
+def ascending(checkpoints: Any) -> Num[np.ndarray, " C"]:
+    """Checkpoints as int64, or as float64 where they are not whole numbers."""
+    grid = np.asarray(checkpoints)
+    if grid.dtype.kind not in "iuf" or grid.ndim != 1 or grid.size < 2:
+        raise CheckpointOrderError(
+            f"checkpoints: got {grid.dtype} of shape {grid.shape}, expected two or more numbers"
+        )
+    grid = grid.astype(np.float64 if grid.dtype.kind == "f" else np.int64)
+    if not (np.diff(grid) > 0).all():
+        at = int(np.argmin(np.diff(grid) > 0)) + 1
+        raise CheckpointOrderError(
+            f"checkpoints: number {at} is {grid[at]:g} after {grid[at - 1]:g}; expected strictly "
+            "ascending steps, each once"
+        )
+    return grid
+
+
+def outcomes(y: Any) -> Float[np.ndarray, "U C"]:
+    """Outcomes as float64."""
+    values = np.asarray(y)
+    if values.dtype.kind not in "biuf":
+        raise PanelShapeError(f"y: got {values.dtype} values, expected numbers")
+    return values.astype(np.float64)
+
+
+def labels(
+    cohort: Any, y: Float[np.ndarray, "U C"], grid: Num[np.ndarray, " C"]
+) -> Num[np.ndarray, " U"]:
+    """Cohort of each row; infinity means never-treated, like NEVER."""
+    if y.shape[1] != grid.size:
+        raise PanelShapeError(
+            f"y has {y.shape[1]} columns for {grid.size} checkpoints; expected one for each"
+        )
+    labels = np.asarray(cohort)
+    if labels.shape != (len(y),) or labels.dtype.kind not in "iuf":
+        raise PanelShapeError(
+            f"cohort: got {labels.dtype} of shape {labels.shape}, expected {len(y)} numbers, one "
+            "for each row of y"
+        )
+    if labels.dtype.kind != "f":
+        return labels.astype(np.int64)
+    if np.isnan(labels).any():
+        raise PanelShapeError(
+            f"cohort: {np.isnan(labels).sum()} of {len(y)} are NaN; write NEVER for rows that no "
+            "step reads"
+        )
+    return np.where(np.isposinf(labels), float(NEVER), labels.astype(np.float64))
+
+
+def per_row(values: Any, y: Float[np.ndarray, "U C"], what: str, dtype: type) -> Any:
+    """One value for each row of `y`, or None where none were given."""
+    if values is None:
+        return None
+    array = np.asarray(values)
+    kinds = "iu" if dtype is np.int64 else "iuf"
+    if array.shape != (len(y),) or array.dtype.kind not in kinds:
+        expected = "whole numbers" if dtype is np.int64 else "numbers"
+        raise PanelShapeError(
+            f"{what}: got {array.dtype} of shape {array.shape}, expected {len(y)} {expected}, one "
+            "for each row of y"
+        )
+    return array.astype(dtype)
+
+
+def positive(weights: Float[np.ndarray, " U"] | None) -> Float[np.ndarray, " U"] | None:
+    """Weights, all of them finite and above 0."""
+    if weights is not None and not ((weights > 0) & np.isfinite(weights)).all():
+        raise OptionError(
+            f"weights: {(~(weights > 0)).sum()} of {weights.size} are not above 0; drop these rows"
+        )
+    return weights
+
+
+def check_groups(labels: Num[np.ndarray, " H"], rows: Rows) -> None:
+    """Refuse groups whose variance cannot be told: one row, or one cluster."""
+    sizes = np.diff(rows.group_starts)
+    counts = np.array([rows.clusters_of(h).stop - rows.clusters_of(h).start for h in rows.groups()])
+    for what, number in (("row", sizes), ("cluster", counts)):
+        if (small := np.flatnonzero(number < 2)).size:
+            names = ", ".join(label(labels[h]) for h in small[:5])
+            more = ", …" if small.size > 5 else ""
+            raise SmallCohortError(
+                f"{small.size} of {len(labels)} groups have a single {what} ({names}{more}); "
+                f"expected two {what}s or more in each, to tell its variance; drop these cohorts "
+                "or sample more"
+            )
+
+
+def check_outcomes(y: Float[np.ndarray, "U C"], *, gaps: bool) -> None:
+    """Refuse missing (unless `gaps`), infinite and constant outcomes, and arrays without rows."""
+    if y.ndim != 2 or 0 in y.shape:
+        raise PanelShapeError(
+            f"y: got shape {y.shape}, expected (rows, checkpoints), none of them 0"
+        )
+    if (bad := np.isinf(y) if gaps else ~np.isfinite(y)).any():
+        row, checkpoint = np.argwhere(bad)[0]
+        raise MissingOutcomeError(
+            f"y: {bad.sum()} of {y.size} outcomes are {'infinite' if gaps else 'NaN or infinite'}, "
+            f"in {bad.any(axis=1).sum()} of {len(y)} rows; first at row number {row}, checkpoint "
+            f"number {checkpoint}; drop these rows, or choose missing='available' for NaN"
+        )
+    if (known := y[np.isfinite(y)]).size and (known == known[0]).all():
+        raise ConstantOutcomeError(
+            f"y: all {known.size} outcomes equal {known[0]:g}; there is no effect to tell"
+        )

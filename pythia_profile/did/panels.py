@@ -1,0 +1,255 @@
+"""From the tables `SCORES` and `ROWS` to a matrix of outcomes, and from the effects to `ATT`.
+
+In: scores of one run, and its rows. Out: `Panel`, outcomes (rows, checkpoints) with cohorts and
+batches, and notes on everything that was dropped; then the `ATT` table. A row's cohort is the first
+scored checkpoint at or after the step that read it. Gaps are never interpolated.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from data_order.order import cohort_of_steps
+from pythia_profile.did.errors import (
+    DuplicateError,
+    MissingOutcomeError,
+    NoRowsError,
+    OptionError,
+    UnbalancedPanelError,
+)
+from pythia_profile.errors import TableError
+from pythia_profile.schema import NEVER, ROWS, RUN, SCORES
+
+Unbalanced = Literal["error", "balanced", "available"]
+Early = Literal["error", "drop"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Panel:
+    """Outcomes of one run.
+
+    Attributes
+    ----------
+    run : suite, size and seed.
+    outcome : column of the scores that `y` holds, in its unit and with its sign.
+    y : (U, C) outcome of each row at each checkpoint; NaN only where gaps were kept.
+    cohort : (U,) first scored checkpoint that has read the row; NEVER where none has.
+    cluster : (U,) batch of the row; NEVER for rows without one.
+    row_id : (U,) ascending.
+    checkpoints : (C,) ascending steps.
+    traits : (U,) the other columns of the rows table, line by line with `y`.
+    notes : what was dropped, and why.
+    """
+
+    run: tuple[str, str, int]
+    outcome: str
+    y: Float[np.ndarray, "U C"]
+    cohort: Int[np.ndarray, " U"]
+    cluster: Int[np.ndarray, " U"]
+    row_id: Int[np.ndarray, " U"]
+    checkpoints: Int[np.ndarray, " C"]
+    traits: pl.DataFrame
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def keep(self, rows: np.ndarray, why: str) -> "Panel":
+        """Return the panel with these rows only (mask or places), and a note that says why."""
+        kept = self.row_id[rows]
+        return Panel(
+            run=self.run,
+            outcome=self.outcome,
+            y=self.y[rows],
+            cohort=self.cohort[rows],
+            cluster=self.cluster[rows],
+            row_id=kept,
+            checkpoints=self.checkpoints,
+            traits=self.traits.filter(pl.Series(np.isin(self.row_id, kept))),
+            notes=(*self.notes, f"{len(self) - len(kept)} of {len(self)} rows dropped: {why}"),
+        )
+
+
+def panel(
+    scores: pl.DataFrame | pl.LazyFrame,
+    rows: pl.DataFrame,
+    *,
+    outcome: str = "log_likelihood",
+    unbalanced: Unbalanced = "error",
+    early: Early = "error",
+) -> Panel:
+    """Lay out the scores of one run as rows × checkpoints.
+
+    Parameters
+    ----------
+    scores : `SCORES` of one run (suite, size, seed); other columns are ignored.
+    rows : `ROWS`; only rows that stand in both tables are used.
+    outcome : any numeric column of the scores; its sign is kept.
+    unbalanced : what to do where rows were not scored at every checkpoint: `error`; `balanced`
+        drops these rows; `available` keeps their gaps as NaN (see `pythia_profile.did.missing`).
+    early : what to do with rows read at or before the first checkpoint, which nothing can be
+        compared with: `error` leaves them to `att_gt`, which refuses them; `drop` drops them.
+
+    Raises
+    ------
+    TableError
+        A column is missing, or the scores hold no run or several.
+    DuplicateError
+        A row has two different outcomes at one checkpoint, or stands twice among the rows.
+    UnbalancedPanelError, MissingOutcomeError, NoRowsError
+        Rows with gaps, infinite outcomes, no rows left.
+    """
+    for what, value, known in (
+        ("unbalanced", unbalanced, get_args(Unbalanced)),
+        ("early", early, get_args(Early)),
+    ):
+        if value not in known:
+            raise OptionError(f"{what}: got {value!r}, expected one of {', '.join(known)}")
+    lazy = scores.lazy()
+    _need(lazy.collect_schema(), [*RUN, "checkpoint", "row_id", outcome], SCORES.name)
+    _need(rows.schema, ["row_id", "treatment_step", "batch"], ROWS.name)
+    run = _only_run(lazy)
+    values = lazy.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64)).collect()
+    row_id, checkpoints, y, notes = _matrix(values, outcome)
+    _check_values(y, outcome, row_id, checkpoints)
+
+    lines, notes = _known_rows(rows, row_id, notes)
+    table = rows.drop("tokens", strict=False)[lines]
+    kept = np.isin(row_id, table["row_id"].to_numpy())
+    step = table["treatment_step"].fill_null(NEVER).to_numpy()
+    laid = Panel(
+        run=run,
+        outcome=outcome,
+        y=y[kept],
+        cohort=cohort_of_steps(step, checkpoints),
+        cluster=table["batch"].fill_null(NEVER).to_numpy(),
+        row_id=row_id[kept],
+        checkpoints=checkpoints,
+        traits=table.drop("row_id", "treatment_step", "batch"),
+        notes=(*notes, *_late(step, checkpoints)),
+    )
+    if early == "drop" and (first := laid.cohort == checkpoints[0]).any():
+        laid = laid.keep(~first, f"read at or before the first checkpoint, {checkpoints[0]}")
+    return _settle_gaps(laid, unbalanced)
+
+
+def _need(schema: pl.Schema, columns: list[str], table: str) -> None:
+    missing = [name for name in columns if name not in schema]
+    if missing:
+        raise TableError(
+            f"table '{table}': {', '.join(missing)} missing; it has {', '.join(schema.names())}"
+        )
+
+
+def _only_run(scores: pl.LazyFrame) -> tuple[str, str, int]:
+    runs = scores.select(RUN).unique().sort(RUN).collect()
+    if len(runs) != 1:
+        names = "; ".join(" ".join(map(str, run)) for run in runs.rows()[:5]) or "none"
+        raise TableError(
+            f"table '{SCORES.name}': {len(runs)} runs ({names}), expected one; filter by suite, "
+            "size and seed"
+        )
+    suite, size, seed = runs.row(0)
+    return suite, size, seed
+
+
+def _matrix(
+    values: pl.DataFrame, outcome: str
+) -> tuple[Int[np.ndarray, " U"], Int[np.ndarray, " C"], Float[np.ndarray, "U C"], list[str]]:
+    """Spread the long table; the last of several equal values stands, and a note says how many."""
+    ids = values["row_id"].to_numpy().astype(np.int64)
+    steps = values["checkpoint"].to_numpy().astype(np.int64)
+    value = values[outcome].fill_null(np.nan).to_numpy()
+    row_id = values["row_id"].unique().sort().to_numpy().astype(np.int64)
+    checkpoints = values["checkpoint"].unique().sort().to_numpy().astype(np.int64)
+    cell = np.searchsorted(row_id, ids) * len(checkpoints) + np.searchsorted(checkpoints, steps)
+    y = np.full(len(row_id) * len(checkpoints), np.nan)
+    y[cell] = value
+    notes = []
+    if (again := len(cell) - int(np.isin(np.arange(y.size), cell).sum())) > 0:
+        differ = np.flatnonzero((y[cell] != value) & ~(np.isnan(y[cell]) & np.isnan(value)))
+        if differ.size:
+            at = differ[0]
+            raise DuplicateError(
+                f"table '{SCORES.name}': {differ.size} lines give a row a second, different "
+                f"'{outcome}' at a checkpoint; first: row {ids[at]} at {steps[at]}, {value[at]:g} "
+                f"and {y[cell[at]]:g}; expected one line for each"
+            )
+        notes.append(f"{again} lines dropped: they repeat a row and checkpoint with the same value")
+    return row_id, checkpoints, y.reshape(len(row_id), -1), notes
+
+
+def _check_values(
+    y: Float[np.ndarray, "U C"],
+    outcome: str,
+    row_id: Int[np.ndarray, " U"],
+    checkpoints: Int[np.ndarray, " C"],
+) -> None:
+    if (infinite := np.isinf(y)).any():
+        row, at = np.argwhere(infinite)[0]
+        raise MissingOutcomeError(
+            f"'{outcome}': {infinite.sum()} infinite values, first row {row_id[row]} at "
+            f"checkpoint {checkpoints[at]}; score these again"
+        )
+
+
+def _known_rows(
+    rows: pl.DataFrame, row_id: Int[np.ndarray, " U"], notes: list[str]
+) -> tuple[Int[np.ndarray, " n"], list[str]]:
+    """Lines of the rows table that were scored, in ascending order of row."""
+    ids = rows["row_id"].to_numpy()
+    order = np.argsort(ids, kind="stable")
+    if (twice := int((np.diff(ids[order]) == 0).sum())) > 0:
+        raise DuplicateError(
+            f"table '{ROWS.name}': {twice} rows stand more than once; expected one line for each"
+        )
+    lines = order[np.isin(ids[order], row_id)]
+    if not lines.size:
+        raise NoRowsError(
+            f"none of {len(row_id)} scored rows stands among the {len(ids)} rows of the sample; "
+            "do the two tables belong together?"
+        )
+    if unscored := len(ids) - len(lines):
+        notes = [*notes, f"{unscored} of {len(ids)} sampled rows were never scored"]
+    if unknown := len(row_id) - len(lines):
+        notes = [*notes, f"{unknown} of {len(row_id)} rows dropped: scored but not in the sample"]
+    return lines, notes
+
+
+def _late(step: Int[np.ndarray, " n"], checkpoints: Int[np.ndarray, " C"]) -> list[str]:
+    late = int(((step > checkpoints[-1]) & (step != NEVER)).sum())
+    if not late:
+        return []
+    return [
+        f"{late} rows are read after the last checkpoint, {checkpoints[-1]}; until then they are "
+        "never-treated, and serve as controls"
+    ]
+
+
+def _settle_gaps(laid: Panel, unbalanced: Unbalanced) -> Panel:
+    gaps = np.isnan(laid.y)
+    if not gaps.any():
+        return laid
+    with_gaps = gaps.any(axis=1)
+    row, at = np.argwhere(gaps)[0]
+    found = (
+        f"{with_gaps.sum()} of {len(laid)} rows lack '{laid.outcome}' at one checkpoint or more "
+        f"({gaps.sum()} gaps, first row {laid.row_id[row]} at {laid.checkpoints[at]})"
+    )
+    if unbalanced == "error":
+        raise UnbalancedPanelError(
+            f"{found}; score them, or choose unbalanced='balanced' to drop these rows or "
+            "'available' to use what is there"
+        )
+    if unbalanced == "available":
+        return Panel(**{**_fields(laid), "notes": (*laid.notes, f"{found}; gaps kept")})  # type: ignore[arg-type]
+    if with_gaps.all():
+        raise UnbalancedPanelError(f"{found}; no row is complete; drop checkpoints instead")
+    return laid.keep(~with_gaps, f"not scored at every checkpoint; {found}")
+
+
+def _fields(laid: Panel) -> dict[str, object]:
+    return {name: getattr(laid, name) for name in laid.__slots__}

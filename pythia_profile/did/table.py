@@ -1,0 +1,132 @@
+"""From a panel to the `ATT` table: the one call that the stage `att` of a study makes.
+
+In: `Panel`. Out: `AttGt`, or the `ATT` table with bands, in units of the outcome.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+import polars as pl
+
+from pythia_profile.did.att import AttGt, att_gt
+from pythia_profile.did.comparison import Base, Control, Estimator
+from pythia_profile.did.draws import Drawing, Process
+from pythia_profile.did.errors import EmptyFamilyError, OptionError
+from pythia_profile.did.panels import Panel
+from pythia_profile.did.simultaneous import Bands, bands_of, family_members
+from pythia_profile.schema import ATT, RUN, conform
+
+ClusterBy = Literal["row", "batch"]
+
+
+def effects(
+    panel: Panel,
+    *,
+    control: Control = "never",
+    base: Base = "universal",
+    estimator: Estimator = "did",
+    clusters: ClusterBy = "row",
+    anticipation: int = 0,
+) -> AttGt:
+    """Estimate ATT(g, c) on a panel; settings as in `att_gt`.
+
+    Parameters
+    ----------
+    clusters : `row`, or `batch`: treatment is assigned by batch, so rows of a batch may share
+        shocks; rows without a batch are clusters of their own.
+    """
+    if clusters not in get_args(ClusterBy):
+        raise OptionError(f"clusters: got {clusters!r}, expected row or batch")
+    return att_gt(
+        panel.y,
+        panel.cohort,
+        panel.checkpoints,
+        control=control,
+        base=base,
+        estimator=estimator,
+        clusters=panel.cluster if clusters == "batch" else None,
+        units=panel.row_id,
+        anticipation=anticipation,
+        missing="available" if np.isnan(panel.y).any() else "error",
+    )
+
+
+def estimate(
+    panel: Panel,
+    *,
+    control: Control = "never",
+    base: Base = "universal",
+    estimator: Estimator = "did",
+    clusters: ClusterBy = "row",
+    anticipation: int = 0,
+    family: str = "post",
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    multiplier: Process = "normal",
+    workers: int = 1,
+) -> pl.DataFrame:
+    """ATT table of a panel: one line for each cohort and checkpoint, with simultaneous bands.
+
+    Parameters
+    ----------
+    family : family of the bands; with `post`, cells before treatment get bands of their own
+        family, `placebo`. The column `family` says which one a cell belongs to.
+
+    Returns
+    -------
+    A frame that conforms to `ATT`, with the column `family` behind; null where a cell has no
+    estimate, no variance, or belongs to no family.
+    """
+    att = effects(
+        panel,
+        control=control,
+        base=base,
+        estimator=estimator,
+        clusters=clusters,
+        anticipation=anticipation,
+    )
+    how = Drawing(draws, seed, multiplier, workers)
+    return att_table(att, panel, cell_bands(att, how, family=family, level=level))
+
+
+def cell_bands(
+    att: AttGt, how: Drawing, *, family: str = "post", level: float = 0.95
+) -> list[Bands]:
+    """Bands over a family of cells, and over the placebo cells where the family is `post`."""
+    families = [family]
+    if family == "post":
+        try:
+            family_members(att, "placebo")
+            families.append("placebo")
+        except EmptyFamilyError:
+            pass
+    return bands_of([att] * len(families), how, families=families, level=level)
+
+
+def att_table(att: AttGt, panel: Panel, bands: list[Bands]) -> pl.DataFrame:
+    """Lay out effects and bands as the `ATT` table."""
+    shape = att.att.shape
+    lower, upper = np.full(shape, np.nan), np.full(shape, np.nan)
+    family = np.full(shape, None, dtype=object)
+    for band in bands:
+        lower[band.member], upper[band.member] = band.lower[band.member], band.upper[band.member]
+        family[band.member] = band.family
+    columns = {
+        "cohort": np.repeat(att.cohorts, shape[1]),
+        "checkpoint": np.tile(att.checkpoints, shape[0]),
+        **{
+            name: pl.Series(values.ravel(), dtype=pl.Float64).fill_nan(None)
+            for name, values in (
+                ("att", att.att),
+                ("se", att.se),
+                ("lower", lower),
+                ("upper", upper),
+            )
+        },
+        "n_treated": att.n_treated.ravel(),
+        "n_control": att.n_control.ravel(),
+        "family": pl.Series(family.ravel().tolist(), dtype=pl.String),
+    }
+    named = [pl.lit(value).alias(name) for name, value in zip(RUN, panel.run, strict=True)]
+    return conform(pl.DataFrame(columns).with_columns(*named, outcome=pl.lit(panel.outcome)), ATT)

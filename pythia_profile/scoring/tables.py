@@ -1,0 +1,60 @@
+"""Reading what has been scored, without the checkpoints and without torch."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pythia_profile.errors import MissingTableError
+from pythia_profile.schema import SCORES, conform
+from pythia_profile.scoring.units import ScoringSettings, rows_sha256
+from pythia_profile.store import read_json
+
+__all__ = ["read_scores"]
+
+
+def read_scores(
+    scores: Path,
+    rows: pl.DataFrame,
+    *,
+    suite: str,
+    sizes: Sequence[str],
+    seed: int,
+    settings: ScoringSettings | None = None,
+) -> pl.DataFrame:
+    """Read what has been scored of some sizes into one `SCORES` table, without the checkpoints.
+
+    Units made from other rows or in another way are passed over, as are quarantined ones; which
+    checkpoints are there is for the reader of the table to see.
+
+    Raises
+    ------
+    MissingTableError
+        Nothing is there of one of the sizes.
+    """
+    ways, checksum = asdict(settings or ScoringSettings()), rows_sha256(rows)
+    tables = []
+    for size in sizes:
+        records = scores.glob(f"suite={suite}/size={size}/seed={seed}/*/done.json")
+        found = [
+            record.parent / "scores.parquet"
+            for record in records
+            if _matches(read_json(record), checksum, ways)
+        ]
+        if not found:
+            study = scores.parent
+            raise MissingTableError(
+                f"no scores of {size} for these rows in '{study}'; run `pythia-profile score "
+                f"{study}` first"
+            )
+        tables.append(pl.concat([pl.read_parquet(path) for path in found]))
+        tables[-1] = tables[-1].sort("checkpoint", maintain_order=True)
+    return conform(pl.concat(tables), SCORES)
+
+
+def _matches(record: dict[str, Any], checksum: str, ways: dict[str, Any]) -> bool:
+    made = record.get("settings", {})
+    same = all(made.get(name) == ways[name] for name in ("dtype", "attention", "batch_tokens"))
+    return bool(same and record.get("rows_sha256") == checksum)

@@ -1,0 +1,109 @@
+"""Units of scoring work: one checkpoint, one set of rows, one way of computing.
+
+A unit's key is the hash of everything that could change a number, so scores made in two ways never
+meet in one table, and a unit that is done is recognized as done by any later process.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pythia_profile.store import digest, file_sha256, read_json
+
+__all__ = ["SCORING_VERSION", "ScoringSettings", "Unit", "is_done", "rows_sha256", "unit_key"]
+
+SCORING_VERSION = 1
+"""Raised whenever the same weights and rows would get other numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringSettings:
+    """How every unit of a panel is computed.
+
+    Attributes
+    ----------
+    dtype, attention, device : of the forward pass.
+    batch_tokens : tokens in one forward pass, in whole rows.
+    chunk_rows : rows committed at a time; no number depends on it.
+    """
+
+    dtype: str = "float32"
+    attention: str = "sdpa"
+    device: str = "cpu"
+    batch_tokens: int = 4096
+    chunk_rows: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One checkpoint to score.
+
+    Attributes
+    ----------
+    suite, size, seed, checkpoint : name of the checkpoint.
+    weights : file name -> sha256 of each weight file and of config.json.
+    """
+
+    suite: str
+    size: str
+    seed: int
+    checkpoint: int
+    weights: Mapping[str, str]
+
+    @property
+    def place(self) -> Path:
+        """Folder of the unit's table below `scores`."""
+        return Path(
+            f"suite={self.suite}",
+            f"size={self.size}",
+            f"seed={self.seed}",
+            f"checkpoint={self.checkpoint}",
+        )
+
+    @property
+    def name(self) -> str:
+        """How messages call the unit."""
+        return f"{self.size} step {self.checkpoint}"
+
+
+def unit_key(unit: Unit, rows: str, settings: ScoringSettings) -> str:
+    """Hash of everything that could change a number of this unit.
+
+    Parameters
+    ----------
+    rows : hash of the rows, from `rows_sha256`.
+    """
+    ways = asdict(settings)
+    ways.pop("chunk_rows")
+    facts: dict[str, Any] = {
+        "unit": [unit.suite, unit.size, unit.seed, unit.checkpoint],
+        "weights": dict(unit.weights),
+        "rows": rows,
+        "settings": ways,
+        "libraries": {name: version(name) for name in ("torch", "transformers")},
+        "scoring": SCORING_VERSION,
+    }
+    return digest(facts)
+
+
+def rows_sha256(rows: pl.DataFrame) -> str:
+    """Hash of row ids and tokens, in their order."""
+    checksum = hashlib.sha256()
+    for column in (rows["row_id"], rows["tokens"].list.len(), rows["tokens"].explode()):
+        checksum.update(column.to_numpy().astype("<i8").tobytes())
+    return checksum.hexdigest()
+
+
+def is_done(scores: Path, unit: Unit, key: str) -> bool:
+    """Whether the unit's table is there, whole, and made in just this way."""
+    folder = scores / unit.place
+    record, table = folder / "done.json", folder / "scores.parquet"
+    if not (record.exists() and table.exists()):
+        return False
+    done = read_json(record)
+    return bool(done.get("key") == key and done.get("sha256") == file_sha256(table))

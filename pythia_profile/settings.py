@@ -1,0 +1,80 @@
+"""Frozen dataclasses as TOML files: read with every field checked, written whole or not at all."""
+
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import TypeAdapter, ValidationError
+
+from pythia_profile.errors import StudyError
+from pythia_profile.store import write_text
+
+__all__ = ["read_settings", "write_settings"]
+
+Settings = TypeVar("Settings")
+
+
+def read_settings(kind: type[Settings], path: Path, version: int, **given: Any) -> Settings:
+    """Read a TOML file into the dataclass `kind`.
+
+    Parameters
+    ----------
+    kind : a dataclass; every key of the file must be one of its fields.
+    version : the file's `format` must be this number.
+    given : fields that do not stand in the file.
+
+    Raises
+    ------
+    StudyError
+        The file is missing, of another version, not TOML, or a field is unknown, missing or of
+        another type; the message names the field, what was got and what was expected.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise StudyError(f"no '{path.name}' in '{path.parent}'") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StudyError(f"'{path}' cannot be read: {error}") from error
+    found = content.pop("format", None)
+    if found != version:
+        raise StudyError(
+            f"'{path}' has format {found!r}, this version of pythia-profile reads {version}; "
+            "make the folder anew, or use the version that wrote it"
+        )
+    unknown = sorted(set(content) - set(kind.__dataclass_fields__))  # type: ignore[attr-defined]
+    if unknown:
+        raise StudyError(f"'{path}': unknown setting '{unknown[0]}'; {_known(kind)}")
+    try:
+        return TypeAdapter(kind).validate_python({**content, **given})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise StudyError(
+            f"'{path}': setting '{place}': got {fault['input']!r}, expected: {fault['msg']}"
+        ) from error
+
+
+def write_settings(
+    settings: Any, path: Path, version: int, leave_out: tuple[str, ...] = ()
+) -> None:
+    """Write a dataclass as TOML with its `format`; unset fields and `leave_out` do not appear."""
+    content = {
+        name: value
+        for name, value in asdict(settings).items()
+        if value is not None and name not in leave_out
+    }
+    write_text(tomli_w.dumps({"format": version, **_plain(content)}), path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _known(kind: type[Any]) -> str:
+    return "known: " + ", ".join(kind.__dataclass_fields__)

@@ -1,0 +1,342 @@
+"""The stages of a study: each reads tables from the folder, calls one function, writes tables.
+
+    sample ─► score ─► att ─► profile ─► counterfactual ─► plot ─► report
+
+A stage is current when its settings, its inputs and its outputs are the ones that the lock file
+remembers; `run_all` makes what is not current and leaves the rest alone.
+"""
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pythia_profile.errors import MissingTableError, StudyError
+from pythia_profile.schema import (
+    AGREEMENT,
+    ATT,
+    COUNTERFACTUAL,
+    COUNTERFACTUAL_SUMMARY,
+    PLACEBO,
+    PROFILES,
+    ROWS,
+)
+from pythia_profile.scoring.tables import read_scores
+from pythia_profile.scoring.units import ScoringSettings
+from pythia_profile.store import digest, file_sha256, read_table, remove_leftovers, write_table
+from pythia_profile.study import Study, open_study, read_lock, update_lock
+from pythia_profile.suites.folder import suite_facts, suite_from_facts
+from pythia_profile.suites.model import Suite
+from pythia_profile.suites.registry import open_suite
+
+__all__ = ["STAGES", "Stage", "is_current", "run_all", "run_stage", "stage_states"]
+
+_LIBRARIES = ("torch", "transformers", "numpy", "polars", "scipy", "tokenizers", "safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a study.
+
+    Attributes
+    ----------
+    name : its verb.
+    make : reads, computes and writes; returns one line that says what is there now.
+    settings : fields of `Study` on which its output depends.
+    inputs, outputs : files and folders, relative to the study.
+    wanted : whether a study has this stage at all.
+    """
+
+    name: str
+    make: Callable[[Path, Study, int | None], str]
+    settings: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    wanted: Callable[[Study], bool] = lambda _: True
+
+
+def run_stage(folder: Path, name: str, workers: int | None = None) -> str:
+    """Run one stage, whether or not it is current; return what it says.
+
+    Raises
+    ------
+    StudyError
+        There is no study in `folder`, or the stage before has not been run.
+    """
+    study, stage = open_study(folder), _stage(name)
+    if not stage.wanted(study):
+        raise StudyError(
+            f"this study has no stage '{name}'; its settings in study.toml ask for none"
+        )
+    started = time.monotonic()
+    said = stage.make(folder, study, workers)
+    record = {
+        "key": _key(folder, study, stage),
+        "outputs": _hashes(folder, stage.outputs),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    update_lock(folder, "stages", {name: record})
+    update_lock(folder, "versions", _versions())
+    return said
+
+
+def run_all(
+    folder: Path, workers: int | None = None, tell: Callable[[str], None] = lambda _: None
+) -> None:
+    """Run every stage that is not current, in order.
+
+    Parameters
+    ----------
+    tell : called with what each stage says.
+    """
+    study = open_study(folder)
+    remove_leftovers(folder)
+    update_lock(folder, "command", {"line": shlex.join(["pythia-profile", *sys.argv[1:]])})
+    for stage in STAGES:
+        if not stage.wanted(study):
+            continue
+        if is_current(folder, study, stage):
+            tell(f"{stage.name}: up to date")
+        else:
+            tell(run_stage(folder, stage.name, workers))
+
+
+def stage_states(folder: Path) -> dict[str, str]:
+    """Say of each stage of a study whether it is up to date, out of date, or not run."""
+    study, states = open_study(folder), {}
+    records = read_lock(folder).get("stages", {})
+    for stage in STAGES:
+        if not stage.wanted(study):
+            continue
+        if is_current(folder, study, stage):
+            states[stage.name] = "up to date"
+        else:
+            states[stage.name] = "out of date" if stage.name in records else "not run"
+    return states
+
+
+def is_current(folder: Path, study: Study, stage: Stage) -> bool:
+    """Whether the stage's outputs are those of its present settings and inputs."""
+    record = read_lock(folder).get("stages", {}).get(stage.name)
+    if not record or any(not (folder / output).exists() for output in stage.outputs):
+        return False
+    return bool(
+        record["key"] == _key(folder, study, stage)
+        and record["outputs"] == _hashes(folder, stage.outputs)
+    )
+
+
+def _open_suite(folder: Path, study: Study) -> Suite:
+    """Return the study's suite, ready to read; remember its facts for the later stages."""
+    suite = open_suite(study.suite, study.sizes, study.training_seed, near=folder)
+    update_lock(folder, "suite", suite_facts(suite))
+    return suite
+
+
+def _suite_of(folder: Path) -> Suite:
+    """Return the facts of the study's suite from the lock file, without the suite itself."""
+    facts = read_lock(folder).get("suite")
+    if facts is None:
+        raise MissingTableError(
+            f"'{folder}' has not been scored; run `pythia-profile score {folder}` first"
+        )
+    return suite_from_facts(facts)
+
+
+def _sample(folder: Path, study: Study, _: int | None) -> str:
+    from pythia_profile.sampling import sample_suite
+
+    suite = _open_suite(folder, study)
+    rows = sample_suite(
+        suite,
+        checkpoints=study.checkpoints or None,
+        rows_per_cohort=study.rows_per_cohort,
+        batches_per_cohort=study.batches_per_cohort,
+        never_treated=study.never_treated,
+        seed=study.seed,
+    )
+    write_table(rows, folder / "rows.parquet", ROWS)
+    controls = rows["treatment_step"].null_count()
+    return f"sample: {len(rows) - controls:,} treated and {controls:,} never-treated rows"
+
+
+def _score(folder: Path, study: Study, workers: int | None) -> str:
+    from pythia_profile.scoring.run import score
+
+    suite = _open_suite(folder, study)
+    rows = read_table(folder / "rows.parquet", ROWS, "sample")
+    scores = score(
+        suite,
+        rows,
+        study.sizes,
+        study.checkpoints or None,
+        settings=_ways(study),
+        folder=folder / "scores",
+        workers=workers,
+    )
+    checkpoints = scores.select("size", "checkpoint").unique()
+    return (
+        f"score: {len(rows):,} rows at {len(checkpoints):,} checkpoints of {len(study.sizes)} sizes"
+    )
+
+
+def _read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Read rows and scores of a study; neither needs the checkpoints any more."""
+    rows = read_table(folder / "rows.parquet", ROWS, "sample")
+    scores = read_scores(
+        folder / "scores",
+        rows,
+        suite=_suite_of(folder).name,
+        sizes=study.sizes,
+        seed=study.training_seed,
+        settings=_ways(study),
+    )
+    return rows, scores
+
+
+def _ways(study: Study) -> ScoringSettings:
+    return ScoringSettings(dtype=study.dtype, attention=study.attention)
+
+
+def _att(folder: Path, study: Study, _: int | None) -> str:
+    from pythia_profile.profiles.effects import att_tables
+
+    rows, scores = _read_inputs(folder, study)
+    att, placebo = att_tables(rows, scores, **_inference(study))
+    write_table(att, folder / "att.parquet", ATT)
+    write_table(placebo, folder / "placebo.parquet", PLACEBO)
+    marked = att.filter((pl.col("lower") > 0) | (pl.col("upper") < 0))
+    return f"att: {len(att):,} cells, the band of {len(marked):,} excludes 0"
+
+
+def _profile(folder: Path, study: Study, _: int | None) -> str:
+    from pythia_profile.profiles.agreement import agreement
+    from pythia_profile.profiles.profile import profile
+
+    rows, scores = _read_inputs(folder, study)
+    profiles = profile(rows, scores, suite=_suite_of(folder), **_inference(study))
+    agreed = agreement(rows, scores, **{**_inference(study), "draws": min(study.draws, 200)})
+    write_table(profiles, folder / "profiles.parquet", PROFILES)
+    write_table(agreed, folder / "agreement.parquet", AGREEMENT)
+    return f"profile: {len(profiles):,} lines, {len(agreed):,} comparisons of sizes"
+
+
+def _counterfactual(folder: Path, study: Study, workers: int | None) -> str:
+    from pythia_profile.mini.counterfactual import audited_cohorts, compare, train_twins
+
+    suite, size = _open_suite(folder, study), study.counterfactual_size
+    rows, scores = _read_inputs(folder, study)
+    cohorts = audited_cohorts(suite, study.counterfactual_cohorts)
+    twins = train_twins(suite, size, cohorts, rows, folder=folder / "twins", workers=workers)
+    cells, summary = compare(rows, scores, twins, level=study.level)
+    write_table(cells, folder / "counterfactual.parquet", COUNTERFACTUAL)
+    write_table(summary, folder / "counterfactual_summary.parquet", COUNTERFACTUAL_SUMMARY)
+    line = summary.row(0, named=True)
+    return (
+        f"counterfactual: {line['cells']} cells of {size}, bias {line['bias']:+.4f} ± "
+        f"{line['bias_se']:.4f}, correlation {line['correlation']:.2f}, coverage "
+        f"{line['coverage']:.0%}"
+    )
+
+
+def _plot(folder: Path, study: Study, _: int | None) -> str:
+    from pythia_profile.figures import draw_all
+
+    names = draw_all(read_tables(folder, study), folder / "figures", study.outcomes)
+    return f"plot: {', '.join(names)}"
+
+
+def _report(folder: Path, study: Study, _: int | None) -> str:
+    from pythia_profile.report.page import write_report
+
+    path = write_report(folder, study, read_tables(folder, study))
+    return f"report: {path}"
+
+
+def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
+    """Read every table of a study that figures and report draw on, by name."""
+    wanted = [(ATT, "att"), (PLACEBO, "att"), (PROFILES, "profile"), (AGREEMENT, "profile")]
+    if study.counterfactual_size:
+        audit = "counterfactual"
+        wanted += [(COUNTERFACTUAL, audit), (COUNTERFACTUAL_SUMMARY, audit)]
+    return {
+        table.name: read_table(folder / f"{table.name}.parquet", table, stage)
+        for table, stage in wanted
+    }
+
+
+def _inference(study: Study) -> dict[str, Any]:
+    names = ("outcomes", "control", "base", "draws", "seed", "level")
+    return {name: getattr(study, name) for name in names}
+
+
+def _key(folder: Path, study: Study, stage: Stage) -> str:
+    """Hash of everything that the stage's output depends on."""
+    chosen = {name: value for name, value in asdict(study).items() if name in stage.settings}
+    inputs = _hashes(folder, stage.inputs)
+    return digest({"settings": chosen, "inputs": inputs, "version": _versions()["pythia-profile"]})
+
+
+def _hashes(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """Hash of each file; of a folder, over its files' hashes; of what is not there, the word."""
+    hashes = {}
+    for name in names:
+        path = folder / name
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
+            hashes[name] = digest([(str(p.relative_to(path)), file_sha256(p)) for p in files])
+        else:
+            hashes[name] = file_sha256(path) if path.exists() else "missing"
+    return hashes
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _versions() -> dict[str, str]:
+    from pythia_profile import __version__
+
+    found = {"pythia-profile": __version__, "python": sys.version.split()[0]}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _stage(name: str) -> Stage:
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+_WHAT = ("suite", "sizes", "training_seed", "checkpoints")
+_DRAW = (*_WHAT, "seed", "rows_per_cohort", "batches_per_cohort", "never_treated")
+_INFERENCE = ("sizes", "seed", "outcomes", "control", "base", "draws", "level")
+_AUDIT = ("counterfactual_size", "counterfactual_cohorts")
+_TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
+_AUDIT_TABLES = ("counterfactual.parquet", "counterfactual_summary.parquet")
+
+STAGES = (
+    Stage("sample", _sample, _DRAW, (), ("rows.parquet",)),
+    Stage("score", _score, (*_WHAT, "dtype", "attention"), ("rows.parquet",), ("scores",)),
+    Stage("att", _att, _INFERENCE, ("rows.parquet", "scores"), _TABLES[:2]),
+    Stage("profile", _profile, _INFERENCE, ("rows.parquet", "scores"), _TABLES[2:]),
+    Stage(
+        "counterfactual",
+        _counterfactual,
+        (*_AUDIT, "level"),
+        ("rows.parquet", "scores"),
+        _AUDIT_TABLES,
+        wanted=lambda study: bool(study.counterfactual_size),
+    ),
+    Stage("plot", _plot, ("outcomes",), (*_TABLES, *_AUDIT_TABLES), ("figures",)),
+    Stage("report", _report, (), (*_TABLES, *_AUDIT_TABLES, "figures"), ("report.html",)),
+)
+"""All stages, in the order in which a study runs them."""

@@ -1,0 +1,167 @@
+"""Files that appear whole or not at all, and tables read and written under their contract.
+
+A write goes to a temporary name in the same folder, is flushed to the disk, and then takes the
+final name in one step, so a process killed at any moment leaves either the old file or the new one.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import polars as pl
+
+from pythia_profile.errors import MissingTableError, StudyError, TableError
+from pythia_profile.schema import Table, conform
+
+__all__ = [
+    "atomic_write",
+    "digest",
+    "file_sha256",
+    "read_json",
+    "read_table",
+    "remove_leftovers",
+    "write_json",
+    "write_table",
+    "write_text",
+]
+
+_UNFINISHED = ".part"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that becomes `path` when the block ends without an error.
+
+    Raises
+    ------
+    StudyError
+        The folder cannot be written to, or the disk is full; `path` is as it was before.
+    """
+    unfinished = path.with_name(
+        f".{path.name}~{socket.gethostname()}~{os.getpid()}~{uuid.uuid4().hex[:8]}{_UNFINISHED}"
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a broken one is named.
+
+    Raises
+    ------
+    StudyError
+        The file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise StudyError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+
+
+def write_table(frame: pl.DataFrame, path: Path, table: Table) -> pl.DataFrame:
+    """Check `frame` against its contract and write it as parquet; return it as written."""
+    checked = conform(frame, table)
+    with atomic_write(path) as file:
+        checked.write_parquet(file, compression="zstd", statistics=True)
+    return checked
+
+
+def read_table(path: Path, table: Table, stage: str) -> pl.DataFrame:
+    """Read a table that `stage` writes, and check it against its contract.
+
+    Raises
+    ------
+    MissingTableError
+        The file is not there; the message names the verb that writes it.
+    TableError
+        The file cannot be read as parquet, or does not conform.
+    """
+    if not path.exists():
+        raise MissingTableError(
+            f"no {path.name} in '{path.parent}'; run `pythia-profile {stage} {path.parent}` first"
+        )
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise TableError(
+            f"{path} cannot be read as parquet ({reason}); run `pythia-profile {stage} "
+            f"{path.parent}` again"
+        ) from error
+    return conform(frame, table)
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Sha256 of a JSON-able value, independent of the order of keys.
+
+    Examples
+    --------
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files of processes that were killed while writing in `folder` or below."""
+    for leftover in folder.rglob(f".*~*{_UNFINISHED}"):
+        _, host, process, _ = leftover.name.rsplit("~", 3)
+        if host == socket.gethostname() and not _is_alive(int(process)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _unwritable(path: Path, error: OSError) -> StudyError:
+    return StudyError(f"cannot write '{path}': {error.strerror or error}; nothing was changed")
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

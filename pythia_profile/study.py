@@ -1,0 +1,156 @@
+"""A study: its settings, and the folder that holds them with every table, figure and report.
+
+    study.toml     settings, written once by `init` or `demo`
+    rows.parquet   scores/   att.parquet   profiles.parquet   agreement.parquet
+    figures/   report.html
+    lock.json      what was pinned: versions, hashes, seeds, and what each stage read and wrote
+
+The settings hold everything that a number depends on; options of a verb only choose what to do.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pythia_profile.errors import StudyError
+from pythia_profile.settings import read_settings, write_settings
+from pythia_profile.store import read_json, write_json
+
+__all__ = ["Study", "create_study", "demo_study", "open_study", "read_lock", "update_lock"]
+
+FILE_NAME = "study.toml"
+LOCK_NAME = "lock.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """Settings of a study.
+
+    Attributes
+    ----------
+    suite : name of a suite, or the folder of one, relative to the study's folder or absolute.
+    sizes : models to score, smallest first.
+    training_seed : which of the suite's training runs.
+    seed : of the sample of rows and of the bootstrap.
+    checkpoints : steps to score; empty means all that exist.
+    rows_per_cohort : treated rows drawn for each cohort.
+    batches_per_cohort : batches they are drawn from; 0 draws over all rows of the cohort.
+    never_treated : control rows.
+    outcomes : columns of the scores to estimate effects on.
+    dtype, attention : precision and attention implementation of every forward pass.
+    control, base : control rows and base checkpoint, as `did.att_gt` names them.
+    draws, level : bootstrap draws; confidence level of bands and intervals.
+    counterfactual_size : size of which twin runs are trained; empty for none (mini suite only).
+    counterfactual_cohorts : how many cohorts have a twin run.
+    """
+
+    suite: str
+    sizes: tuple[str, ...]
+    training_seed: int = 0
+    seed: int = 0
+    checkpoints: tuple[int, ...] = ()
+    rows_per_cohort: int = 100
+    batches_per_cohort: int = 10
+    never_treated: int = 2000
+    outcomes: tuple[str, ...] = ("log_likelihood",)
+    dtype: str = "float32"
+    attention: str = "sdpa"
+    control: str = "never"
+    base: str = "universal"
+    draws: int = 1000
+    level: float = 0.95
+    counterfactual_size: str = ""
+    counterfactual_cohorts: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rows_per_cohort", "never_treated", "draws"):
+            if getattr(self, name) < 1:
+                raise StudyError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        if not self.sizes:
+            raise StudyError("sizes: got none, expected at least one")
+        if len(set(self.sizes)) < len(self.sizes):
+            raise StudyError(f"sizes: got {', '.join(self.sizes)}, expected each size once")
+        if not 0 < self.level < 1:
+            raise StudyError(f"level: got {self.level}, expected a share between 0 and 1")
+
+
+def demo_study(*, quick: bool = False, seed: int = 0) -> Study:
+    """Return the settings of the demonstration; `quick` leaves out the largest size."""
+    return Study(
+        suite="mini",
+        sizes=("xs", "s", "m") if quick else ("xs", "s", "m", "l"),
+        training_seed=seed,
+        seed=seed,
+        rows_per_cohort=64,
+        batches_per_cohort=0,
+        never_treated=1024,
+        counterfactual_size="xs",
+        counterfactual_cohorts=3 if quick else 5,
+    )
+
+
+def create_study(folder: Path, study: Study, *, replace: bool = False) -> Study:
+    """Write `study.toml` into `folder`, or find the same settings there.
+
+    Parameters
+    ----------
+    replace : whether other settings of a study of the same suite are replaced; stages that they
+        concern are then run again.
+
+    Raises
+    ------
+    StudyError
+        The folder holds a study with other settings, or cannot be written to.
+    """
+    if (folder / FILE_NAME).exists():
+        there = open_study(folder)
+        if there != study and not (replace and there.suite == study.suite):
+            raise StudyError(
+                f"'{folder}' holds a study with other settings ({_difference(there, study)}); "
+                "choose another folder, or delete this one"
+            )
+        if there == study:
+            return there
+    write_settings(study, folder / FILE_NAME, _FORMAT)
+    return study
+
+
+def open_study(folder: Path) -> Study:
+    """Read the settings of the study in `folder`.
+
+    Raises
+    ------
+    StudyError
+        There is no study, it is of another version, or a setting is wrong.
+    """
+    if not (folder / FILE_NAME).exists():
+        raise StudyError(
+            f"no study in '{folder}' ({FILE_NAME} is missing); make one with `pythia-profile init "
+            f"{folder} --suite mini`, or run `pythia-profile demo --out {folder}`"
+        )
+    return read_settings(Study, folder / FILE_NAME, _FORMAT)
+
+
+def read_lock(folder: Path) -> dict[str, Any]:
+    """Return what has been pinned so far; empty for a new study."""
+    path = folder / LOCK_NAME
+    content = read_json(path) if path.exists() else {}
+    if not isinstance(content, dict):
+        raise StudyError(f"'{path}' is not a lock file; delete it and run again")
+    return content
+
+
+def update_lock(folder: Path, section: str, facts: dict[str, Any]) -> None:
+    """Add `facts` to one section of the lock file."""
+    content = read_lock(folder)
+    content[section] = {**content.get(section, {}), **facts}
+    write_json(content, folder / LOCK_NAME)
+
+
+def _difference(there: Study, asked: Study) -> str:
+    return ", ".join(
+        f"{name} is {getattr(there, name)!r} there, {getattr(asked, name)!r} here"
+        for name in Study.__dataclass_fields__
+        if getattr(there, name) != getattr(asked, name)
+    )

@@ -1,0 +1,84 @@
+"""Suites by name: those known here, those of installed packages, and any folder with a suite.toml.
+
+Another package adds suites through the entry-point group `pythia_profile.suites`: each entry is a
+`SuiteEntry` under the suite's name.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from pythia_profile.errors import not_found
+from pythia_profile.suites.folder import FILE_NAME, read_suite
+from pythia_profile.suites.model import Suite
+
+__all__ = ["GROUP", "SuiteEntry", "known_suites", "open_suite", "suite_facts_of"]
+
+GROUP = "pythia_profile.suites"
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteEntry:
+    """What an installed package says of one of its suites.
+
+    Attributes
+    ----------
+    facts : gives the suite's facts without making or fetching anything.
+    open : gives the suite with the named sizes ready to read, of one training seed.
+    """
+
+    facts: Callable[[], Suite]
+    open: Callable[[Sequence[str], int], Suite]
+
+
+def known_suites() -> list[str]:
+    """Names of all suites that `open_suite` knows, sorted."""
+    return sorted(entry.name for entry in entry_points(group=GROUP))
+
+
+def open_suite(
+    name: str, sizes: Sequence[str] = (), seed: int = 0, *, near: Path | None = None
+) -> Suite:
+    """Return a suite with `sizes` ready to read.
+
+    Parameters
+    ----------
+    name : a known name, or a folder that holds a `suite.toml`.
+    sizes : those needed; a suite that is made here makes what is missing.
+    seed : training seed, where a suite has several.
+    near : folder against which a relative path is read.
+
+    Raises
+    ------
+    NotFoundError
+        No suite or folder of that name, or a size it does not have.
+    """
+    suite = _in_folder(name, near) or _entry(name).open(sizes, seed)
+    for size in sizes:
+        suite.size(size)
+    return suite
+
+
+def suite_facts_of(name: str, *, near: Path | None = None) -> Suite:
+    """Return what is known of a suite, without making or fetching anything of it.
+
+    Raises
+    ------
+    NotFoundError
+        No suite or folder of that name.
+    """
+    return _in_folder(name, near) or _entry(name).facts()
+
+
+def _in_folder(name: str, near: Path | None) -> Suite | None:
+    folder = (near / name) if near is not None else Path(name)
+    return read_suite(folder) if (folder / FILE_NAME).is_file() else None
+
+
+def _entry(name: str) -> SuiteEntry:
+    entries = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in entries:
+        raise not_found("suite", name, known_suites())
+    found: SuiteEntry = entries[name].load()
+    return found

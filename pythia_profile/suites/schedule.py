@@ -1,0 +1,62 @@
+"""Learning rate of each optimizer step, as the training code computed it.
+
+Update g (1-based) is made with the rate after t = g - 1 completed updates, so update 1 of a run
+with warm-up has rate 0: its batch leaves no direct trace. Rates are in the optimizer's own unit.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+Rates = npt.NDArray[np.float64]
+
+
+def neox_v1(
+    updates: npt.ArrayLike, *, peak: float, minimum: float, warmup: int, total: int
+) -> Rates:
+    """Rate of each update under GPT-NeoX v1.0, the code that trained Pythia.
+
+    Linear from 0 to `peak` over `warmup` completed updates, then a cosine whose period is the
+    *whole* run, cut off at `minimum`. Because the cosine divides by `total` and not by what is
+    left after the warm-up, it reaches the floor before the end (for Pythia near step 115,000) and
+    stays there.
+
+    Parameters
+    ----------
+    updates : (n,) optimizer steps, 1-based.
+    peak, minimum : highest rate, floor.
+    warmup, total : optimizer steps of warm-up and of the whole run.
+
+    Returns
+    -------
+    (n,) rates.
+
+    Source: EleutherAI/gpt-neox at d36f623 and v1.0, `megatron/learning_rates.py`.
+
+    Examples
+    --------
+    >>> neox_v1([1, 1431], peak=1e-3, minimum=1e-4, warmup=1430, total=143_000).tolist()
+    [0.0, 0.001]
+    """
+    done = np.minimum(np.asarray(updates, dtype=np.float64) - 1, total - warmup)
+    cosine = peak / 2 * (1 + np.cos(np.pi * (done - warmup) / total))
+    rising = peak * done / max(warmup, 1)
+    return np.where(done <= warmup, rising, np.maximum(minimum, cosine))
+
+
+def neox_current(
+    updates: npt.ArrayLike, *, peak: float, minimum: float, warmup: int, total: int
+) -> Rates:
+    """Rate of each update under current GPT-NeoX: a cosine that ends at `minimum`.
+
+    Same parameters as `neox_v1`; kept for runs trained with newer code.
+    """
+    done = np.minimum(np.asarray(updates, dtype=np.float64) - 1, total)
+    fall = np.cos(np.pi * (done - warmup) / max(total - warmup, 1))
+    rising = peak * done / max(warmup, 1)
+    return np.where(done <= warmup, rising, minimum + (peak - minimum) / 2 * (1 + fall))
+
+
+SCHEDULES: dict[str, Callable[..., Rates]] = {"neox_v1": neox_v1, "neox_current": neox_current}
+"""Schedules that a suite may name."""

@@ -1,0 +1,344 @@
+"""ATT(g, c): planted truth, brute force, invariances, and what each bad input is told."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pythia_profile.did import NEVER, att_gt
+from pythia_profile.did.errors import (
+    CheckpointOrderError,
+    ClusterError,
+    ConstantOutcomeError,
+    DuplicateError,
+    EarlyCohortError,
+    MissingOutcomeError,
+    NoControlError,
+    NoTreatedError,
+    OptionError,
+    PanelShapeError,
+    SmallCohortError,
+)
+from pythia_profile.errors import EstimationError
+from tests.did.planted import brute_cell, planted
+
+ROUNDING = 1e-12  # sums of some hundred numbers near 1, in float64
+CONTROLS = ("never", "not_yet", "both")
+
+
+def test_planted_effect_is_found_exactly_where_there_is_no_noise():
+    panel = planted(noise=0.0)
+
+    effect = att_gt(panel.y, panel.cohort, panel.checkpoints)
+
+    np.testing.assert_allclose(effect.att, panel.truth, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("base", ["universal", "varying"])
+@pytest.mark.parametrize("estimator", ["did", "diff"])
+@pytest.mark.parametrize("cohorts", [(10, 20, 30), (3, 14, 17, 38), (12, 50)])
+def test_each_cell_is_the_difference_of_mean_changes(control, base, estimator, cohorts):
+    panel = planted(cohorts=cohorts)
+    theta = 1.0 if estimator == "did" else 0.0
+
+    effect = att_gt(
+        panel.y, panel.cohort, panel.checkpoints, control=control, base=base, estimator=estimator
+    )
+
+    for i, g in enumerate(cohorts):
+        for k, c in enumerate(panel.checkpoints):
+            if estimator == "diff" and base == "varying" and c == 0 and g > 0:
+                continue  # the plain difference needs no base
+            att, se, treated, controls = brute_cell(
+                panel.y, panel.cohort, panel.checkpoints, g, c,
+                control=control, base=base, theta=theta,
+            )  # fmt: skip
+            np.testing.assert_allclose(effect.att[i, k], att, atol=ROUNDING)
+            np.testing.assert_allclose(effect.se[i, k], se, atol=ROUNDING)
+            if np.isfinite(att):
+                assert effect.n_treated[i, k] == treated
+                assert effect.n_control[i, k] == controls
+
+
+@given(seed=st.integers(0, 2**32 - 1), control=st.sampled_from(CONTROLS))
+@settings(max_examples=30, deadline=None)
+def test_a_trend_common_to_all_rows_changes_nothing(seed, control):
+    panel = planted(seed)
+    trend = 10 * np.random.default_rng(seed).normal(size=len(panel.checkpoints))
+
+    plain = att_gt(panel.y, panel.cohort, panel.checkpoints, control=control)
+    moved = att_gt(panel.y + trend, panel.cohort, panel.checkpoints, control=control)
+
+    np.testing.assert_allclose(moved.att, plain.att, atol=100 * ROUNDING)
+    np.testing.assert_allclose(moved.se, plain.se, atol=100 * ROUNDING)
+
+
+@given(seed=st.integers(0, 2**32 - 1), base=st.sampled_from(["universal", "varying"]))
+@settings(max_examples=30, deadline=None)
+def test_permuted_rows_change_no_bit(seed, base):
+    panel = planted(seed, batch=3)
+    order = np.random.default_rng(seed).permutation(len(panel.y))
+    settings_ = {"control": "both", "base": base}
+
+    plain = att_gt(panel.y, panel.cohort, panel.checkpoints, clusters=panel.cluster, **settings_)
+    mixed = att_gt(
+        panel.y[order],
+        panel.cohort[order],
+        panel.checkpoints,
+        clusters=panel.cluster[order],
+        **settings_,
+    )
+
+    np.testing.assert_array_equal(mixed.att, plain.att)
+    np.testing.assert_array_equal(mixed.se, plain.se)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    steps=st.lists(st.integers(1, 10**6), min_size=5, max_size=5),
+    floats=st.booleans(),
+)
+@settings(max_examples=30, deadline=None)
+def test_new_names_for_cohorts_and_checkpoints_change_nothing(seed, steps, floats):
+    panel = planted(seed)
+    grid = np.cumsum(steps) / (7 if floats else 1)
+    names = dict(zip(panel.checkpoints.tolist(), grid.tolist(), strict=True))
+    cohort = np.array([names.get(g, NEVER) for g in panel.cohort.tolist()])
+
+    plain = att_gt(panel.y, panel.cohort, panel.checkpoints)
+    renamed = att_gt(panel.y, cohort, grid)
+
+    np.testing.assert_array_equal(renamed.att, plain.att)
+    np.testing.assert_array_equal(renamed.se, plain.se)
+
+
+def test_outcomes_of_any_number_type_are_taken(small):
+    whole = np.rint(100 * small.y)
+
+    expected = att_gt(whole, small.cohort, small.checkpoints)
+    for dtype in (np.int16, np.int64, np.float32):
+        got = att_gt(whole.astype(dtype), small.cohort, small.checkpoints)
+        np.testing.assert_array_equal(got.att, expected.att)
+    listed = att_gt(whole.tolist(), small.cohort.tolist(), small.checkpoints.tolist())
+    np.testing.assert_array_equal(listed.att, expected.att)
+
+
+def test_cohorts_between_checkpoints_use_the_last_one_before_them(small):
+    between = np.where(small.cohort == NEVER, NEVER, small.cohort - 4)
+
+    on_grid = att_gt(small.y, small.cohort, small.checkpoints)
+    off_grid = att_gt(small.y, between, small.checkpoints)
+
+    np.testing.assert_array_equal(off_grid.att, on_grid.att)
+    assert off_grid.event_time[0].tolist() == [-6, 4, 14, 24, 34]
+
+
+def test_a_cohort_after_the_last_checkpoint_has_placebo_cells_only():
+    panel = planted(cohorts=(10, 90))
+
+    effect = att_gt(panel.y, panel.cohort, panel.checkpoints)
+
+    assert not effect.post[1].any()
+    assert effect.placebo[1].tolist() == [True] * 4 + [False]
+
+
+def test_anticipation_moves_the_base_back(small):
+    late = att_gt(small.y, np.where(small.cohort == 10, NEVER, small.cohort), small.checkpoints,
+                  anticipation=1)  # fmt: skip
+
+    base = small.y[:, 0]  # one checkpoint before the base of cohort 20, which is 10
+    treated = small.cohort == 20
+    control = (small.cohort == NEVER) | (small.cohort == 10)
+    change = small.y[:, 2] - base
+    assert late.att[0, 2] == pytest.approx(change[treated].mean() - change[control].mean())
+    assert late.placebo[1].tolist() == [True, False, False, False, False]
+
+
+def test_equal_weights_are_no_weights_and_integer_weights_are_copies(small):
+    twice = np.arange(len(small.y)) % 2 + 1
+
+    plain = att_gt(small.y, small.cohort, small.checkpoints)
+    scaled = att_gt(small.y, small.cohort, small.checkpoints, weights=np.full(len(small.y), 3.0))
+    weighted = att_gt(small.y, small.cohort, small.checkpoints, weights=twice)
+    copied = att_gt(
+        np.repeat(small.y, twice, axis=0), np.repeat(small.cohort, twice), small.checkpoints
+    )
+
+    np.testing.assert_allclose(scaled.att, plain.att, atol=ROUNDING)
+    np.testing.assert_allclose(scaled.se, plain.se, atol=ROUNDING)
+    np.testing.assert_allclose(weighted.att, copied.att, atol=ROUNDING)
+
+
+def test_copies_of_rows_in_one_cluster_leave_the_standard_error_alone(small):
+    ids = np.arange(len(small.y))
+
+    plain = att_gt(small.y, small.cohort, small.checkpoints)
+    copies = att_gt(
+        np.repeat(small.y, 3, axis=0),
+        np.repeat(small.cohort, 3),
+        small.checkpoints,
+        clusters=np.repeat(ids, 3),
+        small_sample=False,
+    )
+
+    np.testing.assert_allclose(copies.se, plain.se, atol=ROUNDING)
+
+
+def test_few_clusters_are_noted():
+    panel = planted(batch=3)
+
+    effect = att_gt(panel.y, panel.cohort, panel.checkpoints, clusters=panel.cluster)
+
+    assert any(
+        "as few as 4 clusters: do not trust bands over single cells" in n for n in effect.notes
+    )
+    assert not att_gt(panel.y, panel.cohort, panel.checkpoints).notes
+
+
+def never(panel):
+    return np.full(len(panel.y), NEVER)
+
+
+def with_cell(y, value):
+    changed = y.copy()
+    changed[3, 2] = value
+    return changed
+
+
+def one_row_left(panel):
+    alone = panel.cohort.copy()
+    alone[np.flatnonzero(alone == 20)[1:]] = 10
+    return alone
+
+
+BAD = {
+    "no never-treated rows": (
+        lambda p: att_gt(p.y[p.cohort != NEVER], p.cohort[p.cohort != NEVER], p.checkpoints),
+        NoControlError,
+        r"all rows are treated \(3 cohorts, 0 never-treated rows\)",
+    ),
+    "no later cohort": (
+        lambda p: att_gt(p.y, np.minimum(p.cohort, 10), p.checkpoints, control="both"),
+        NoControlError,
+        "1 cohorts",
+    ),
+    "nobody treated": (
+        lambda p: att_gt(p.y, never(p), p.checkpoints),
+        NoTreatedError,
+        "all rows are never-treated",
+    ),
+    "cohort at the first checkpoint": (
+        lambda p: att_gt(p.y, np.where(p.cohort == 10, 0, p.cohort), p.checkpoints),
+        EarlyCohortError,
+        r"1 of 3 cohorts have no checkpoint .*\(0; the first checkpoint is 0\)",
+    ),
+    "one row in a cohort": (
+        lambda p: att_gt(p.y, one_row_left(p), p.checkpoints),
+        SmallCohortError,
+        r"1 of 4 groups have a single row \(20\)",
+    ),
+    "one cluster in a cohort": (
+        lambda p: att_gt(
+            p.y, p.cohort, p.checkpoints, clusters=np.where(p.cohort == NEVER, NEVER, p.cohort)
+        ),
+        SmallCohortError,
+        r"3 of 4 groups have a single cluster \(10, 20, 30\)",
+    ),
+    "constant outcome": (
+        lambda p: att_gt(np.full_like(p.y, 2.5), p.cohort, p.checkpoints),
+        ConstantOutcomeError,
+        r"all 285 outcomes equal 2\.5",
+    ),
+    "NaN": (
+        lambda p: att_gt(with_cell(p.y, np.nan), p.cohort, p.checkpoints),
+        MissingOutcomeError,
+        "1 of 285 outcomes are NaN or infinite, in 1 of 57 rows; first at row number 3, checkpoint "
+        "number 2",
+    ),
+    "infinity": (
+        lambda p: att_gt(with_cell(p.y, -np.inf), p.cohort, p.checkpoints),
+        MissingOutcomeError,
+        "1 of 285",
+    ),
+    "ids twice": (
+        lambda p: att_gt(p.y, p.cohort, p.checkpoints, units=np.arange(len(p.y)) // 2),
+        DuplicateError,
+        "28 of 29 ids stand more than once, first 0",
+    ),
+    "cluster over cohorts": (
+        lambda p: att_gt(p.y, p.cohort, p.checkpoints, clusters=np.arange(len(p.y)) // 13),
+        ClusterError,
+        r"2 of 5 hold rows of several cohorts, first cluster 0 \(cohorts 10 and 20\)",
+    ),
+    "checkpoints in disorder": (
+        lambda p: att_gt(p.y, p.cohort, [0, 20, 10, 30, 40]),
+        CheckpointOrderError,
+        "number 2 is 10 after 20",
+    ),
+    "a checkpoint twice": (
+        lambda p: att_gt(p.y, p.cohort, [0, 10, 10, 30, 40]),
+        CheckpointOrderError,
+        "number 2 is 10 after 10",
+    ),
+    "one checkpoint": (
+        lambda p: att_gt(p.y[:, :1], p.cohort, [0]),
+        CheckpointOrderError,
+        "two or more",
+    ),
+    "columns and checkpoints": (
+        lambda p: att_gt(p.y[:, 1:], p.cohort, p.checkpoints),
+        PanelShapeError,
+        "4 columns for 5 checkpoints",
+    ),
+    "rows and cohorts": (
+        lambda p: att_gt(p.y, p.cohort[1:], p.checkpoints),
+        PanelShapeError,
+        "expected 57 numbers",
+    ),
+    "words as outcomes": (
+        lambda p: att_gt(p.y.astype(str), p.cohort, p.checkpoints),
+        PanelShapeError,
+        "expected numbers",
+    ),
+    "no rows": (
+        lambda p: att_gt(p.y[:0], p.cohort[:0], p.checkpoints),
+        PanelShapeError,
+        r"got shape \(0, 5\)",
+    ),
+    "cohort NaN": (
+        lambda p: att_gt(p.y, np.where(p.cohort == 10, np.nan, 20.0), p.checkpoints),
+        PanelShapeError,
+        "write NEVER",
+    ),
+    "unknown control": (
+        lambda p: att_gt(p.y, p.cohort, p.checkpoints, control="all"),
+        OptionError,
+        "got 'all', expected one of never, not_yet, both",
+    ),
+    "weight 0": (
+        lambda p: att_gt(p.y, p.cohort, p.checkpoints, weights=np.arange(len(p.y))),
+        OptionError,
+        "1 of 57 are not above 0",
+    ),
+    "clusters as words": (
+        lambda p: att_gt(p.y, p.cohort, p.checkpoints, clusters=p.cluster.astype(str)),
+        PanelShapeError,
+        "expected 57 whole numbers",
+    ),
+    "anticipation below 0": (
+        lambda p: att_gt(p.y, p.cohort, p.checkpoints, anticipation=-1),
+        OptionError,
+        "got -1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_its_own_error_with_counts_and_names(small, case):
+    call, error, message = BAD[case]
+
+    with pytest.raises(error, match=message) as caught:
+        call(small)
+    assert isinstance(caught.value, EstimationError)
+    assert "\n" not in str(caught.value)

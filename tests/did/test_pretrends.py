@@ -1,0 +1,77 @@
+"""Placebo tests: their size where trends are parallel, their power where they are not."""
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from pythia_profile.did import att_gt, placebo
+from pythia_profile.did.errors import DegenerateError, EmptyFamilyError
+from pythia_profile.did.pretrends import holm
+from tests.did.planted import planted
+
+
+def placebo_of(seed, drift=0.0, **settings):
+    panel = planted(seed, cohorts=(20, 30, 40), rows=40, never=80, **settings)
+    y = panel.y + drift * (panel.cohort == 30)[:, None] * np.array([1, 0, 0, 0, 0])
+    return placebo(att_gt(y, panel.cohort, panel.checkpoints), draws=299, seed=seed)
+
+
+def test_p_values_are_uniform_where_trends_are_parallel():
+    results = [placebo_of(seed) for seed in range(200)]
+
+    # 200 p-values: Kolmogorov-Smirnov rejects uniformity once in 1,000 such runs.
+    assert kstest([r.p_value for r in results], "uniform").pvalue > 1e-3
+    assert kstest([r.cohort_p[1] for r in results], "uniform").pvalue > 1e-3
+    assert kstest([r.wald_p for r in results], "uniform").pvalue > 1e-3
+
+
+def test_a_drift_before_treatment_is_found_and_its_cohort_named():
+    result = placebo_of(3, drift=0.5)
+
+    assert result.p_value < 0.01
+    assert result.wald_p < 1e-6
+    assert result.cohorts.tolist() == [20, 30, 40]
+    assert (result.cohort_p_adjusted < 0.05).tolist() == [False, True, False]
+    assert "1 of 3 cohorts reject at .05" in str(result)
+
+
+def test_the_wald_test_is_the_quadratic_form_of_the_cohorts_means():
+    panel = planted(cohorts=(20, 30))
+    att = att_gt(panel.y, panel.cohort, panel.checkpoints)
+    means = np.array([att.att[0, 0], att.att[1, :2].mean()])
+    never = panel.y[panel.cohort > 100]
+
+    changes = [
+        panel.y[panel.cohort == 20][:, 0] - panel.y[panel.cohort == 20][:, 1],
+        panel.y[panel.cohort == 30][:, :2].mean(axis=1) - panel.y[panel.cohort == 30][:, 2],
+    ]
+    off = np.stack([never[:, 0] - never[:, 1], never[:, :2].mean(axis=1) - never[:, 2]])
+    covariance = np.diag([d.var() / len(d) for d in changes]) + np.cov(off, bias=True) / len(never)
+
+    result = placebo(att, draws=50)
+    assert result.wald == pytest.approx(means @ np.linalg.solve(covariance, means))
+    assert result.wald_df == 2
+
+
+def test_holm_adjusts_like_its_definition():
+    p = np.random.default_rng(0).uniform(size=9)
+
+    by_hand = [
+        min(1.0, max((9 - rank) * p[j] for rank, j in enumerate(np.argsort(p)) if p[j] <= p[i]))
+        for i in range(9)
+    ]
+    np.testing.assert_allclose(holm(p), by_hand)
+
+
+def test_no_checkpoint_before_any_base_is_its_own_error():
+    panel = planted(cohorts=(10,))
+
+    with pytest.raises(EmptyFamilyError, match="none of 1 cohorts has a scored checkpoint before"):
+        placebo(att_gt(panel.y, panel.cohort, panel.checkpoints))
+
+
+def test_no_variance_is_its_own_error():
+    panel = planted(noise=0.0)
+
+    with pytest.raises(DegenerateError, match="all 3 cells have zero variance"):
+        placebo(att_gt(panel.y, panel.cohort, panel.checkpoints))
