@@ -21,6 +21,9 @@ PYTHIA_V0 = TrainingOrder(batch_size=2048, steps=71_500)
 """160m, 410m and 1.4b of the first release (v0): the same rows, two of today's batches a step. The
 hub names their checkpoints as if there were 143,000 steps, so label 2N has read what step N has."""
 
+CHECKPOINTS = (0, *(2**power for power in range(10)), *range(1000, 143_001, 1000))
+"""Labels of the saved checkpoints: 154 of them; the first release has those from 1000 on."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shards:
@@ -69,6 +72,8 @@ class PublishedOrder:
     seed : data seed of the run.
     samples : samples that the run asked for.
     sequence_length : L; a row has L + 1 tokens.
+    checkpoints : labels of the saved checkpoints, ascending.
+    label_steps : what one optimizer step adds to the label of a checkpoint.
     documents : the unshuffled documents; with them and the seed any row can be rebuilt.
     rows : the rows in training order, where they are published.
     maps : folder of published index maps in `MAPS_REPOSITORY`, where there is one.
@@ -82,6 +87,8 @@ class PublishedOrder:
     seed: int = 1234
     samples: int = 147_164_160
     sequence_length: int = 2048
+    checkpoints: tuple[int, ...] = CHECKPOINTS
+    label_steps: int = 1
     documents: Shards
     rows: Shards | None = None
     maps: str | None = None
@@ -92,6 +99,11 @@ class PublishedOrder:
     def row_tokens(self) -> int:
         """Tokens of a row."""
         return self.sequence_length + 1
+
+    @property
+    def saved_steps(self) -> list[int]:
+        """Optimizer steps after which a checkpoint was saved, ascending."""
+        return [label // self.label_steps for label in self.checkpoints]
 
 
 MAPS_REPOSITORY = "EleutherAI/pile-preshuffled-seeds"
@@ -194,6 +206,8 @@ _LIST = [
         name="pythia-v0",
         models="EleutherAI/pythia-{160m,410m,1.4b}-v0",
         training=PYTHIA_V0,
+        checkpoints=CHECKPOINTS[11:],
+        label_steps=2,
         documents=_STANDARD_DOCUMENTS,
         rows=_STANDARD_ROWS,
         maps=map_prefix(1234),
@@ -204,6 +218,8 @@ _LIST = [
         name="pythia-deduped-v0",
         models="EleutherAI/pythia-{160m,410m,1.4b}-deduped-v0",
         training=PYTHIA_V0,
+        checkpoints=CHECKPOINTS[11:],
+        label_steps=2,
         documents=_DEDUPED_DOCUMENTS,
         rows=_DEDUPED_ROWS,
         assumed=("rows",),

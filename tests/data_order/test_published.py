@@ -46,6 +46,15 @@ def test_every_seed_has_its_order():
 def test_v0_models_read_the_same_rows_in_batches_twice_as_large():
     assert ORDERS["pythia-v0"].training == TrainingOrder(2048, 71_500)
     assert ORDERS["pythia-v0"].rows == ORDERS["pythia"].rows
+    assert ORDERS["pythia-v0"].saved_steps == list(range(500, 71_501, 500))
+
+
+def test_checkpoints_are_the_154_of_every_model():
+    saved = ORDERS["pythia"].saved_steps
+
+    assert len(saved) == 154
+    assert saved[:12] == [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
+    assert saved[-1] == ORDERS["pythia"].training.steps
 
 
 def test_every_shard_of_the_deduplicated_documents_has_a_hash():
