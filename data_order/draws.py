@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import OrderError, RowRangeError
-from data_order.order import TrainingOrder, as_integers
+from data_order.order import TrainingOrder, as_integers, positive
 
 Rows = npt.NDArray[np.int64]
 Spans = list[tuple[int, int]]
@@ -240,12 +240,6 @@ def _accepted(candidates: list[Rows], accept: Accept) -> list[Rows]:
     ends = np.cumsum([len(rows) for rows in candidates])
     masks = np.split(good, ends[:-1])
     return [rows[mask] for rows, mask in zip(candidates, masks, strict=True)]
-
-
-def positive(count: int, name: str) -> None:
-    """Refuse a `count` that is no whole number above 0."""
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise OrderError(f"{name}: got {count!r}, expected a whole number above 0")
 
 
 def enough(asked: int, available: int, what: str) -> None:

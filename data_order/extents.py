@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from data_order.errors import StoreError
 from data_order.files import mapped_bytes, replacing
 
 log = logging.getLogger(__name__)
@@ -82,11 +83,10 @@ class Extents:
         data : (sum(lengths),) their bytes.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self._write(starts, lengths, data)
             self._compact()
-        except OSError as error:
-            log.warning("%s: cannot be written (%s); rows are not kept", self.folder, error)
+        except (StoreError, OSError) as error:
+            log.warning("%s; rows are not kept", error)
 
     def _write(self, starts: Offsets, lengths: Offsets, data: Bytes) -> Path:
         extents = struct.pack("<Q", len(starts)) + starts.astype("<i8").tobytes()
@@ -133,8 +133,8 @@ def _read_segment(path: Path) -> _Segment | None:
     """Map a segment; None, and the file is dropped, where it is not what it was written as."""
     try:
         whole = mapped_bytes(path)
-    except Exception as error:
-        log.warning("%s: cannot be read (%s)", path, error)
+    except StoreError as error:  # another process may have merged it with others
+        log.debug("%s", error)
         return None
     digest = hashlib.sha256(whole[_HEAD:].data).digest()
     if whole[: len(_MAGIC)].tobytes() != _MAGIC or whole[len(_MAGIC) : _HEAD].tobytes() != digest:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from data_order.draws import positive
 from data_order.errors import OrderError, StoreError, StoreNotFoundError
+from data_order.order import positive
 
 _DOCUMENTS = 1000
 

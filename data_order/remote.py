@@ -19,7 +19,7 @@ from typing import Any, TypedDict
 import numpy as np
 from platformdirs import user_cache_path
 
-from data_order.errors import RemoteNotFoundError
+from data_order.errors import RemoteNotFoundError, StoreError
 from data_order.extents import Bytes, Extents, Offsets, merge
 from data_order.files import replacing
 from data_order.retry import Patience
@@ -267,9 +267,8 @@ def _pinned(
     pinned = pin(repository, revision, endpoint, settings.patience)
     if known is not None:
         try:
-            known.parent.mkdir(parents=True, exist_ok=True)
             with replacing(known) as file:
                 file.write(json.dumps({**asdict(pinned), "revision": revision}).encode())
-        except OSError as error:
-            log.warning("%s: cannot be written (%s); the commit is not kept", known, error)
+        except StoreError as error:
+            log.warning("%s; the commit is not kept", error)
     return pinned

@@ -11,13 +11,14 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from data_order.errors import OrderError, StoreError
-from data_order.idx import DTYPES, read_index
+from data_order.errors import StoreError
+from data_order.idx import DTYPES, read_index, token_type
+from data_order.order import positive
 from data_order.remote import Remote, RemoteOptions
 from data_order.selection import selected
 from data_order.shards import ByteSource
 from data_order.source import Where, open_source
-from data_order.vocabulary import check_vocabulary
+from data_order.vocabulary import check_vocabulary, vocabulary_size
 
 PYTHIA_ROW_TOKENS = 2049
 """Tokens of a row of Pythia: 2048 inputs, and the target of the last one."""
@@ -56,10 +57,8 @@ class TokenRows:
     vocabulary: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.row_tokens, int | np.integer) or self.row_tokens < 1:
-            raise OrderError(
-                f"row_tokens: got {self.row_tokens!r}, expected a whole number above 0"
-            )
+        positive(self.row_tokens, "row_tokens")
+        vocabulary_size(self.vocabulary)
         if self.source.length % self.row_bytes:
             raise StoreError(
                 f"{self.source.name}: {self.source.length:,} bytes are no whole number of rows of "
@@ -100,8 +99,9 @@ class TokenRows:
         StoreError
             A shard is missing or truncated, or the index says something else than was asked for.
         """
+        positive(row_tokens, "row_tokens")
         source, index = open_source(where, Remote(**remote))
-        kind = None if dtype is None else np.dtype(dtype)
+        kind = None if dtype is None else token_type(dtype)
         if index is not None:
             kind = _agreed_type(index, source.length, row_tokens, kind)
         return cls(source, row_tokens, kind or DTYPES[8], vocabulary)

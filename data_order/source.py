@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_order.errors import OrderError
 from data_order.remote import HubShards, Remote, is_address
 from data_order.shards import ByteSource, LocalShards, local_files
 
@@ -26,6 +27,8 @@ def open_source(where: Where, remote: Remote) -> tuple[ByteSource, Path | None]:
     StoreError
         A shard is missing.
     """
+    if not isinstance(where, str | Path | list | tuple):
+        raise OrderError(f"store: got {type(where).__name__}, expected a path or a list of shards")
     if not isinstance(where, str | Path):
         files = [Path(path) for path in where]
         return LocalShards(files, f"{files[0]} and {len(files) - 1} more" if files else None), None

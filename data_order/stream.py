@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import StoreError
-from data_order.idx import DTYPES
+from data_order.idx import DTYPES, token_type
 from data_order.remote import Remote, RemoteOptions
 from data_order.shards import ByteSource
 from data_order.source import Where, open_source
@@ -50,7 +50,7 @@ class TokenStream:
         remote : options for the hub; see `data_order.remote.Remote`.
         """
         source, _ = open_source(where, Remote(**remote))
-        return cls(source, np.dtype(dtype))
+        return cls(source, token_type(dtype))
 
     @property
     def tokens(self) -> int:

@@ -161,7 +161,7 @@ def _earlier(
     maps: NeoxOrder, ids: npt.NDArray[np.int64], training: TrainingOrder
 ) -> list[tuple[int, int, list[EarlierRead]]]:
     """Exposures of each row: tokens seen, of these repeated, and the reads."""
-    found = exposures(maps, ids, training=training)
+    found = exposures(maps, np.unique(ids), training=training)
     reads: dict[int, list[EarlierRead]] = {row: [] for row in ids.tolist()}
     for line in found.reads.iter_rows(named=True):
         reads[line["row_id"]].append(
@@ -169,5 +169,5 @@ def _earlier(
         )
     return [
         (int(found.tokens[i]), int(found.repeated[i]), reads[row])
-        for i, row in enumerate(ids.tolist())
+        for i, row in zip(np.searchsorted(found.rows, ids).tolist(), ids.tolist(), strict=True)
     ]
