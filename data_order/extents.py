@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import struct
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,13 +57,13 @@ class Extents:
         """Use `folder`; it is made when the first segment is written."""
         self.folder = folder
         self._segments: dict[str, _Segment] = {}
+        self._lock = threading.Lock()
 
     def read_into(self, out: Bytes, starts: Offsets, lengths: Offsets) -> npt.NDArray[np.bool_]:
         """Fill `out` (sum(lengths),) with the pieces that are here; say which ones were: (n,)."""
-        self._look()
         found = np.zeros(len(starts), bool)
         ends = np.cumsum(lengths)
-        for segment in self._segments.values():
+        for segment in self._look():
             place = np.searchsorted(segment.starts, starts, side="right") - 1
             inside = (place >= 0) & ~found
             offset = starts - segment.starts[place]
@@ -99,22 +100,23 @@ class Extents:
             file.write(data.data)
         return path
 
-    def _look(self) -> None:
-        """Take note of segments that have come or gone."""
-        names = set()
-        if self.folder.is_dir():
-            names = {entry.name for entry in os.scandir(self.folder) if _is_segment(entry.name)}
-        for name in set(self._segments) - names:
-            del self._segments[name]
-        for name in sorted(names - set(self._segments)):
-            segment = _read_segment(self.folder / name)
-            if segment is not None:
-                self._segments[name] = segment
+    def _look(self) -> list[_Segment]:
+        """Segments that are here now; those that have come since are read and checked."""
+        with self._lock:
+            names = set()
+            if self.folder.is_dir():
+                names = {entry.name for entry in os.scandir(self.folder) if _is_segment(entry.name)}
+            for name in set(self._segments) - names:
+                del self._segments[name]
+            for name in sorted(names - set(self._segments)):
+                segment = _read_segment(self.folder / name)
+                if segment is not None:
+                    self._segments[name] = segment
+            return list(self._segments.values())
 
     def _compact(self) -> None:
         """Write many small segments as one."""
-        self._look()
-        small = [s for s in self._segments.values() if s.data.nbytes < _SMALL]
+        small = [segment for segment in self._look() if segment.data.nbytes < _SMALL]
         if len(small) < _MANY:
             return
         starts, lengths, data = _union(small)

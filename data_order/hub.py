@@ -13,7 +13,6 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx2
@@ -37,26 +36,11 @@ from huggingface_hub.errors import (
 )
 
 from data_order.errors import RemoteError, RemoteNotFoundError
+from data_order.pins import Pinned
 from data_order.retry import TRANSIENT, Fault, Patience, persist
 
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 _RATE_LIMIT = re.compile(r"r=0\s*;.*?\bt=(\d+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Pinned:
-    """A dataset repository at one commit.
-
-    Attributes
-    ----------
-    repository : "owner/name".
-    commit : full commit id.
-    files : (name, bytes) of every file, in order of name.
-    """
-
-    repository: str
-    commit: str
-    files: tuple[tuple[str, int], ...]
 
 
 def hub_endpoint(endpoint: str | None = None) -> str:
@@ -82,8 +66,8 @@ def pin(repository: str, revision: str, endpoint: str, patience: Patience) -> Pi
                 repository, revision=revision, files_metadata=True, timeout=30
             )
         files = sorted((file.rfilename, file.size or 0) for file in info.siblings or [])
-        if not info.sha:
-            raise Fault("the hub named no commit")
+        if not info.sha or any(not 0 <= size < 2**56 for _, size in files):
+            raise Fault("the hub named no commit, or files of impossible sizes")
         return Pinned(repository, info.sha, tuple(files))
 
     return persist(ask, what, patience)
@@ -107,8 +91,8 @@ class HubFiles:
         self._locations: dict[str, str] = {}
         self._locks = {name: threading.Lock() for name in self._sizes}
 
-    def read(self, name: str, first: int, length: int) -> bytes:
-        """Bytes `first : first + length` of a file.
+    def read(self, name: str, first: int, length: int, stop: threading.Event) -> bytes:
+        """Bytes `first : first + length` of a file; no more waiting once `stop` is set.
 
         Raises
         ------
@@ -132,7 +116,7 @@ class HubFiles:
                 self._forget(name, address)
                 return ask()
 
-        return persist(ask, what, self._patience)
+        return persist(ask, what, self._patience, stop)
 
     def _location(self, name: str) -> str:
         """Address of a file; one HEAD for each file, whatever the number of threads."""

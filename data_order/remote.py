@@ -1,95 +1,25 @@
 """Shards on the Hugging Face hub as one flat run of bytes: only the bytes that are asked for.
 
 Pieces that touch are read as one range, ranges are read in parallel, and what has been read is kept
-on disk: asking again, in this process or another, costs no request at all. The commit is asked for
-once and then kept too, so that a moved branch cannot change rows between two runs; `refresh`
-asks anew.
+on disk: asking again, in this process or another, costs no request at all.
 """
 
 import hashlib
 import json
-import logging
-import re
-from collections.abc import Callable
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, TypedDict
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from platformdirs import user_cache_path
 
-from data_order.errors import RemoteNotFoundError, StoreError
+from data_order.errors import RemoteNotFoundError
 from data_order.extents import Bytes, Extents, Offsets, merge
-from data_order.files import replacing
-from data_order.retry import Patience
+from data_order.pins import Pinned, Remote, parse_address, pinned
 from data_order.shards import SHARD_NAME, check_pieces, shards_in_order
 
-log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""Called with (bytes read, bytes to read) while a read goes on."""
-
-_NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
-_ADDRESS = re.compile(
-    rf"hf://datasets/(?P<repository>{_NAME})(?:@(?P<revision>[^/]+))?(?:/(?P<stem>.+))?"
-)
 _RANGE = 8 << 20
 _BATCH = 16 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remote:
-    """How to read from the hub.
-
-    Attributes
-    ----------
-    revision : branch, tag or commit of the dataset.
-    endpoint : address of the hub; by default `HF_ENDPOINT`, else the public one.
-    cache : folder for what has been read; by default `pythia-profile` in the user's cache folder;
-        False keeps nothing.
-    refresh : ask the hub for the commit of the revision, even if it is known.
-    parallel : requests under way at once.
-    patience : how often to ask again.
-    progress : called with (bytes read, bytes to read) while a read goes on.
-    """
-
-    revision: str = "main"
-    endpoint: str | None = None
-    cache: str | Path | bool = True
-    refresh: bool = False
-    parallel: int = 16
-    patience: Patience = field(default_factory=Patience)
-    progress: Progress | None = None
-
-
-class RemoteOptions(TypedDict, total=False):
-    """The attributes of `Remote`, as keyword arguments."""
-
-    revision: str
-    endpoint: str | None
-    cache: str | Path | bool
-    refresh: bool
-    parallel: int
-    patience: Patience
-    progress: Progress | None
-
-
-def is_address(where: str) -> bool:
-    """Tell an address on the hub from a place on disk, which may not exist.
-
-    "owner/name" is an address unless there is a folder "owner" here.
-
-    Examples
-    --------
-    >>> is_address("EleutherAI/pile-deduped-pythia-preshuffled"), is_address("hf://datasets/a/b")
-    (True, True)
-    >>> is_address("./rows/document"), is_address("rows"), is_address("/data/rows/document")
-    (False, False, False)
-    """
-    if where.startswith("hf://"):
-        return True
-    return bool(re.fullmatch(_NAME, where)) and not Path(where).parent.is_dir()
 
 
 class HubShards:
@@ -99,50 +29,71 @@ class HubShards:
     ----------
     name : what messages call the whole.
     length : bytes of all shards together.
-    repository, commit : where they lie.
     """
 
     __slots__ = (
-        "_address", "_ends", "_extents", "_files", "_names", "_settings",
-        "commit", "length", "name", "repository",
+        "_endpoint",
+        "_ends",
+        "_extents",
+        "_files",
+        "_names",
+        "_pinned",
+        "_remote",
+        "_stem",
+        "length",
+        "name",
     )  # fmt: skip
 
-    def __init__(self, address: str, settings: Remote) -> None:
-        """Find the shards: one request, or none if this commit has been asked for before.
+    def __init__(
+        self, pinned: Pinned, stem: str | None, name: str, endpoint: str, remote: Remote
+    ) -> None:
+        """Find the shards among the files of a commit; nothing is requested yet.
+
+        Raises
+        ------
+        RemoteNotFoundError
+            The commit holds no shards, or several stores and `stem` names none of them.
+        StoreError
+            A shard is missing.
+        """
+        from data_order.hub import HubFiles
+
+        sizes = dict(pinned.files)
+        self._pinned, self._stem, self._endpoint, self._remote = pinned, stem, endpoint, remote
+        self._names = _shard_names(list(sizes), stem, name)
+        self._ends = np.cumsum([sizes[shard] for shard in self._names], dtype=np.int64)
+        self._files = HubFiles(pinned, endpoint, remote.patience)
+        self._extents = None
+        folder = remote.folder(pinned.repository)
+        if folder is not None:
+            key = json.dumps([pinned.commit, [(shard, sizes[shard]) for shard in self._names]])
+            self._extents = Extents(folder / hashlib.sha256(key.encode()).hexdigest()[:32])
+        self.name, self.length = name, int(self._ends[-1])
+
+    @classmethod
+    def open(cls, where: str, remote: Remote) -> "HubShards":
+        """Open an address: one request, or none if this revision has been asked for before.
 
         Raises
         ------
         RemoteNotFoundError
             There is no such dataset or revision, or it holds no shards.
-        StoreError
-            A shard is missing, or there are several stores.
         """
-        from data_order.hub import HubFiles, hub_endpoint
+        from data_order.hub import hub_endpoint
 
-        full = address if address.startswith("hf://") else f"hf://datasets/{address}"
-        match = _ADDRESS.fullmatch(full)
-        if match is None:
-            raise RemoteNotFoundError(
-                f"'{address}': expected owner/name, or hf://datasets/owner/name@revision/prefix"
-            )
-        endpoint = hub_endpoint(settings.endpoint)
-        revision = match["revision"] or settings.revision
-        folder = _cache_folder(settings.cache, match["repository"])
-        pinned = _pinned(match["repository"], revision, endpoint, settings, folder)
-        sizes = dict(pinned.files)
-        self._names = _shard_names(list(sizes), match["stem"], address)
-        self._ends = np.cumsum([sizes[name] for name in self._names], dtype=np.int64)
-        self._address, self._settings = address, settings
-        self._files = HubFiles(pinned, endpoint, settings.patience)
-        self._extents = None
-        if folder is not None:
-            key = json.dumps([pinned.commit, [(name, sizes[name]) for name in self._names]])
-            self._extents = Extents(folder / hashlib.sha256(key.encode()).hexdigest()[:32])
-        self.name, self.length = address, int(self._ends[-1])
-        self.repository, self.commit = pinned.repository, pinned.commit
+        address = parse_address(where)
+        endpoint = hub_endpoint(remote.endpoint)
+        found = pinned(address.repository, address.revision or remote.revision, endpoint, remote)
+        return cls(found, address.stem, where, endpoint, remote)
+
+    @property
+    def commit(self) -> str:
+        """Full id of the commit that is read."""
+        return self._pinned.commit
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return HubShards, (self._address, self._settings)
+        quiet = replace(self._remote, progress=None)
+        return HubShards, (self._pinned, self._stem, self.name, self._endpoint, quiet)
 
     def rows(self, numbers: Offsets, width: int) -> Bytes:
         """Pieces of `width` bytes that begin at `numbers * width`: (n, width)."""
@@ -185,21 +136,22 @@ class HubShards:
     def _fetch(self, starts: Offsets, lengths: Offsets, done: int, total: int) -> Bytes:
         """Bytes of extents (n,) that are ascending and apart, read in parallel: (sum(lengths),)."""
         data = np.empty(int(lengths.sum()), np.uint8)
-        jobs = self._ranges(starts, lengths)
+        jobs, stop = self._ranges(starts, lengths), threading.Event()
 
         def fetch(job: tuple[str, int, int, int]) -> int:
             name, offset, length, place = job
-            body = self._files.read(name, offset, length)
+            body = self._files.read(name, offset, length, stop)
             data[place : place + length] = np.frombuffer(body, np.uint8)
             return length
 
-        pool = ThreadPoolExecutor(min(self._settings.parallel, len(jobs)))
+        pool = ThreadPoolExecutor(min(self._remote.parallel, len(jobs)))
         try:
             for length in pool.map(fetch, jobs):
                 done += length
-                if self._settings.progress is not None:
-                    self._settings.progress(done, total)
+                if self._remote.progress is not None:
+                    self._remote.progress(done, total)
         finally:
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
         return data
 
@@ -240,35 +192,3 @@ def _shard_names(names: list[str], stem: str | None, address: str) -> list[str]:
     if stores[stem] == [f"{stem}.bin"]:
         return stores[stem]
     return shards_in_order(stores[stem], address)
-
-
-def _cache_folder(cache: str | Path | bool, repository: str) -> Path | None:
-    if cache is False:
-        return None
-    root = user_cache_path("pythia-profile") if cache is True else Path(cache)
-    return root / "rows" / repository.replace("/", "--")
-
-
-def _pinned(
-    repository: str, revision: str, endpoint: str, settings: Remote, folder: Path | None
-) -> Any:
-    """Return the commit and its files, from an earlier run if there was one."""
-    from data_order.hub import Pinned, pin
-
-    key = hashlib.sha256(json.dumps([endpoint, repository, revision]).encode()).hexdigest()[:32]
-    known = folder / f"{key}.json" if folder is not None else None
-    if known is not None and known.is_file() and not settings.refresh:
-        try:
-            said = json.loads(known.read_text())
-            files = tuple((str(name), int(size)) for name, size in said["files"])
-            return Pinned(str(said["repository"]), str(said["commit"]), files)
-        except (OSError, ValueError, KeyError, TypeError):
-            log.warning("%s: cannot be read; the hub is asked anew", known)
-    pinned = pin(repository, revision, endpoint, settings.patience)
-    if known is not None:
-        try:
-            with replacing(known) as file:
-                file.write(json.dumps({**asdict(pinned), "revision": revision}).encode())
-        except StoreError as error:
-            log.warning("%s; the commit is not kept", error)
-    return pinned

@@ -2,7 +2,7 @@
 
 import logging
 import random
-import time
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -44,11 +44,14 @@ class Patience:
     total_wait: float = 600.0
 
 
-def persist(ask: Callable[[], T], what: str, patience: Patience) -> T:
+def persist(
+    ask: Callable[[], T], what: str, patience: Patience, stop: threading.Event | None = None
+) -> T:
     """Call `ask` until it raises no `Fault`.
 
     Waiting times are drawn at random below their bound, so that many readers do not come back at
-    the same moment; a `Retry-After` of the server is obeyed to the second.
+    the same moment; a `Retry-After` of the server is obeyed to the second. Waiting ends when
+    `stop` is set.
 
     Raises
     ------
@@ -74,4 +77,12 @@ def persist(ask: Callable[[], T], what: str, patience: Patience) -> T:
                     f"expected at most {patience.total_wait:.0f} s; try again later"
                 ) from fault
             log.info("%s: %s; asking again in %.1f s", what, fault, wait)
-            time.sleep(wait)
+            if _sleep(wait, stop):
+                raise RemoteError(
+                    f"{what}: {fault}; given up, because another part failed"
+                ) from fault
+
+
+def _sleep(seconds: float, stop: threading.Event | None) -> bool:
+    """Wait; True where `stop` was set meanwhile."""
+    return (stop or threading.Event()).wait(seconds)

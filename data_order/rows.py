@@ -14,7 +14,7 @@ import numpy.typing as npt
 from data_order.errors import StoreError
 from data_order.idx import DTYPES, read_index, token_type
 from data_order.order import positive
-from data_order.remote import Remote, RemoteOptions
+from data_order.pins import Remote, RemoteOptions
 from data_order.selection import selected
 from data_order.shards import ByteSource
 from data_order.source import Where, open_source
@@ -88,7 +88,7 @@ class TokenRows:
         dtype : type of a token; by default the index's, uint16 where there is none.
         vocabulary : number of token ids; None accepts what the dtype can hold.
         remote : options for the hub: `revision`, `endpoint`, `cache`, `refresh`, `parallel`,
-            `patience`, `progress`; see `data_order.remote.Remote`.
+            `patience`, `progress`; see `data_order.pins.Remote`.
 
         Raises
         ------

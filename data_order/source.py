@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_order.errors import OrderError
-from data_order.remote import HubShards, Remote, is_address
+from data_order.pins import Remote, is_address
+from data_order.remote import HubShards
 from data_order.shards import ByteSource, LocalShards, local_files
 
 Where = str | Path | Sequence[str | Path]
@@ -33,6 +34,6 @@ def open_source(where: Where, remote: Remote) -> tuple[ByteSource, Path | None]:
         files = [Path(path) for path in where]
         return LocalShards(files, f"{files[0]} and {len(files) - 1} more" if files else None), None
     if isinstance(where, str) and is_address(where):
-        return HubShards(where, remote), None
+        return HubShards.open(where, remote), None
     files, index = local_files(where)
     return LocalShards(files, str(where)), index

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from data_order.errors import StoreError
 from data_order.idx import DTYPES, token_type
-from data_order.remote import Remote, RemoteOptions
+from data_order.pins import Remote, RemoteOptions
 from data_order.shards import ByteSource
 from data_order.source import Where, open_source
 
@@ -47,7 +47,7 @@ class TokenStream:
         ----------
         where : prefix, folder, shard files in their order, or a dataset on the hub.
         dtype : type of a token.
-        remote : options for the hub; see `data_order.remote.Remote`.
+        remote : options for the hub; see `data_order.pins.Remote`.
         """
         source, _ = open_source(where, Remote(**remote))
         return cls(source, token_type(dtype))

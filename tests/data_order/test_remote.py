@@ -211,7 +211,7 @@ def test_a_status_that_lasts_is_named(at, settings, message, hub, tmp_path):
 
 def test_retry_after_is_obeyed(hub, rows, monkeypatch):
     waits = []
-    monkeypatch.setattr("data_order.retry.time.sleep", waits.append)
+    monkeypatch.setattr("data_order.retry._sleep", lambda wait, _: waits.append(wait))
     hub.misbehave("status", status=429, retry_after=2, times=1)
 
     rows[70]
@@ -404,8 +404,28 @@ def test_threads_and_processes_share_one_cache(hub, tmp_path):
         assert int(child.communicate(timeout=60)[0]) == int(TOKENS[::2].astype(int).sum())
 
 
-def test_remote_rows_travel_to_another_process(hub, rows):
-    assert np.array_equal(pickle.loads(pickle.dumps(rows))[5], TOKENS[5])
+@pytest.mark.timeout(120)  # the waiting requests alone would come back after 300 seconds
+def test_an_interrupted_read_does_not_wait_for_the_others(hub, tmp_path):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    rows = open_rows(hub, tmp_path, patience=Patience(), progress=interrupt)
+    hub.misbehave("status", status=429, retry_after=300, times=None, after=1)
+
+    with pytest.raises(KeyboardInterrupt):
+        rows[[0, 50, 100]]
+
+
+def test_remote_rows_travel_to_another_process_at_their_commit(hub):
+    rows = open_rows(hub, False, progress=lambda *_: None)
+    hub.add("dataset", REPO, shard_files((TOKENS + 1).tobytes()))
+    before = len(hub.requests("api"))
+
+    again = pickle.loads(pickle.dumps(rows))
+
+    assert np.array_equal(again[5], TOKENS[5])
+    assert again.source.commit == rows.source.commit
+    assert len(hub.requests("api")) == before
 
 
 def test_tokens_of_documents_are_read_piece_by_piece(hub, tmp_path):
@@ -470,3 +490,8 @@ def test_a_folder_of_the_owners_name_means_a_place_on_disk(hub, tmp_path, monkey
 
     with pytest.raises(OrderError, match="no store there"):
         open_rows(hub, tmp_path)
+
+
+def test_parallel_must_be_a_whole_number(hub, tmp_path):
+    with pytest.raises(OrderError, match="parallel: got 0, expected a whole number above 0"):
+        open_rows(hub, tmp_path, parallel=0)
