@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from data_order.megatron import MegatronStore
     from data_order.neox import NeoxOrder
     from data_order.order import NEVER, TrainingOrder
+    from data_order.pack import pack_text
+    from data_order.published import ORDERS, PublishedOrder, published_order
     from data_order.rows import TokenRows
-    from data_order.sample import HELD_OUT, ROWS, rows_table, sample_rows
+    from data_order.sample import HELD_OUT, ROWS, published_row_id, rows_table, sample_rows
 
 _HOME = {
     "HELD_OUT": "data_order.sample",
@@ -23,12 +25,17 @@ _HOME = {
     "NeoxOrder": "data_order.neox",
     "NEVER": "data_order.order",
     "OrderError": "data_order.errors",
+    "ORDERS": "data_order.published",
     "ProfileError": "data_order.errors",
+    "PublishedOrder": "data_order.published",
     "ROWS": "data_order.sample",
     "StoreError": "data_order.errors",
     "TokenRows": "data_order.rows",
     "TrainingOrder": "data_order.order",
     "exposures": "data_order.exposure",
+    "pack_text": "data_order.pack",
+    "published_order": "data_order.published",
+    "published_row_id": "data_order.sample",
     "rows_table": "data_order.sample",
     "sample_rows": "data_order.sample",
 }
@@ -36,15 +43,20 @@ _HOME = {
 __all__ = [
     "HELD_OUT",
     "NEVER",
+    "ORDERS",
     "ROWS",
     "MegatronStore",
     "NeoxOrder",
     "OrderError",
     "ProfileError",
+    "PublishedOrder",
     "StoreError",
     "TokenRows",
     "TrainingOrder",
     "exposures",
+    "pack_text",
+    "published_order",
+    "published_row_id",
     "rows_table",
     "sample_rows",
 ]

@@ -1,19 +1,49 @@
 """Which row ids to follow: draws from each cohort, as pure functions of a seed.
 
 Every cohort has a random stream of its own, keyed by (seed, cohort), so that a cohort's rows do
-not depend on which other cohorts are drawn, or in which order.
+not depend on which other cohorts are drawn, or in which order. A draw can be restricted to rows
+that a function accepts: candidates are then taken in random order until enough are accepted, which
+is a uniform draw from the accepted rows.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import OrderError, RowRangeError
-from data_order.order import TrainingOrder, as_integers
+from data_order.order import TrainingOrder, as_integers, positive
 
 Rows = npt.NDArray[np.int64]
 Spans = list[tuple[int, int]]
+
+Accept = Callable[[Rows], npt.NDArray[np.bool_]]
+"""Tells which of (n,) row ids may be drawn: (n,)."""
+
+PUBLISHED_SEED = 1994
+PUBLISHED_NEVER_SEED = 1234
+PUBLISHED_STEPS = 1000
+PUBLISHED_BATCHES = 10
+PUBLISHED_ROWS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Rows `low` to `low + rows` - 1, of which `count` are to be drawn.
+
+    Attributes
+    ----------
+    name : what messages call it.
+    key : what its random stream depends on, beside the seed.
+    """
+
+    name: str
+    key: tuple[int, ...]
+    low: int
+    rows: int
+    count: int
 
 
 def cohort_spans(order: TrainingOrder, checkpoints: npt.ArrayLike, available: int) -> Spans:
@@ -57,26 +87,32 @@ def cohort_spans(order: TrainingOrder, checkpoints: npt.ArrayLike, available: in
     return list(pairwise(grid.tolist()))
 
 
-def draw_iid(order: TrainingOrder, spans: Spans, per_cohort: int, entropy: int) -> Rows:
+def draw_iid(
+    order: TrainingOrder, spans: Spans, per_cohort: int, entropy: int, accept: Accept | None = None
+) -> Rows:
     """Draw `per_cohort` rows of each cohort at random, all rows alike: (G * per_cohort,).
 
     Raises
     ------
     OrderError
-        A cohort has fewer rows.
+        A cohort has fewer rows, or fewer that are accepted.
     """
     positive(per_cohort, "per_cohort")
-    drawn = []
-    for base, cohort in spans:
-        rows = (cohort - base) * order.batch_size
-        enough(per_cohort, rows, f"cohort {cohort}: rows")
-        picks = stream(entropy, cohort).choice(rows, per_cohort, replace=False)
-        drawn.append(picks + base * order.batch_size)
-    return np.concatenate(drawn)
+    size = order.batch_size
+    cells = [
+        Cell(f"cohort {cohort}", (cohort,), base * size, (cohort - base) * size, per_cohort)
+        for base, cohort in spans
+    ]
+    return draw_cells(cells, entropy, accept)
 
 
 def draw_batches(
-    order: TrainingOrder, spans: Spans, batches: int, rows_per_batch: int, entropy: int
+    order: TrainingOrder,
+    spans: Spans,
+    batches: int,
+    rows_per_batch: int,
+    entropy: int,
+    accept: Accept | None = None,
 ) -> Rows:
     """Draw `batches` batches of each cohort, and `rows_per_batch` rows of each of them.
 
@@ -85,31 +121,92 @@ def draw_batches(
     Raises
     ------
     OrderError
-        A cohort has fewer batches, or a batch fewer rows.
+        A cohort has fewer batches, or a batch fewer rows, or fewer that are accepted.
     """
     positive(batches, "batches")
     positive(rows_per_batch, "rows_per_batch")
-    enough(rows_per_batch, order.batch_size, "rows of a batch")
-    drawn = []
+    size = order.batch_size
+    cells = []
     for base, cohort in spans:
         enough(batches, cohort - base, f"cohort {cohort}: batches")
-        rng = stream(entropy, cohort)
-        for batch in rng.choice(cohort - base, batches, replace=False) + base:
-            picks = rng.choice(order.batch_size, rows_per_batch, replace=False)
-            drawn.append(picks + batch * order.batch_size)
-    return np.concatenate(drawn)
+        chosen = stream(entropy, cohort).choice(cohort - base, batches, replace=False) + base
+        cells += [
+            Cell(f"batch {batch}", (cohort, batch), batch * size, size, rows_per_batch)
+            for batch in chosen.tolist()
+        ]
+    return draw_cells(cells, entropy, accept)
 
 
-def draw_never(count: int, available: int, entropy: int, what: str) -> Rows:
-    """`count` of the numbers 0 to `available` - 1, ascending.
+def draw_never(
+    low: int, rows: int, count: int, entropy: int, what: str, accept: Accept | None = None
+) -> Rows:
+    """Draw `count` of the ids `low` to `low + rows` - 1, ascending.
 
     Raises
     ------
     OrderError
-        There are fewer.
+        There are fewer, or fewer that are accepted.
     """
-    enough(count, available, what)
-    return np.sort(stream(entropy, -1).choice(available, count, replace=False))
+    cell = Cell(what, (), low, rows, count)
+    return np.sort(draw_cells([cell] if count else [], entropy, accept))
+
+
+def draw_cells(cells: list[Cell], entropy: int, accept: Accept | None) -> Rows:
+    """Draw the rows of every cell: (sum of counts,), cell after cell."""
+    for cell in cells:
+        enough(cell.count, cell.rows, f"{cell.name}: rows")
+    taken = [np.empty(0, np.int64) for _ in cells]
+    open_cells = list(range(len(cells)))
+    factor = 1 if accept is None else 8
+    while open_cells:
+        candidates = [_candidates(cells[i], entropy, factor) for i in open_cells]
+        if accept is not None:
+            candidates = _accepted(candidates, accept)
+        still_open = []
+        for i, rows in zip(open_cells, candidates, strict=True):
+            taken[i] = rows[: cells[i].count]
+            if len(rows) < cells[i].count:
+                if factor * cells[i].count >= cells[i].rows:
+                    enough(cells[i].count, len(rows), f"{cells[i].name}: accepted rows")
+                still_open.append(i)
+        open_cells, factor = still_open, 4 * factor
+    return np.concatenate([np.empty(0, np.int64), *taken])
+
+
+def draw_published(order: TrainingOrder) -> Rows:
+    """Draw the treated rows of the published study of Pythia: 14,300 ids, ascending.
+
+    Of each 1000 batches 10, of each of these 10 rows, from numpy's `RandomState(1994)`, which is
+    replaced after every batch by one seeded from it.
+
+    Raises
+    ------
+    OrderError
+        The run is not Pythia's.
+
+    Source: Lesci et al. (2024), the data preparation of the published panel.
+    """
+    if (order.batch_size, order.steps) != (1024, 143_000):
+        raise OrderError(
+            f"draw 'published': is of 143,000 steps of 1024 rows, got {order.steps} steps of "
+            f"{order.batch_size}"
+        )
+    rng = np.random.RandomState(PUBLISHED_SEED)
+    drawn = []
+    for first in range(0, order.steps, PUBLISHED_STEPS):
+        batches = rng.choice(PUBLISHED_STEPS, PUBLISHED_BATCHES, replace=False) + first
+        for batch in batches.tolist():
+            rows = rng.choice(order.batch_size, PUBLISHED_ROWS, replace=False)
+            drawn.append(rows + batch * order.batch_size)
+            rng = np.random.RandomState(rng.randint(1_000_000))
+    return np.sort(np.concatenate(drawn))
+
+
+def draw_published_never(rows: int, count: int) -> Rows:
+    """Draw packed held-out rows as the published study did, ascending; it calls row i -100 - i."""
+    enough(count, rows, "held-out rows")
+    rng = np.random.RandomState(PUBLISHED_NEVER_SEED)
+    return np.sort(rng.choice(rows, count, replace=False))
 
 
 def entropy_of(seed: int | np.random.Generator) -> int:
@@ -127,15 +224,22 @@ def entropy_of(seed: int | np.random.Generator) -> int:
     return int(seed)
 
 
-def stream(entropy: int, cohort: int) -> np.random.Generator:
-    """Random stream of one cohort; -1 is the never-treated rows'."""
-    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(cohort + 1,)))
+def stream(entropy: int, *key: int) -> np.random.Generator:
+    """Random stream of (cohort), (cohort, batch), or of the never-treated rows: ()."""
+    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(len(key), *key)))
 
 
-def positive(count: int, name: str) -> None:
-    """Refuse a `count` that is no whole number above 0."""
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise OrderError(f"{name}: got {count!r}, expected a whole number above 0")
+def _candidates(cell: Cell, entropy: int, factor: int) -> Rows:
+    count = min(cell.rows, factor * cell.count)
+    return stream(entropy, *cell.key, 0).choice(cell.rows, count, replace=False) + cell.low
+
+
+def _accepted(candidates: list[Rows], accept: Accept) -> list[Rows]:
+    """Ask about the candidates of all cells at once; keep the accepted ones, in their order."""
+    good = accept(np.concatenate(candidates))
+    ends = np.cumsum([len(rows) for rows in candidates])
+    masks = np.split(good, ends[:-1])
+    return [rows[mask] for rows, mask in zip(candidates, masks, strict=True)]
 
 
 def enough(asked: int, available: int, what: str) -> None:

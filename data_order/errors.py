@@ -30,3 +30,13 @@ class StoreNotFoundError(StoreError):
     """A store was named that is not there."""
 
     exit_code = 2
+
+
+class RemoteError(OrderError):
+    """The hub, or what lies behind it, did not give what was asked for, also after trying again."""
+
+
+class RemoteNotFoundError(RemoteError):
+    """A repository, revision or file was named that the hub does not have, or does not show us."""
+
+    exit_code = 2

@@ -23,7 +23,7 @@ import polars as pl
 
 from data_order.errors import OrderError
 from data_order.index_maps import Int64, stream_starts
-from data_order.order import TrainingOrder, as_integers
+from data_order.order import NEVER, TrainingOrder, as_integers
 from data_order.pieces import Pieces
 
 if TYPE_CHECKING:
@@ -62,11 +62,14 @@ class Exposures:
         return self.tokens / self.row_tokens
 
     def frame(self) -> pl.DataFrame:
-        """One line per row: row_id, before, tokens, repeated, earlier_exposure (share)."""
+        """One line per row: row_id, before, tokens, repeated, earlier_exposure (share).
+
+        `before` is null where the whole run counts.
+        """
         return pl.DataFrame(
             {
                 "row_id": self.rows,
-                "before": self.before,
+                "before": pl.Series(self.before).replace(NEVER, None),
                 "tokens": self.tokens,
                 "repeated": self.repeated,
                 "earlier_exposure": self.share,

@@ -1,8 +1,9 @@
 """Names of a store's files, and how they are mapped into memory and written."""
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,13 +47,25 @@ def mapped_bytes(path: Path) -> npt.NDArray[np.uint8]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file under a temporary name; it gets its own when all has been written."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write a file under a temporary name; it gets its own when all has been written.
+
+    Folders on the way are made. Two writers of one file do not meet: the last one wins.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

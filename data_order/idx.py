@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from data_order.errors import StoreError, StoreNotFoundError
+from data_order.errors import OrderError, StoreError, StoreNotFoundError
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
@@ -39,6 +39,29 @@ Pythia's training commit), so for these two the width is taken from the pointers
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 _FLOATS: dict[float, np.dtype[Any]] = {4: np.dtype("<f4"), 8: np.dtype("<f8")}
 _BLOCK = 1 << 22
+
+
+def token_type(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Little-endian token type with a code in the format.
+
+    Raises
+    ------
+    OrderError
+        There is no such type, or it has no code.
+    """
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        raise OrderError(f"dtype: got {dtype!r}, expected one of {_names()}") from None
+    if kind.newbyteorder("=") not in {known.newbyteorder("=") for known in CODES}:
+        raise OrderError(f"dtype {kind.name} has no code in the format; expected {_names()}")
+    if kind.byteorder == ">":
+        raise OrderError(f"dtype {kind.str} is big-endian; stores are little-endian")
+    return kind.newbyteorder("<")
+
+
+def _names() -> str:
+    return ", ".join(dtype.name for dtype in CODES)
 
 
 @dataclass(frozen=True, slots=True)

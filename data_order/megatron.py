@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from data_order.errors import OrderError, StoreNotFoundError
 from data_order.files import bin_path, idx_path, mapped_bytes, replacing, store_prefix
-from data_order.idx import CODES, StoreIndex, read_index, write_index
+from data_order.idx import StoreIndex, read_index, token_type, write_index
 from data_order.order import as_integers
 from data_order.selection import selected
 from data_order.shards import LocalShards
 from data_order.stream import TokenStream
-from data_order.vocabulary import check_vocabulary
+from data_order.vocabulary import check_vocabulary, vocabulary_size
 
 Tokens = npt.NDArray[Any]
 
@@ -66,7 +66,7 @@ class MegatronStore:
             A field of the index is impossible, or the `.bin` has another length than it says.
         """
         self.prefix = store_prefix(prefix)
-        self.vocabulary = vocabulary
+        self.vocabulary = vocabulary_size(vocabulary)
         data = bin_path(self.prefix)
         if not data.is_file():
             raise StoreNotFoundError(f"{data}: no such file, expected the tokens of a store")
@@ -99,10 +99,11 @@ class MegatronStore:
         ------
         OrderError
             A token does not fit the dtype, or the dtype has no code.
+        StoreError
+            The files cannot be written.
         """
         prefix = store_prefix(prefix)
-        kind = _coded(dtype)
-        prefix.parent.mkdir(parents=True, exist_ok=True)
+        kind = token_type(dtype)
         with replacing(idx_path(prefix)) as index, replacing(bin_path(prefix)) as data:
             sizes = _write_tokens(data, sequences, kind)
             entries = np.arange(len(sizes) + 1) if documents is None else documents
@@ -168,14 +169,6 @@ class MegatronStore:
         return tokens
 
 
-def _coded(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    kind = np.dtype(dtype).newbyteorder("<")
-    if kind not in CODES:
-        known = ", ".join(known.name for known in CODES)
-        raise OrderError(f"dtype {kind.name} has no code in the format; expected one of {known}")
-    return kind
-
-
 def _write_tokens(
     file: BinaryIO, sequences: Iterable[npt.ArrayLike], kind: np.dtype[Any]
 ) -> npt.NDArray[np.int32]:
@@ -205,7 +198,13 @@ def _as_kind(tokens: Tokens, kind: np.dtype[Any], number: int) -> Tokens:
                 f"sequence {number}: token {bad} does not fit {kind.name} "
                 f"({allowed.min} to {allowed.max})"
             )
-    return tokens.astype(kind)
+        return tokens.astype(kind)
+    with np.errstate(over="ignore"):
+        narrow = tokens.astype(kind)
+    lost = np.isfinite(tokens) & ~np.isfinite(narrow)
+    if lost.any():
+        raise OrderError(f"sequence {number}: {tokens[lost][0]} does not fit {kind.name}")
+    return narrow
 
 
 def _document_entries(entries: npt.ArrayLike, sequences: int) -> npt.NDArray[np.int64]:

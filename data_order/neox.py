@@ -30,13 +30,13 @@ from data_order.index_maps import (
 from data_order.neox_rows import Documents, NeoxRows
 from data_order.order import TrainingOrder
 from data_order.pieces import Pieces, pieces_of
+from data_order.published import PYTHIA
 from data_order.rows import TokenRows
 from data_order.selection import selected
 from data_order.verify import Comparison, compare_maps, compare_rows, load_map, map_files
 
 PYTHIA_SEED = 1234
 PYTHIA_SEQUENCE_LENGTH = 2048
-PYTHIA_TRAINING = TrainingOrder(batch_size=1024, steps=143_000)
 PYTHIA_SAMPLES = 147_164_160
 """Samples that Pythia's runs asked for: 143,000 steps of 1024 rows, and half a percent more."""
 
@@ -105,7 +105,7 @@ class NeoxOrder:
         shuffle = shuffled_samples(samples_available(tokens, epochs, int(sequence_length)), rng)
         ends = block_ends(lengths, documents)
         if training is None and samples == PYTHIA_SAMPLES:
-            training = PYTHIA_TRAINING
+            training = PYTHIA
         return cls(lengths, documents, shuffle, int(sequence_length), ends, training)
 
     @classmethod
@@ -163,7 +163,7 @@ class NeoxOrder:
         where: str | Path,
         sizes: npt.ArrayLike,
         sequence_length: int = PYTHIA_SEQUENCE_LENGTH,
-        training: TrainingOrder | None = PYTHIA_TRAINING,
+        training: TrainingOrder | None = PYTHIA,
     ) -> "NeoxOrder":
         """Take the published `doc_idx.npy` and `shuffle_idx.npy` under `where`.
 

@@ -1,7 +1,5 @@
 """Rows of a rebuilt order with their tokens, read piece by piece from the unshuffled documents."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +9,13 @@ from data_order.errors import StoreError
 from data_order.megatron import MegatronStore
 from data_order.pieces import document_starts
 from data_order.selection import selected
+from data_order.source import Where
 from data_order.stream import TokenStream
 
 if TYPE_CHECKING:
     from data_order.neox import NeoxOrder
 
-Documents = TokenStream | MegatronStore | str | Path | Sequence[str | Path]
+Documents = TokenStream | MegatronStore | Where
 
 
 class NeoxRows:

@@ -27,7 +27,10 @@ def as_integers(values: npt.ArrayLike, what: str) -> npt.NDArray[np.int64]:
     OrderError
         `values` are not integers, or do not fit in 64 signed bits.
     """
-    array: npt.NDArray[Any] = np.asarray(values)
+    try:
+        array: npt.NDArray[Any] = np.asarray(values)
+    except ValueError as error:
+        raise OrderError(f"{what}: got lists of different lengths, expected integers") from error
     if array.size == 0:
         return array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -35,6 +38,18 @@ def as_integers(values: npt.ArrayLike, what: str) -> npt.NDArray[np.int64]:
     if array.dtype.kind == "u" and int(array.max()) > NEVER:
         raise OrderError(f"{what}: {int(array.max())} does not fit in 64 signed bits")
     return array.astype(np.int64)
+
+
+def positive(count: object, name: str) -> None:
+    """Refuse a `count` that is no whole number above 0.
+
+    Raises
+    ------
+    OrderError
+        It is not.
+    """
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+        raise OrderError(f"{name}: got {count!r}, expected a whole number above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +75,7 @@ class TrainingOrder:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps"):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or value < 1:
-                raise OrderError(f"{name}: got {value!r}, expected a whole number above 0")
+            positive(getattr(self, name), name)
 
     @property
     def rows(self) -> int:

@@ -4,19 +4,21 @@ In: a store of rows of one length, as a prefix, a folder of shards, or a dataset
 hub. Out: (n, row_tokens) arrays that belong to the caller. Only the rows asked for are read.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from data_order.errors import OrderError, StoreError
-from data_order.idx import DTYPES, read_index
+from data_order.errors import StoreError
+from data_order.idx import DTYPES, read_index, token_type
+from data_order.order import positive
+from data_order.pins import Remote, RemoteOptions
 from data_order.selection import selected
-from data_order.shards import ByteSource, open_source
-from data_order.vocabulary import check_vocabulary
+from data_order.shards import ByteSource
+from data_order.source import Where, open_source
+from data_order.vocabulary import check_vocabulary, vocabulary_size
 
 PYTHIA_ROW_TOKENS = 2049
 """Tokens of a row of Pythia: 2048 inputs, and the target of the last one."""
@@ -55,10 +57,8 @@ class TokenRows:
     vocabulary: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.row_tokens, int | np.integer) or self.row_tokens < 1:
-            raise OrderError(
-                f"row_tokens: got {self.row_tokens!r}, expected a whole number above 0"
-            )
+        positive(self.row_tokens, "row_tokens")
+        vocabulary_size(self.vocabulary)
         if self.source.length % self.row_bytes:
             raise StoreError(
                 f"{self.source.name}: {self.source.length:,} bytes are no whole number of rows of "
@@ -69,32 +69,39 @@ class TokenRows:
     @classmethod
     def open(
         cls,
-        where: str | Path | Sequence[str | Path],
+        where: Where,
         row_tokens: int = PYTHIA_ROW_TOKENS,
         *,
         dtype: npt.DTypeLike | None = None,
         vocabulary: int | None = None,
+        **remote: Unpack[RemoteOptions],
     ) -> "TokenRows":
         """Open a store of rows; shards are read where they lie, without merging.
 
         Parameters
         ----------
-        where : prefix of an `.idx`/`.bin` pair or of shards, a folder that holds one store, or
-            the shard files themselves in their order. An `.idx` beside them is compared with
-            what is there; none is needed.
+        where : prefix of an `.idx`/`.bin` pair or of shards, a folder that holds one store, the
+            shard files themselves in their order, or a dataset on the hub: "owner/name", or
+            "hf://datasets/owner/name@revision/prefix". An `.idx` beside local files is compared
+            with what is there; none is needed.
         row_tokens : tokens of a row.
         dtype : type of a token; by default the index's, uint16 where there is none.
         vocabulary : number of token ids; None accepts what the dtype can hold.
+        remote : options for the hub: `revision`, `endpoint`, `cache`, `refresh`, `parallel`,
+            `patience`, `progress`; see `data_order.pins.Remote`.
 
         Raises
         ------
-        StoreNotFoundError
+        StoreNotFoundError, RemoteNotFoundError
             There is no store at that place.
+        RemoteError
+            The hub does not answer.
         StoreError
             A shard is missing or truncated, or the index says something else than was asked for.
         """
-        source, index = open_source(where)
-        kind = None if dtype is None else np.dtype(dtype)
+        positive(row_tokens, "row_tokens")
+        source, index = open_source(where, Remote(**remote))
+        kind = None if dtype is None else token_type(dtype)
         if index is not None:
             kind = _agreed_type(index, source.length, row_tokens, kind)
         return cls(source, row_tokens, kind or DTYPES[8], vocabulary)

@@ -12,13 +12,19 @@ import numpy.typing as npt
 import polars as pl
 
 from data_order.draws import (
+    Accept,
+    Spans,
     cohort_spans,
     draw_batches,
     draw_iid,
     draw_never,
+    draw_published,
+    draw_published_never,
     entropy_of,
 )
 from data_order.errors import OrderError
+from data_order.exposure import exposures
+from data_order.neox import NeoxOrder
 from data_order.order import NEVER, TrainingOrder, as_integers
 
 ROWS = pl.Schema(
@@ -39,6 +45,8 @@ HELD_OUT = 2**40
 store keep their own ids, also past the last step, and no store reaches this one: 2**40 rows of
 Pythia would be four petabytes."""
 
+_AT_ONCE = 200_000
+
 
 class RowSource(Protocol):
     """Rows by number: `TokenRows`, or anything else with a length that gives (n, L) tokens."""
@@ -54,12 +62,14 @@ def sample_rows(
     checkpoints: npt.ArrayLike,
     *,
     seed: int | np.random.Generator = 0,
-    draw: Literal["batches", "iid"] = "batches",
+    draw: Literal["batches", "iid", "published"] = "batches",
     batches: int = 10,
     rows_per_batch: int = 10,
     per_cohort: int = 100,
     never: int = 2000,
     never_from: RowSource | None = None,
+    maps: NeoxOrder | None = None,
+    single_exposure: bool = False,
 ) -> pl.DataFrame:
     """Draw the rows of a study: treated rows of every cohort, and never-treated rows.
 
@@ -73,12 +83,18 @@ def sample_rows(
     checkpoints : (C,) scored checkpoint steps, ascending; the first is only a base.
     seed : whole number, or a generator from which one is taken.
     draw : "batches" takes some batches of each cohort and some rows of each of these; "iid" takes
-        rows of the cohort whatever their batch.
+        rows of the cohort whatever their batch; "published" takes the ids of the published study
+        of Pythia, whatever the seed, and adds them as the column `published_row_id`, where
+        held-out row i is -100 - i.
     batches, rows_per_batch : size of the "batches" draw.
     per_cohort : rows of each cohort in the "iid" draw.
     never : number of never-treated rows.
     never_from : held-out rows, numbered from `HELD_OUT` in the table; by default the rows of
         `rows` that lie past the last step, with their own ids.
+    maps : index maps of the run; with them the table says how much of each row had been read
+        before.
+    single_exposure : draw only rows none of whose documents' tokens is read in another row at any
+        step of the run; needs `maps`. The token that neighbors in the stream share is let pass.
 
     Returns
     -------
@@ -96,32 +112,48 @@ def sample_rows(
     >>> order = TrainingOrder(batch_size=4, steps=8)
     >>> table = sample_rows(store, order, [0, 4, 8], draw="iid", per_cohort=3, never=2)
     >>> table["row_id"].to_list()
-    [1, 3, 13, 22, 23, 25, 37, 39]
+    [0, 5, 15, 19, 20, 29, 35, 39]
     >>> table["treatment_step"].to_list()
-    [1, 1, 4, 6, 6, 7, None, None]
+    [1, 2, 4, 5, 6, 8, None, None]
     """
     spans = cohort_spans(order, checkpoints, len(rows))
     entropy = entropy_of(seed)
+    accept = _single_exposures(order, maps) if single_exposure else None
     if draw == "iid":
-        treated = draw_iid(order, spans, per_cohort, entropy)
+        treated = draw_iid(order, spans, per_cohort, entropy, accept)
     elif draw == "batches":
-        treated = draw_batches(order, spans, batches, rows_per_batch, entropy)
+        treated = draw_batches(order, spans, batches, rows_per_batch, entropy, accept)
+    elif draw == "published":
+        treated = _published(order, spans, single_exposure, never, never_from)
     else:
-        raise OrderError(f"draw: got {draw!r}, expected 'batches' or 'iid'")
-    table = rows_table(rows, order, treated)
-    controls = _never_treated(rows, order, never, never_from, entropy)
+        raise OrderError(f"draw: got {draw!r}, expected 'batches', 'iid' or 'published'")
+    table = rows_table(rows, order, treated, maps)
+    if never_from is None:
+        past = _past_rows(rows, order, never, entropy, accept)
+        controls = rows_table(rows, order, past, maps)
+    else:
+        controls = _held_out(never_from, order, never, None if draw == "published" else entropy)
     widths = [len(part["tokens"][0]) for part in (table, controls) if len(part)]
     if len(set(widths)) > 1:
         raise OrderError(f"held-out rows have {widths[1]} tokens, expected {widths[0]}")
-    return pl.concat([table, controls])
+    whole = pl.concat([table, controls])
+    if draw == "published":
+        whole = whole.with_columns(published_row_id=published_row_id(whole["row_id"].to_numpy()))
+    return whole
 
 
-def rows_table(rows: RowSource, order: TrainingOrder, row_ids: npt.ArrayLike) -> pl.DataFrame:
+def rows_table(
+    rows: RowSource,
+    order: TrainingOrder,
+    row_ids: npt.ArrayLike,
+    maps: NeoxOrder | None = None,
+) -> pl.DataFrame:
     """`ROWS` table of given rows of the training store, ascending by id.
 
     Parameters
     ----------
     row_ids : (n,) rows, none of them twice; those past the last step are never-treated.
+    maps : index maps of the run, to say how much of each row had been read before.
 
     Raises
     ------
@@ -137,25 +169,81 @@ def rows_table(rows: RowSource, order: TrainingOrder, row_ids: npt.ArrayLike) ->
             f"row ids: {len(np.unique(twice))} rows stand twice, the first is {int(twice[0])}; "
             "expected each row once"
         )
-    return _table(ids, order.step_of(ids), order.batch_size, rows[ids])
+    table = _table(ids, order.step_of(ids), order.batch_size, rows[ids])
+    if maps is None:
+        return table
+    return table.with_columns(earlier_exposure=exposures(maps, ids, training=order).share)
 
 
-def _never_treated(
-    rows: RowSource,
+def published_row_id(row_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Ids that the published study gives to rows (n,): its held-out row i is -100 - i.
+
+    Examples
+    --------
+    >>> published_row_id([7, HELD_OUT, HELD_OUT + 3])
+    array([   7, -100, -103])
+    """
+    ids = as_integers(row_ids, "row ids")
+    return np.where(ids >= HELD_OUT, -100 - (ids - HELD_OUT), ids)
+
+
+def _published(
     order: TrainingOrder,
-    count: int,
+    spans: Spans,
+    single_exposure: bool,
+    never: int,
     never_from: RowSource | None,
-    entropy: int,
+) -> npt.NDArray[np.int64]:
+    if single_exposure:
+        raise OrderError("draw 'published' is fixed; single_exposure cannot restrict it")
+    if never_from is None and never:
+        raise OrderError(
+            "draw 'published' takes its never-treated rows from packed held-out text; pass it as "
+            "never_from, or never=0"
+        )
+    drawn = draw_published(order)
+    first, last = spans[0][0] * order.batch_size, spans[-1][1] * order.batch_size
+    return drawn[(drawn >= first) & (drawn < last)]
+
+
+def _single_exposures(order: TrainingOrder, maps: NeoxOrder | None) -> Accept:
+    if maps is None:
+        raise OrderError("single_exposure needs the run's index maps; pass maps=NeoxOrder...")
+
+    def accept(row_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        parts = [
+            exposures(maps, row_ids[start : start + _AT_ONCE], order.steps + 1, order).repeated == 0
+            for start in range(0, len(row_ids), _AT_ONCE)
+        ]
+        return np.concatenate(parts)
+
+    return accept
+
+
+def _past_rows(
+    rows: RowSource, order: TrainingOrder, count: int, entropy: int, accept: Accept | None
+) -> npt.NDArray[np.int64]:
+    _check_count(count)
+    past = max(0, len(rows) - order.rows)
+    what = f"never-treated, past the last step {order.steps} (or pass never_from)"
+    return draw_never(order.rows, past, count, entropy, what, accept)
+
+
+def _held_out(
+    never_from: RowSource, order: TrainingOrder, count: int, entropy: int | None
 ) -> pl.DataFrame:
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
-        raise OrderError(f"never: got {count!r}, expected a whole number from 0 on")
-    if never_from is None:
-        past = max(0, len(rows) - order.rows)
-        what = f"never-treated rows past the last step {order.steps} (or pass never_from)"
-        return rows_table(rows, order, draw_never(count, past, entropy, what) + order.rows)
-    places = draw_never(count, len(never_from), entropy, "held-out rows")
+    _check_count(count)
+    if entropy is None:
+        places = draw_published_never(len(never_from), count)
+    else:
+        places = draw_never(0, len(never_from), count, entropy, "held-out")
     never = np.full(len(places), NEVER)
     return _table(places + HELD_OUT, never, order.batch_size, never_from[places])
+
+
+def _check_count(count: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
+        raise OrderError(f"never: got {count!r}, expected a whole number from 0 on")
 
 
 def _table(

@@ -4,8 +4,6 @@ Numbers count from 0 and never from the end, and nothing is clipped: asking for 
 not exist is an error, never a short answer.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -41,11 +39,7 @@ def selected(key: object, length: int, what: str) -> npt.NDArray[np.int64]:
         return _sliced(key, length, what)
     if isinstance(key, tuple) or key is None or key is Ellipsis:
         raise OrderError(f"{what}s: got {key!r}, expected a whole number, a slice or an array")
-    try:
-        array: npt.NDArray[Any] = np.asarray(key)
-    except ValueError as error:
-        raise OrderError(f"{what}s: got lists of different lengths") from error
-    numbers = as_integers(array, f"{what}s")
+    numbers = as_integers(key, f"{what}s")  # type: ignore[arg-type]
     if numbers.size:
         low, high = int(numbers.min()), int(numbers.max())
         if low < 0 or high >= length:

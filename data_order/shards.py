@@ -134,28 +134,6 @@ def check_pieces(starts: Offsets, lengths: Offsets, total: int, name: str) -> No
         )
 
 
-def open_source(where: str | Path | Sequence[str | Path]) -> tuple[ByteSource, Path | None]:
-    """Open a store's bytes, and the `.idx` file beside them where there is one.
-
-    Parameters
-    ----------
-    where : prefix of an `.idx`/`.bin` pair or of shards, a folder that holds one store, or the
-        shard files themselves in their order.
-
-    Raises
-    ------
-    StoreNotFoundError
-        There is no store at that place.
-    StoreError
-        A shard is missing.
-    """
-    if isinstance(where, str | Path):
-        files, index = local_files(where)
-        return LocalShards(files, str(where)), index
-    files = [Path(path) for path in where]
-    return LocalShards(files, f"{files[0]} and {len(files) - 1} more" if files else None), None
-
-
 def local_files(where: str | Path) -> tuple[list[Path], Path | None]:
     """Shard files of a local store, in order, and its `.idx` file where there is one.
 

@@ -1,16 +1,16 @@
 """Tokens of unshuffled documents as one flat run, read in pieces, wherever the bytes lie."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import StoreError
-from data_order.idx import DTYPES
-from data_order.shards import ByteSource, open_source
+from data_order.idx import DTYPES, token_type
+from data_order.pins import Remote, RemoteOptions
+from data_order.shards import ByteSource
+from data_order.source import Where, open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +35,22 @@ class TokenStream:
 
     @classmethod
     def open(
-        cls, where: str | Path | Sequence[str | Path], *, dtype: npt.DTypeLike = np.uint16
+        cls,
+        where: Where,
+        *,
+        dtype: npt.DTypeLike = np.uint16,
+        **remote: Unpack[RemoteOptions],
     ) -> "TokenStream":
         """Open the `.bin` file or shards of a store of documents; the `.idx` is not read.
 
         Parameters
         ----------
-        where : prefix, folder, or shard files in their order.
+        where : prefix, folder, shard files in their order, or a dataset on the hub.
         dtype : type of a token.
+        remote : options for the hub; see `data_order.pins.Remote`.
         """
-        source, _ = open_source(where)
-        return cls(source, np.dtype(dtype))
+        source, _ = open_source(where, Remote(**remote))
+        return cls(source, token_type(dtype))
 
     @property
     def tokens(self) -> int:

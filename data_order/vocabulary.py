@@ -6,6 +6,21 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import StoreError
+from data_order.order import positive
+
+
+def vocabulary_size(vocabulary: int | None) -> int | None:
+    """Return the number of token ids, or None for any that the token type can hold.
+
+    Raises
+    ------
+    OrderError
+        It is no whole number above 0.
+    """
+    if vocabulary is None:
+        return None
+    positive(vocabulary, "vocabulary")
+    return int(vocabulary)
 
 
 def check_vocabulary(

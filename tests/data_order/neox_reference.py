@@ -25,6 +25,16 @@ class Twister:
             pass
         return drawn
 
+    def below(self, stop):
+        """`randint(stop)`."""
+        return self._up_to(stop - 1)
+
+    def choice(self, size, count):
+        """`choice(size, count, replace=False)`."""
+        items = list(range(size))
+        self.shuffle(items)
+        return items[:count]
+
     def shuffle(self, items):
         for i in range(len(items) - 1, 0, -1):
             j = self._up_to(i)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from data_order import MegatronStore, OrderError
+from data_order import MegatronStore, OrderError, StoreError
 from data_order.errors import RowRangeError, StoreNotFoundError
 
 CODES = {1: "u1", 2: "i1", 3: "i2", 4: "i4", 5: "i8", 6: "f4", 7: "f8", 8: "u2"}
@@ -177,6 +177,10 @@ def test_token_outside_the_vocabulary_is_named_by_row_and_position(rows, ragged)
         ([3], "u2", r"sequence 0: got an array of shape \(\)"),
         ([[1]], "f2", "dtype float16 has no code"),
         ([["a"]], "u2", "expected uint16"),
+        ([[1]], "nonsense", "dtype: got 'nonsense', expected one of uint8"),
+        ([[1]], ">u2", "dtype >u2 is big-endian"),
+        ([[1e300]], "f4", r"sequence 0: 1e\+300 does not fit float32"),
+        ([np.array([2**63], np.uint64)], "i8", "9223372036854775808 does not fit int64"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_and_leaves_no_file(sequences, dtype, message, tmp_path):
@@ -188,6 +192,17 @@ def test_what_cannot_be_stored_is_refused_and_leaves_no_file(sequences, dtype, m
 def test_document_entries_that_are_no_sequences_are_refused(tmp_path):
     with pytest.raises(OrderError, match=r"documents: got \[0, 3\], expected .* 0 to 2"):
         MegatronStore.write(tmp_path / "document", [[1], [2]], documents=[0, 3])
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path, rows):
+    with pytest.raises(StoreError, match=r"x\.idx: cannot be written"):
+        MegatronStore.write(rows.prefix.with_suffix(".bin") / "x", [[1]])
+
+
+@pytest.mark.parametrize("vocabulary", [0, -1, "x", 1.5, True])
+def test_an_impossible_vocabulary_is_named(vocabulary, rows):
+    with pytest.raises(OrderError, match=r"vocabulary: got .*, expected a whole number above 0"):
+        MegatronStore(rows.prefix, vocabulary=vocabulary)
 
 
 def test_missing_files_are_named(tmp_path, ragged):

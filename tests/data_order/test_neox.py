@@ -196,6 +196,7 @@ def test_damaged_published_maps_are_refused(change, message):
         (([3, -1],), "sizes: -1 tokens, expected 0 to 2147483647"),
         (([2**31],), "sizes: 2147483648 tokens"),
         (([1.5],), "sizes: got float64 values"),
+        (([[1, 2], [3]],), "sizes: got lists of different lengths"),
         (([5], -1), "seed: got -1, expected 0 to 4294967295"),
         (([5], 2**32), "seed: got 4294967296"),
         (([5], 1, 0), "samples: got 0"),

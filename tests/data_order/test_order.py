@@ -71,6 +71,7 @@ def test_every_integer_type_is_accepted_and_nothing_overflows(dtype):
         (lambda o: o.rows_of(4), "no step 4; this run has steps 1 to 3"),
         (lambda o: o.cohort_of([0], [0, 5, 5]), "strictly ascending"),
         (lambda _: TrainingOrder(0, 3), "batch_size: got 0"),
+        (lambda _: TrainingOrder(3, True), "steps: got True, expected a whole number above 0"),
     ],
 )
 def test_bad_input_is_named(bad, message):

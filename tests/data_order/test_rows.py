@@ -188,3 +188,25 @@ def test_empty_folder_list_and_length_are_named(tmp_path):
 def test_an_explicit_shard_that_is_missing_is_named(tmp_path):
     with pytest.raises(StoreNotFoundError, match=r"b\.bin: no such file"):
         TokenRows.open([tmp_path / "b.bin"])
+
+
+@pytest.mark.parametrize(
+    ("where", "options", "message"),
+    [
+        (None, {}, "store: got NoneType, expected a path or a list of shards"),
+        (b"rows", {}, "store: got bytes"),
+        ("rows", {"row_tokens": 3.0}, "row_tokens: got 3.0"),
+        ("rows", {"row_tokens": "3"}, "row_tokens: got '3'"),
+        ("rows", {"row_tokens": True}, "row_tokens: got True"),
+        ("rows", {"dtype": "foo"}, "dtype: got 'foo'"),
+        ("rows", {"dtype": ">u2"}, "big-endian"),
+        ("rows", {"dtype": "f2"}, "dtype float16 has no code"),
+        ("rows", {"vocabulary": 0}, "vocabulary: got 0"),
+    ],
+)
+def test_impossible_options_are_named(where, options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    MegatronStore.write("rows", TOKENS)
+
+    with pytest.raises(OrderError, match=message):
+        TokenRows.open(where, **{"row_tokens": LENGTH, **options})

@@ -1,5 +1,9 @@
 """The ROWS table: which rows are drawn, by what they depend on, and what each line says."""
 
+import hashlib
+import json
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,12 +14,14 @@ from data_order import (
     HELD_OUT,
     ROWS,
     MegatronStore,
+    NeoxOrder,
     OrderError,
     TokenRows,
     TrainingOrder,
     rows_table,
     sample_rows,
 )
+from data_order.draws import draw_iid
 from pythia_profile.schema import ROWS as ROWS_TABLE
 from pythia_profile.schema import conform
 
@@ -140,14 +146,14 @@ def test_a_table_of_given_rows_is_sorted_and_refuses_a_row_that_stands_twice(sto
         ({"checkpoints": [-4, 4]}, "strictly ascending"),
         ({"checkpoints": [0, 13]}, "checkpoint 13 is past the run's last step 12"),
         ({"batches": 5}, "cohort 4: batches: 5 were asked for, but there are 4"),
-        ({"rows_per_batch": 9}, "rows of a batch: 9 were asked for, but there are 8"),
+        ({"rows_per_batch": 9}, "batch .: rows: 9 were asked for, but there are 8"),
         ({"batches": 0}, "batches: got 0, expected a whole number above 0"),
         ({"draw": "iid", "per_cohort": 33}, "cohort 4: rows: 33 were asked .* there are 32"),
         ({"draw": "iid", "per_cohort": 1.5}, "per_cohort: got 1.5"),
-        ({"draw": "all"}, "draw: got 'all', expected 'batches' or 'iid'"),
-        ({"never": 31}, "past the last step 12 .*: 31 were asked for, but there are 30"),
+        ({"draw": "all"}, "draw: got 'all', expected 'batches', 'iid' or 'published'"),
+        ({"never": 31}, "past the last step 12 .*: rows: 31 were asked for, but there are 30"),
         ({"never": -1}, "never: got -1"),
-        ({"never": 3, "never_from": TOKENS[:2]}, "held-out rows: 3 were asked .* there are 2"),
+        ({"never": 3, "never_from": TOKENS[:2]}, "held-out: rows: 3 were asked .* there are 2"),
         ({"never": 2, "never_from": TOKENS[:2, :5]}, "held-out rows have 5 tokens, expected 6"),
         ({"seed": -1}, "seed: got -1"),
         ({"seed": 0.5}, "seed: got 0.5"),
@@ -165,3 +171,141 @@ def test_what_cannot_be_drawn_is_named(changes, message, store):
 def test_tokens_above_sixteen_bits_are_refused_not_wrapped():
     with pytest.raises(OrderError, match="tokens: 0 to 70000 do not fit"):
         rows_table(np.array([[0, 70_000]]), TrainingOrder(1, 1), [0])
+
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "published_draw.json").read_text())
+PYTHIA = TrainingOrder(1024, 143_000)
+THOUSANDS = np.arange(0, 143_001, 1000)
+
+
+class NumberedRows:
+    """As many rows as are wanted; row i holds the tokens i and i + 1, of 16 bits."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, key):
+        rows = np.asarray(key)
+        return np.stack([rows, rows + 1], axis=-1) & 0xFFFF
+
+
+def assert_golden(ids, golden):
+    assert len(ids) == golden["count"]
+    assert ids[:20].tolist() == golden["first"]
+    assert ids[-5:].tolist() == golden["last"]
+    joined = ",".join(map(str, ids.tolist()))
+    assert hashlib.sha256(joined.encode()).hexdigest() == golden["sha256"]
+
+
+def test_the_published_studys_rows_are_drawn_again():
+    table = sample_rows(
+        NumberedRows(PYTHIA.rows),
+        PYTHIA,
+        THOUSANDS,
+        draw="published",
+        never=2000,
+        never_from=NumberedRows(12_345),
+    )
+
+    never = table.filter(pl.col("treatment_step").is_null())
+    assert_golden(treated(table)["row_id"].to_numpy(), GOLDEN["treated"])
+    assert_golden((never["row_id"] - HELD_OUT).to_numpy(), GOLDEN["never of 12345"])
+    assert (treated(table)["published_row_id"] == treated(table)["row_id"]).all()
+    assert (never["published_row_id"] == -100 - (never["row_id"] - HELD_OUT)).all()
+
+
+def test_the_published_draw_of_some_cohorts_is_a_part_of_the_whole():
+    rows = NumberedRows(PYTHIA.rows)
+    whole = sample_rows(rows, PYTHIA, THOUSANDS, draw="published", never=0)
+
+    part = sample_rows(rows, PYTHIA, [2000, 3000, 5000], draw="published", never=0)
+
+    assert part.equals(whole.filter(pl.col("treatment_step").is_between(2001, 5000)))
+    assert len(part) == 300
+
+
+@pytest.mark.parametrize(
+    ("order", "changes", "message"),
+    [
+        (TrainingOrder(8, 12), {}, "'published': is of 143,000 steps of 1024 rows, got 12 steps"),
+        (PYTHIA, {"never": 5}, "pass it as never_from, or never=0"),
+        (PYTHIA, {"single_exposure": True, "maps": 0}, "'published' is fixed"),
+    ],
+)
+def test_the_published_draw_is_of_pythia_alone(order, changes, message):
+    asked = {"draw": "published", "never": 0, **changes}
+
+    with pytest.raises(OrderError, match=message):
+        sample_rows(NumberedRows(PYTHIA.rows), order, [0, 12], **asked)
+
+
+SIZES = np.random.default_rng(4).integers(0, 40, 60)
+MAPS = NeoxOrder.from_sizes(SIZES, 3, 400, sequence_length=5, training=TrainingOrder(8, 48))
+RUN = TrainingOrder(8, 48)
+
+
+def read_by_rows(maps, rows):
+    """(document, offset) -> rows that hold it."""
+    holders = {}
+    found = maps.pieces(rows)
+    for owner, document, offset, length in zip(
+        found.owner(), found.document, found.offset, found.length, strict=True
+    ):
+        for i in range(offset, offset + length):
+            holders.setdefault((document, i), set()).add(int(found.rows[owner]))
+    return holders
+
+
+def test_index_maps_tell_how_much_of_each_row_had_been_read_before():
+    table = sample_rows(
+        NumberedRows(len(MAPS)), RUN, [0, 16, 32, 48], batches=4, rows_per_batch=5, never=9,
+        maps=MAPS,
+    )  # fmt: skip
+
+    holders = read_by_rows(MAPS, slice(0, RUN.rows))
+    for row, step, share in table.select("row_id", "treatment_step", "earlier_exposure").rows():
+        before = (step - 1) * 8 if step else RUN.rows
+        tokens = read_by_rows(MAPS, [row])
+        seen = sum(any(r < before and r != row for r in holders.get(t, ())) for t in tokens)
+        assert share == pytest.approx(seen / 6, abs=1e-12)
+    assert table["earlier_exposure"].max() > 0.5
+
+
+@pytest.mark.parametrize("draw", ["iid", "batches"])
+def test_single_exposure_rows_share_no_document_token_with_another_row_but_a_neighbor(draw):
+    maps = NeoxOrder.from_sizes(SIZES, 3, 300, sequence_length=5, training=RUN)
+    run = TrainingOrder(8, 30)
+    asked = {"draw": draw, "batches": 3, "rows_per_batch": 1, "per_cohort": 3, "never": 4}
+
+    table = sample_rows(
+        NumberedRows(len(maps)), run, [0, 15, 30], **asked, maps=maps, single_exposure=True
+    )
+
+    holders = read_by_rows(maps, slice(0, run.rows))
+    assert len(table) == 6 + 4
+    for row in table["row_id"]:
+        sample = int(maps.shuffle_index[row])
+        for token in read_by_rows(maps, [row]):
+            others = {int(maps.shuffle_index[r]) for r in holders.get(token, ()) if r != row}
+            assert others <= {sample - 1, sample + 1}
+
+
+def test_a_restricted_draw_is_uniform_over_the_rows_that_are_accepted():
+    order, hits = TrainingOrder(8, 4), np.zeros(32)
+    for seed in range(900):
+        ids = draw_iid(order, [(0, 4)], 2, seed, accept=lambda rows: rows % 3 == 0)
+        hits[ids] += 1
+
+    # 900 draws of 2 of the 11 multiples of 3: mean 163.6, standard deviation 11.6
+    assert hits[np.arange(32) % 3 > 0].sum() == 0
+    assert abs(hits[::3] - 1800 / 11).max() < 5 * 11.6
+
+
+def test_too_few_accepted_rows_are_named():
+    with pytest.raises(OrderError, match=r"cohort 4: accepted rows: 3 were asked for, .* are 2"):
+        draw_iid(TrainingOrder(8, 4), [(0, 4)], 3, 0, accept=lambda rows: rows < 2)
+    with pytest.raises(OrderError, match="single_exposure needs the run's index maps"):
+        sample_rows(NumberedRows(96), ORDER, GRID, per_cohort=1, single_exposure=True)

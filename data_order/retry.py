@@ -1,0 +1,88 @@
+"""Ask again, a bounded number of times, when a server fails in a way that may pass."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from data_order.errors import RemoteError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Status codes after which the same request may succeed."""
+
+
+class Fault(Exception):
+    """A failure that may pass; `wait` is what the server asked for, in seconds."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        """Say what failed."""
+        super().__init__(message)
+        self.wait = wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How often to ask again, and for how long.
+
+    Attributes
+    ----------
+    retries : requests after the first one.
+    first_wait : seconds before the first of them, at most; twice as long before each next one.
+    longest_wait : seconds between two requests, at most, unless the server asks for more.
+    total_wait : seconds of waiting in all; a server that asks for more is an error at once.
+    """
+
+    retries: int = 5
+    first_wait: float = 0.5
+    longest_wait: float = 16.0
+    total_wait: float = 600.0
+
+
+def persist(
+    ask: Callable[[], T], what: str, patience: Patience, stop: threading.Event | None = None
+) -> T:
+    """Call `ask` until it raises no `Fault`.
+
+    Waiting times are drawn at random below their bound, so that many readers do not come back at
+    the same moment; a `Retry-After` of the server is obeyed to the second. Waiting ends when
+    `stop` is set.
+
+    Raises
+    ------
+    RemoteError
+        It did not succeed within `patience`.
+    """
+    waited, tries = 0.0, 0
+    while True:
+        try:
+            return ask()
+        except Fault as fault:
+            tries += 1
+            if tries > patience.retries:
+                raise RemoteError(
+                    f"{what}: {fault}; gave up after {tries} tries, try again later"
+                ) from fault
+            bound = min(patience.first_wait * 2 ** (tries - 1), patience.longest_wait)
+            wait = bound * (0.5 + random.random() / 2) if fault.wait is None else fault.wait
+            waited += wait
+            if waited > patience.total_wait:
+                raise RemoteError(
+                    f"{what}: {fault}; waiting {wait:.0f} s more would be {waited:.0f} s in all, "
+                    f"expected at most {patience.total_wait:.0f} s; try again later"
+                ) from fault
+            log.info("%s: %s; asking again in %.1f s", what, fault, wait)
+            if _sleep(wait, stop):
+                raise RemoteError(
+                    f"{what}: {fault}; given up, because another part failed"
+                ) from fault
+
+
+def _sleep(seconds: float, stop: threading.Event | None) -> bool:
+    """Wait; True where `stop` was set meanwhile."""
+    return (stop or threading.Event()).wait(seconds)

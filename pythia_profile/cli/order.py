@@ -1,0 +1,242 @@
+"""The verb `order`: which rows a step read, and what is known of a row."""
+
+import json
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pythia_profile.cli.app import app
+
+if TYPE_CHECKING:
+    from data_order.neox import NeoxOrder
+    from data_order.published import PublishedOrder
+    from data_order.sample import RowSource
+    from data_order.view import RowView
+
+log = logging.getLogger(__name__)
+
+_TOKENS_SHOWN = 16
+
+_EXAMPLES = """\b
+Examples:
+  pythia-profile order --step 1000
+  pythia-profile order --row 1023 --store hub --decode tokenizer.json
+  pythia-profile order --row 146432000 --suite pythia --idx documents.idx \\
+      --corpus hub --documents --exposures"""
+
+
+@app.command(epilog=_EXAMPLES)
+def order(
+    suite: Annotated[str, typer.Option(help="Name of a published order.")] = "pythia-deduped",
+    step: Annotated[int | None, typer.Option(help="Show the rows this step reads.")] = None,
+    row: Annotated[int | None, typer.Option(help="Show this row.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows in training order, for their tokens: a prefix or folder, owner/name on the "
+            "hub, or 'hub' for the published ones."
+        ),
+    ] = None,
+    decode: Annotated[
+        Path | None, typer.Option(help="tokenizer.json, or its folder: show text.")
+    ] = None,
+    idx: Annotated[
+        Path | None, typer.Option(help=".idx of the documents: rebuild the order from it.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Data seed.", show_default="the order's own")
+    ] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            help="Documents, for the tokens of any row: prefix, folder, owner/name, or 'hub'."
+        ),
+    ] = None,
+    documents: Annotated[bool, typer.Option(help="Show what each row was packed from.")] = False,
+    exposures: Annotated[bool, typer.Option(help="Show what had been read before.")] = False,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows of a step.", show_default="the order's", min=1)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the run.", show_default="the order's", min=1)
+    ] = None,
+    row_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of a row.", show_default="the order's", min=2)
+    ] = None,
+    show: Annotated[int, typer.Option(help="Rows of a step to show; 0 for all.", min=0)] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it, as JSON.")] = False,
+) -> None:
+    """Show which rows a training step read, or when a row was read, what it says and where from."""
+    _check_choice(step, row, idx, documents or exposures, corpus, decode, store)
+    from data_order.order import TrainingOrder
+    from data_order.pack import open_tokenizer
+    from data_order.published import published_order
+    from data_order.view import view_rows
+
+    published = published_order(suite)
+    training = TrainingOrder(
+        batch_size or published.training.batch_size, steps or published.training.steps
+    )
+    own = training == published.training
+    label = published.label_steps
+    width = row_tokens or published.row_tokens
+    rows = [row] if row is not None else training.rows_of(step or 0).tolist()
+    if show and row is None and not as_json:
+        rows = rows[:show]
+    tokenizer = None if decode is None else open_tokenizer(decode)
+    with ExitStack() as stack:
+        progress = _progress(stack)
+        maps = _maps(idx, seed, published, training, width) if idx is not None else None
+        views = view_rows(
+            training,
+            rows,
+            checkpoints=published.saved_steps if own else [],
+            source=_source(store, corpus, published, maps, width, progress),
+            tokenizer=tokenizer,
+            maps=maps if documents or exposures else None,
+            with_exposures=exposures,
+        )
+    if as_json:
+        typer.echo(json.dumps([_as_json(view, label, documents) for view in views]))
+        return
+    if step is not None:
+        every = training.rows_of(step)
+        typer.echo(
+            f"{suite}: step {step:,} of {training.steps:,} reads rows {every[0]:,} to "
+            f"{every[-1]:,} ({len(every):,} rows)"
+        )
+    for view in views:
+        typer.echo("\n".join(_lines(view, training.batch_size, label, width, documents)))
+    if step is not None and len(views) < training.batch_size:
+        typer.echo(f"... {training.batch_size - len(views):,} more; --show 0 shows all")
+
+
+def _check_choice(
+    step: int | None,
+    row: int | None,
+    idx: Path | None,
+    needs_maps: bool,
+    corpus: str | None,
+    decode: Path | None,
+    store: str | None,
+) -> None:
+    if (step is None) == (row is None):
+        raise typer.BadParameter("give one of --step and --row")
+    if needs_maps and idx is None:
+        raise typer.BadParameter(
+            "--documents and --exposures need --idx, the .idx of the documents"
+        )
+    if corpus is not None and idx is None:
+        raise typer.BadParameter("--corpus needs --idx, which says where each document lies")
+    if store is not None and corpus is not None:
+        raise typer.BadParameter("give one of --store and --corpus")
+    if decode is not None and store is None and corpus is None:
+        raise typer.BadParameter("--decode needs tokens: give --store or --corpus")
+
+
+def _maps(
+    idx: Path, seed: int | None, published: "PublishedOrder", training: Any, width: int
+) -> "NeoxOrder":
+    from data_order.neox import NeoxOrder
+
+    samples = published.samples
+    if training != published.training:
+        samples = -(-training.rows * 1005 // 1000)
+    log.info("rebuilding the order from %s; half a minute for Pythia", idx)
+    own_seed = published.seed if seed is None else seed
+    return NeoxOrder.from_idx(idx, own_seed, samples, width - 1, training)
+
+
+def _source(
+    store: str | None,
+    corpus: str | None,
+    published: "PublishedOrder",
+    maps: "NeoxOrder | None",
+    width: int,
+    progress: Callable[[int, int], None],
+) -> "RowSource | None":
+    from data_order.neox_rows import NeoxRows
+    from data_order.rows import TokenRows
+    from data_order.stream import TokenStream
+
+    if store is not None:
+        if store == "hub" and published.rows is None:
+            raise typer.BadParameter(
+                f"the rows of {published.name} are not published in training order; rebuild them "
+                "with --idx and --corpus hub"
+            )
+        where = published.rows.repository if store == "hub" and published.rows else store
+        return TokenRows.open(where, width, progress=progress)
+    if corpus is not None and maps is not None:
+        where = published.documents.repository if corpus == "hub" else corpus
+        return NeoxRows(maps, TokenStream.open(where, progress=progress))
+    return None
+
+
+def _progress(stack: ExitStack) -> Callable[[int, int], None]:
+    """Make a bar of bytes that appears with the first of them."""
+    from pythia_profile.progress import Task, track
+
+    tasks: list[Task] = []
+
+    def show(done: int, total: int) -> None:
+        if not tasks:
+            tasks.append(stack.enter_context(track("reading rows", total, "bytes")))
+        tasks[0].advance(done - tasks[0].done)
+
+    return show
+
+
+def _as_json(view: "RowView", label: int, documents: bool) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "row": view.row,
+        "step": view.step,
+        "batch": view.batch,
+        "place": view.place,
+    }
+    line["checkpoint"] = None if view.checkpoint is None else f"step{view.checkpoint * label}"
+    found = asdict(view)
+    for name in ("tokens", "text", "documents", "seen", "repeated", "reads"):
+        if found[name] is not None and (documents or name != "documents"):
+            line[name] = found[name]
+    return line
+
+
+def _lines(view: "RowView", batch_size: int, label: int, width: int, documents: bool) -> list[str]:
+    from data_order.view import escaped
+
+    if view.step is None:
+        lines = [f"row {view.row:,}  read by no step"]
+    else:
+        lines = [
+            f"row {view.row:,}  step {view.step:,}  batch {view.batch:,}, place {view.place:,} of "
+            f"{batch_size:,}"
+            + (f"  first in step{view.checkpoint * label}" if view.checkpoint is not None else "")
+        ]
+    if view.text is not None:
+        lines.append(f"  text  {escaped(view.text)}")
+    elif view.tokens is not None:
+        more = f" ... ({len(view.tokens):,})" if len(view.tokens) > _TOKENS_SHOWN else ""
+        lines.append(f"  tokens  {' '.join(map(str, view.tokens[:_TOKENS_SHOWN]))}{more}")
+    if documents and view.documents is not None:
+        lines += [
+            f"  at {piece.at:>6,}  {piece.length:>6,} tokens of document {piece.document:,} from "
+            f"its token {piece.offset:,} on"
+            for piece in view.documents
+        ]
+    if view.reads is not None:
+        lines.append(
+            f"  read before: {view.seen:,} of {width:,} tokens, {view.repeated:,} of them in "
+            "another copy of their document"
+        )
+        lines += [
+            f"  at {read.at:>6,}  {read.tokens:>6,} tokens by row {read.by_row:,} at step "
+            f"{read.by_step:,}{'' if read.repeated else ' (neighbor in the stream)'}"
+            for read in view.reads
+        ]
+    return lines
