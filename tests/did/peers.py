@@ -8,8 +8,8 @@ import pandas as pd
 from pythia_profile.did import NEVER
 
 
-def long_frame(panel, covariate=None):
-    """One line for each row and checkpoint; periods are whole numbers, never-treated cohort 0."""
+def long_frame(panel):
+    """One line a row and checkpoint; cohort 0 is never-treated; `x` is a copy of the outcome."""
     rows, checkpoints = panel.y.shape
     frame = pd.DataFrame(
         {
@@ -19,12 +19,11 @@ def long_frame(panel, covariate=None):
             "cohort": np.repeat(np.where(panel.cohort == NEVER, 0, panel.cohort), checkpoints),
         }
     )
-    if covariate is not None:
-        frame["x"] = np.repeat(covariate, checkpoints)
+    frame["x"] = frame["y"]
     return frame
 
 
-def by_diff_diff(panel, *, control, base, covariate=None, anticipation=0):
+def by_diff_diff(panel, *, control, base, adjusted=False, anticipation=0):
     """Cells (g, c) -> (ATT, standard error, rows, control rows), and aggregates, of diff-diff."""
     from diff_diff import CallawaySantAnna
 
@@ -38,12 +37,12 @@ def by_diff_diff(panel, *, control, base, covariate=None, anticipation=0):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = model.fit(
-            long_frame(panel, covariate),
+            long_frame(panel),
             outcome="y",
             unit="unit",
             time="time",
             first_treat="cohort",
-            covariates=None if covariate is None else ["x"],
+            covariates=["x"] if adjusted else None,
             aggregate="all",
         )
     cells = {
@@ -58,11 +57,11 @@ def by_diff_diff(panel, *, control, base, covariate=None, anticipation=0):
     return cells, aggregates
 
 
-def by_differences(panel, *, control, base, covariate=None):
+def by_differences(panel, *, control, base, adjusted=False):
     """Cells (g, c) -> (ATT, standard error), and aggregates, of differences."""
     from differences import ATTgt
 
-    frame = long_frame(panel, covariate)
+    frame = long_frame(panel)
     frame["cohort"] = frame["cohort"].replace(0, np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -70,7 +69,7 @@ def by_differences(panel, *, control, base, covariate=None):
             data=frame.set_index(["unit", "time"]), cohort_column="cohort", base_period=base
         )
         table = model.fit(
-            "y" if covariate is None else "y ~ x",
+            "y ~ x" if adjusted else "y",
             est_method="reg",
             control_group=control,
             progress_bar=False,
