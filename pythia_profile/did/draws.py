@@ -26,7 +26,7 @@ from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast, Part
 from pythia_profile.did.errors import NoRowsError, OptionError
 from pythia_profile.did.groups import Rows
-from pythia_profile.did.multipliers import multipliers
+from pythia_profile.did.multipliers import Multiplier, multipliers
 from pythia_profile.did.sides import Side
 
 Process = Literal["normal", "rademacher", "mammen", "webb", "covariance"]
@@ -159,7 +159,9 @@ def group_draws(att: AttGt, h: int, how: Drawing) -> Float[np.ndarray, "C1 B"]:
             f"multiplier '{how.process}': this estimate was made from moments alone; use "
             "multiplier='covariance'"
         )
-    return _multiplied(att, att.rows, att.rows.cluster_sums(h), h, how)
+    drawn = _multiplied(att.rows, att.rows.cluster_sums(h), h, how, how.process)
+    drawn *= att.sums.factor[h] ** 0.5
+    return drawn
 
 
 def _slope_errors(att: AttGt, g: int, how: Drawing) -> Float[np.ndarray, "C B"]:
@@ -173,12 +175,13 @@ def _slope_errors(att: AttGt, g: int, how: Drawing) -> Float[np.ndarray, "C B"]:
     for h in rows.groups():
         if is_control(plan, g, h, len(att.sums.rows)).any():
             scores = slope_scores(plan, att.adjustment, rows, att.control, g, h)
-            total += _multiplied(att, rows, rows.by_cluster(scores, h), h, how)
+            drawn = _multiplied(rows, rows.by_cluster(scores, h), h, how, how.process)
+            total += att.sums.factor[h] ** 0.5 * drawn
     return total
 
 
 def _multiplied(
-    att: AttGt, rows: Rows, values: Float[np.ndarray, "k m"], h: int, how: Drawing
+    rows: Rows, values: Float[np.ndarray, "k m"], h: int, how: Drawing, kind: Multiplier
 ) -> Float[np.ndarray, "m B"]:
     """Sum over the clusters of group `h` their values times their multipliers, without rounding.
 
@@ -187,7 +190,7 @@ def _multiplied(
     """
     names = rows.clusters_of(h)
     ids, streams = rows.cluster_id[names], rows.cluster_stream[names]
-    largest = multipliers(ids[:0], how.draws, how.seed, how.process).bound
+    largest = multipliers(ids[:0], how.draws, how.seed, kind).bound
     size = largest * np.abs(values).sum(axis=0).max()
     step = 2.0 ** (np.ceil(np.log2(size)) - 52) if size > 0 else 1.0
     whole = np.rint(values / step)
@@ -195,14 +198,14 @@ def _multiplied(
     offset = 0.0
     for start in range(0, len(whole), how.chunk):
         part = slice(start, start + how.chunk)
-        random = multipliers(ids[part], how.draws, how.seed, how.process, streams[part])
+        random = multipliers(ids[part], how.draws, how.seed, kind, streams[part])
         offset = random.offset
         for factor, pattern in zip(random.scales, random.patterns, strict=True):
             pattern_sums[factor] = pattern_sums.get(factor, 0.0) + whole[part].T @ pattern
     total: Float[np.ndarray, "m B"] = np.repeat(offset * whole.sum(axis=0)[:, None], how.draws, 1)
     for factor, sums in pattern_sums.items():
         total += factor * sums
-    total *= step * att.sums.factor[h] ** 0.5
+    total *= step
     return total
 
 
