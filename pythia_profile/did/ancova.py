@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float
 
 from pythia_profile.did.comparison import Comparison
 from pythia_profile.did.groups import Rows, Sums
+from pythia_profile.did.products import products
 from pythia_profile.did.sides import ROUNDING, Side
 
 
@@ -44,35 +45,19 @@ def adjust(comparison: Comparison, rows: Rows) -> tuple[Float[np.ndarray, "G C"]
 
     Where the base outcome is the same for all controls there is no slope, and θ is 1.
     """
-    products = np.stack([_products(rows, h) for h in rows.groups()])
-    pools = comparison.pools(products)
-    own = np.arange(len(comparison.base))[:, None]
+    sums = products(comparison, rows)
     c, b = np.arange(rows.y.shape[1]), np.maximum(comparison.base, 0)
-
-    def among_controls(i: np.ndarray, j: np.ndarray) -> Float[np.ndarray, "G C"]:
-        taken_out = np.where(comparison.own, products[own, i, j], 0.0)
-        total: Float[np.ndarray, "G C"] = pools[comparison.pool, i, j] - taken_out
-        return total
-
-    one = np.full_like(b, -1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        weight = among_controls(one, one)
-        mean_b, mean_c = among_controls(b, one) / weight, among_controls(c, one) / weight
-        square = among_controls(b, b)
+        weight = sums.controls(-1, -1)
+        mean_b, mean_c = sums.controls(b, -1) / weight, sums.controls(c, -1) / weight
+        square = sums.controls(b, b)
         spread = square - weight * mean_b**2
-        cross = among_controls(c, b) - weight * mean_c * mean_b
-        gap = products[own, b, -1] / products[own, -1, -1] - mean_b
+        cross = sums.controls(c, b) - weight * mean_c * mean_b
+        gap = sums.treated(b, -1) / sums.treated(-1, -1) - mean_b
         varies = spread > ROUNDING * square
         theta = np.where(varies, cross / spread, 1.0)
         leverage = np.where(varies, gap / spread, 0.0)
     return theta, Adjustment(leverage, np.nan_to_num(mean_b))
-
-
-def _products(rows: Rows, h: int) -> Float[np.ndarray, "C1 C1"]:
-    z = rows.z(h)
-    weight = rows.weight[rows.group(h)]
-    total: Float[np.ndarray, "C1 C1"] = z.T @ (z / weight[:, None])
-    return total
 
 
 def is_control(comparison: Comparison, g: int, h: int, groups: int) -> Bool[np.ndarray, " C"]:

@@ -51,6 +51,7 @@ class AttGt:
     rows : the rows in canonical order; None where only their sums are known.
     base : the base the cells before treatment are compared with.
     estimator : did, diff or ancova.
+    anticipation : checkpoints before the cohort at which the effect may already show.
     notes : what a reader of the estimates must know, one sentence each.
     """
 
@@ -67,6 +68,7 @@ class AttGt:
     rows: Rows | None
     base: Base
     estimator: Estimator
+    anticipation: int
     notes: tuple[str, ...]
 
     @property
@@ -205,7 +207,9 @@ def att_gt(
     if estimator == "ancova":
         theta, adjustment = adjust(comparison, rows)
         comparison = replace(comparison, theta=theta)
-    return assemble(cohorts, grid, comparison, sums, rows, adjustment, base, estimator)
+    return assemble(
+        cohorts, grid, comparison, sums, rows, adjustment, base, estimator, int(anticipation)
+    )
 
 
 def assemble(
@@ -217,6 +221,7 @@ def assemble(
     adjustment: Adjustment | None,
     base: Base,
     estimator: Estimator,
+    anticipation: int,
 ) -> AttGt:
     """Estimate every cell from the groups' sums."""
     treated, control = sides(comparison, sums)
@@ -244,6 +249,7 @@ def assemble(
         rows=rows,
         base=base,
         estimator=estimator,
+        anticipation=anticipation,
         notes=_notes(cohorts, sums, known),
     )
 

@@ -79,6 +79,14 @@ class Contrast:
         minus = tuple(Part(p.att, -p.weights, -p.shares) for p in other.parts)
         return _from_parts(f"{self.kind} difference", self.at, self.parts + minus)
 
+    def only(self, at: Sequence[Any]) -> "Contrast":
+        """Return the contrasts with these labels, in this order."""
+        places = [self.at.index(label) for label in at]
+        parts = tuple(Part(p.att, p.weights[places], p.shares[:, places]) for p in self.parts)
+        return Contrast(
+            self.kind, tuple(at), self.estimate[places], self.se[places], self.df[places], parts
+        )
+
     def covariance(self) -> Float[np.ndarray, "K K"]:
         """Return the covariance of the K estimates; (K, K), unit of the outcome squared."""
         if _closed(self.parts):
