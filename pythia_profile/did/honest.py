@@ -38,7 +38,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
-from pythia_profile.did.event_study import Effect, EventStudy, effect_weights, event_study_of
+from pythia_profile.did.paths import Effect, EventStudy, effect_weights, event_study_of
 
 Restriction = Literal["relative", "smooth"]
 

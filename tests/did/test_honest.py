@@ -7,7 +7,6 @@ from scipy.stats import norm
 
 from pythia_profile.did import NEVER, aggregate, att_gt
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
-from pythia_profile.did.event_study import EventStudy, effect_weights, event_study_of
 from pythia_profile.did.honest import (
     _bias,
     _extrapolations,
@@ -19,6 +18,7 @@ from pythia_profile.did.honest import (
     smooth_bounds,
     smooth_interval,
 )
+from pythia_profile.did.paths import EventStudy, effect_weights, event_study_of
 from tests.did.planted import planted
 
 
