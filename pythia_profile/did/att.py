@@ -12,7 +12,7 @@ Theorem 1 without covariates; Lesci, Meister, Hofmann, Vlachos and Pimentel (202
 estimation of memorisation profiles".
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int, Num, Shaped
 from scipy.special import stdtrit
 
 from pythia_profile.did import inputs
+from pythia_profile.did.ancova import Adjustment, adjust, control_variance
 from pythia_profile.did.comparison import Base, Comparison, Control, Estimator, compare
 from pythia_profile.did.groups import Rows, Sums, gather, summarize
 from pythia_profile.did.missing import Missing, pseudo_values
@@ -46,9 +47,11 @@ class AttGt:
     control : control side of each cell.
     comparison : base, pool of controls and coefficient of each cell.
     sums : sufficient statistics of the groups.
+    adjustment : for ancova, how the estimated slopes move the cells.
     rows : the rows in canonical order; None where only their sums are known.
     base : the base the cells before treatment are compared with.
     estimator : did, diff or ancova.
+    anticipation : checkpoints before the cohort at which the effect may already show.
     notes : what a reader of the estimates must know, one sentence each.
     """
 
@@ -61,9 +64,11 @@ class AttGt:
     control: Side
     comparison: Comparison
     sums: Sums
+    adjustment: Adjustment | None
     rows: Rows | None
     base: Base
     estimator: Estimator
+    anticipation: int
     notes: tuple[str, ...]
 
     @property
@@ -135,8 +140,8 @@ def att_gt(
     control : `never` (never-treated rows), `not_yet` (rows of later cohorts), `both`.
     base : `universal` compares every cell with the last checkpoint before the cohort; `varying`
         compares cells before treatment with the checkpoint before them.
-    estimator : `did`; or `diff`, the plain difference at c, which needs rows assigned to steps at
-        random.
+    estimator : `did`; `diff`, the plain difference at c, which needs rows assigned to steps at
+        random; `ancova`, changes adjusted for the base outcome by its slope among the controls.
     clusters : (U,) cluster of each row, usually its batch; a row with NEVER is its own cluster.
     weights : (U,) positive sampling weights of the rows.
     units : (U,) ids of the rows, which name their random multipliers in `bands`.
@@ -198,7 +203,13 @@ def att_gt(
     inputs.check_groups(groups, rows)
     corrected = rows.clustered if small_sample is None else bool(small_sample)
     sums = summarize(rows, small_sample=corrected)
-    return assemble(cohorts, grid, comparison, sums, rows, base, estimator)
+    adjustment = None
+    if estimator == "ancova":
+        theta, adjustment = adjust(comparison, rows)
+        comparison = replace(comparison, theta=theta)
+    return assemble(
+        cohorts, grid, comparison, sums, rows, adjustment, base, estimator, int(anticipation)
+    )
 
 
 def assemble(
@@ -207,11 +218,16 @@ def assemble(
     comparison: Comparison,
     sums: Sums,
     rows: Rows | None,
+    adjustment: Adjustment | None,
     base: Base,
     estimator: Estimator,
+    anticipation: int,
 ) -> AttGt:
     """Estimate every cell from the groups' sums."""
     treated, control = sides(comparison, sums)
+    if adjustment is not None and rows is not None:
+        spread = control_variance(comparison, adjustment, rows, sums, control)
+        control = replace(control, variance=spread)
     known = (control.rows > 0) & ((comparison.base >= 0) | (comparison.theta == 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = treated.variance + control.variance
@@ -229,9 +245,11 @@ def assemble(
         control=control,
         comparison=comparison,
         sums=sums,
+        adjustment=adjustment,
         rows=rows,
         base=base,
         estimator=estimator,
+        anticipation=anticipation,
         notes=_notes(cohorts, sums, known),
     )
 

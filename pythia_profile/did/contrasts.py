@@ -20,6 +20,7 @@ from jaxtyping import Float, Int, Shaped
 from scipy import sparse
 from scipy.special import stdtrit
 
+from pythia_profile.did.ancova import is_control, slope_scores
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import EmptyFamilyError, NoRowsError, PanelShapeError
 from pythia_profile.did.groups import Rows
@@ -78,9 +79,17 @@ class Contrast:
         minus = tuple(Part(p.att, -p.weights, -p.shares) for p in other.parts)
         return _from_parts(f"{self.kind} difference", self.at, self.parts + minus)
 
+    def only(self, at: Sequence[Any]) -> "Contrast":
+        """Return the contrasts with these labels, in this order."""
+        places = [self.at.index(label) for label in at]
+        parts = tuple(Part(p.att, p.weights[places], p.shares[:, places]) for p in self.parts)
+        return Contrast(
+            self.kind, tuple(at), self.estimate[places], self.se[places], self.df[places], parts
+        )
+
     def covariance(self) -> Float[np.ndarray, "K K"]:
         """Return the covariance of the K estimates; (K, K), unit of the outcome squared."""
-        if len(self.parts) == 1:
+        if _closed(self.parts):
             covariance = np.zeros((len(self), len(self)))
             for scaled, functional in _quadratic(self.parts[0]):
                 covariance += functional @ scaled @ functional.T
@@ -99,8 +108,8 @@ class Contrast:
             raise NoRowsError("influence: a difference of panels has no single order of rows")
         rows = _rows(self.parts[0].att)
         psi = np.empty((len(rows), len(self)))
-        for h, functional in functionals(self.parts[0]):
-            psi[rows.place[rows.group(h)]] = len(rows) * (rows.z(h) @ functional.T)
+        for h, scores in row_scores(self.parts[0]):
+            psi[rows.place[rows.group(h)]] = len(rows) * scores
         return psi
 
     def interval(self, level: float = 0.95) -> tuple[Float[np.ndarray, " K"], ...]:
@@ -182,6 +191,21 @@ def functionals(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "K C1"]]]:
         yield h, own
 
 
+def row_scores(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
+    """For each group, what each of its rows contributes to the errors of the contrasts."""
+    att, rows = part.att, _rows(part.att)
+    width = len(att.checkpoints)
+    for h, functional in functionals(part):
+        scores = rows.z(h) @ functional.T
+        if att.adjustment is not None:
+            for g in range(len(att.cohorts)):
+                if is_control(att.comparison, g, h, len(att.sums.rows)).any():
+                    mine = part.weights[:, g * width : (g + 1) * width]
+                    slopes = slope_scores(att.comparison, att.adjustment, rows, att.control, g, h)
+                    scores += (mine @ slopes.T).T
+        yield h, scores
+
+
 def cell_functionals(att: AttGt) -> tuple[sparse.csr_array, sparse.csr_array]:
     """Weights of each cell on the z of its treated, and of its control rows; (G·C, C + 1) each."""
     return _on_rows(att, att.treated), _on_rows(att, att.control)
@@ -224,7 +248,7 @@ def _variance(
     parts: tuple[Part, ...],
 ) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
     """Variance of each contrast and its degrees of freedom."""
-    if len(parts) == 1:
+    if _closed(parts):
         shares = [((f @ m) * f).sum(axis=1) for m, f in _quadratic(parts[0])]
         by_group, clusters = np.array(shares), parts[0].att.sums.clusters
     else:
@@ -236,6 +260,11 @@ def _variance(
     with np.errstate(divide="ignore", invalid="ignore"):
         df = variance**2 / (by_group**2 / (clusters[:, None] - 1)).sum(axis=0)
     return variance, np.where(variance > 0, df, np.inf)
+
+
+def _closed(parts: tuple[Part, ...]) -> bool:
+    """Whether the variance is a quadratic form of the groups' moments."""
+    return len(parts) == 1 and parts[0].att.adjustment is None
 
 
 def _quadratic(
@@ -256,15 +285,15 @@ def _shared_scores(
     keys, scores, factors, labels = [], [], [], []
     for part in parts:
         rows, sums = _rows(part.att), part.att.sums
-        if not rows.named:
+        if len(parts) > 1 and not rows.named:
             raise NoRowsError(
                 "difference of two panels: rows have no ids to match them by; pass units= to att_gt"
             )
         cohorts = np.append(part.att.cohorts, NEVER)
-        for h, functional in functionals(part):
+        for h, score in row_scores(part):
             k = rows.clusters_of(h)
             keys.append(np.stack([rows.cluster_stream[k], rows.cluster_id[k]]))
-            scores.append(rows.cluster_sums(h) @ functional.T)
+            scores.append(rows.by_cluster(score, h))
             factors.append(np.full(k.stop - k.start, sums.factor[h]))
             labels.append(np.full(k.stop - k.start, cohorts[h]))
     _, first, number = np.unique(

@@ -21,10 +21,12 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
+from pythia_profile.did.ancova import is_control, slope_scores
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast, Part
 from pythia_profile.did.errors import NoRowsError, OptionError
-from pythia_profile.did.multipliers import multipliers
+from pythia_profile.did.groups import Rows
+from pythia_profile.did.multipliers import Multiplier, multipliers
 from pythia_profile.did.sides import Side
 
 Process = Literal["normal", "rademacher", "mammen", "webb", "covariance"]
@@ -82,6 +84,8 @@ def cell_draws(att: AttGt, how: Drawing) -> Iterator[Float[np.ndarray, "C1 B"]]:
             pooled = tuple(p - plan.own[g][:, None] * s for p, s in zip(pooled, sums, strict=True))
         cells = _error(sums, theta, att.treated, g)
         cells -= _error(pooled, theta, att.control, g)
+        if att.adjustment is not None:
+            cells += _slope_errors(att, g, how)
         cells[~att.identified[g]] = np.nan
         return np.concatenate([cells, own[-1:]])
 
@@ -148,31 +152,60 @@ def add_cohort(
 
 def group_draws(att: AttGt, h: int, how: Drawing) -> Float[np.ndarray, "C1 B"]:
     """Draws of the sums of z over group `h`, (C + 1, B)."""
-    scale = att.sums.factor[h] ** 0.5
     if how.process == "covariance":
-        return _from_moment(scale**2 * att.sums.moment[h], h, how)
+        return _from_moment(att.sums.factor[h] * att.sums.moment[h], h, how)
     if att.rows is None:
         raise NoRowsError(
             f"multiplier '{how.process}': this estimate was made from moments alone; use "
             "multiplier='covariance'"
         )
-    z, names = att.rows.cluster_sums(h), att.rows.clusters_of(h)
-    ids, streams = att.rows.cluster_id[names], att.rows.cluster_stream[names]
-    largest = multipliers(ids[:0], how.draws, how.seed, how.process).bound
-    step = 2.0 ** (np.ceil(np.log2(largest * np.abs(z).sum(axis=0).max())) - 52)
-    whole = np.rint(z / step)
+    drawn = _multiplied(att.rows, att.rows.cluster_sums(h), h, how, how.process)
+    drawn *= att.sums.factor[h] ** 0.5
+    return drawn
+
+
+def _slope_errors(att: AttGt, g: int, how: Drawing) -> Float[np.ndarray, "C B"]:
+    """Errors of the cells of cohort `g` that come from the slopes of regression adjustment."""
+    plan, rows = att.comparison, att.rows
+    if rows is None or att.adjustment is None or how.process == "covariance":
+        raise NoRowsError(
+            "ancova: errors of slopes do not follow from moments; choose multiplier='normal'"
+        )
+    total = np.zeros((len(att.checkpoints), how.draws))
+    for h in rows.groups():
+        if is_control(plan, g, h, len(att.sums.rows)).any():
+            scores = slope_scores(plan, att.adjustment, rows, att.control, g, h)
+            drawn = _multiplied(rows, rows.by_cluster(scores, h), h, how, how.process)
+            total += att.sums.factor[h] ** 0.5 * drawn
+    return total
+
+
+def _multiplied(
+    rows: Rows, values: Float[np.ndarray, "k m"], h: int, how: Drawing, kind: Multiplier
+) -> Float[np.ndarray, "m B"]:
+    """Sum over the clusters of group `h` their values times their multipliers, without rounding.
+
+    The values are first put on a grid so fine that all partial sums are whole multiples of its step
+    below 2⁵³ of them.
+    """
+    names = rows.clusters_of(h)
+    ids, streams = rows.cluster_id[names], rows.cluster_stream[names]
+    largest = multipliers(ids[:0], how.draws, how.seed, kind).bound
+    size = largest * np.abs(values).sum(axis=0).max()
+    step = 2.0 ** (np.ceil(np.log2(size)) - 52) if size > 0 else 1.0
+    whole = np.rint(values / step)
     pattern_sums: dict[float, Float[np.ndarray, "C1 B"]] = {}
     offset = 0.0
-    for start in range(0, len(z), how.chunk):
+    for start in range(0, len(whole), how.chunk):
         part = slice(start, start + how.chunk)
-        random = multipliers(ids[part], how.draws, how.seed, how.process, streams[part])
+        random = multipliers(ids[part], how.draws, how.seed, kind, streams[part])
         offset = random.offset
         for factor, pattern in zip(random.scales, random.patterns, strict=True):
             pattern_sums[factor] = pattern_sums.get(factor, 0.0) + whole[part].T @ pattern
-    total: Float[np.ndarray, "C1 B"] = np.repeat(offset * whole.sum(axis=0)[:, None], how.draws, 1)
+    total: Float[np.ndarray, "m B"] = np.repeat(offset * whole.sum(axis=0)[:, None], how.draws, 1)
     for factor, sums in pattern_sums.items():
         total += factor * sums
-    total *= scale * step
+    total *= step
     return total
 
 

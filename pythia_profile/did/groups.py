@@ -104,11 +104,15 @@ class Rows:
 
     def cluster_sums(self, h: int) -> Float[np.ndarray, "k C1"]:
         """Return the sums of w (y, 1) over each cluster of group `h`."""
-        z, clusters = self.z(h), self.clusters_of(h)
-        if clusters.stop - clusters.start == len(z):
-            return z
+        return self.by_cluster(self.z(h), h)
+
+    def by_cluster(self, values: Float[np.ndarray, "n m"], h: int) -> Float[np.ndarray, "k m"]:
+        """Sum values of the rows of group `h` over each of its clusters."""
+        clusters = self.clusters_of(h)
+        if clusters.stop - clusters.start == len(values):
+            return values
         starts = self.cluster_starts[clusters] - self.group_starts[h]
-        return np.add.reduceat(z, starts, axis=0)
+        return np.add.reduceat(values, starts, axis=0)
 
     def groups(self) -> Iterator[int]:
         """Iterate over the groups' places, 0 … H − 1."""

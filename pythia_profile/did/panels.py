@@ -40,7 +40,8 @@ class Panel:
     cluster : (U,) batch of the row; NEVER for rows without one.
     row_id : (U,) ascending.
     checkpoints : (C,) ascending steps.
-    traits : (U,) the other columns of the rows table, line by line with `y`.
+    traits : (U,) the other columns of the rows table, line by line with `y`; the tokens only by
+        their number, `length`.
     notes : what was dropped, and why.
     """
 
@@ -117,7 +118,9 @@ def panel(
     _check_values(y, outcome, row_id, checkpoints)
 
     lines, notes = _known_rows(rows, row_id, notes)
-    table = rows.drop("tokens", strict=False)[lines]
+    table = rows[lines]
+    if "tokens" in table.columns and "length" not in table.columns:
+        table = table.with_columns(length=pl.col("tokens").list.len())
     kept = np.isin(row_id, table["row_id"].to_numpy())
     step = table["treatment_step"].fill_null(NEVER).to_numpy()
     laid = Panel(
@@ -128,7 +131,7 @@ def panel(
         cluster=table["batch"].fill_null(NEVER).to_numpy(),
         row_id=row_id[kept],
         checkpoints=checkpoints,
-        traits=table.drop("row_id", "treatment_step", "batch"),
+        traits=table.drop("row_id", "treatment_step", "batch", "tokens", strict=False),
         notes=(*notes, *_late(step, checkpoints)),
     )
     if early == "drop" and (first := laid.cohort == checkpoints[0]).any():

@@ -155,6 +155,34 @@ def test_anticipation_moves_the_base_back(small):
     assert late.placebo[1].tolist() == [True, False, False, False, False]
 
 
+def test_adjustment_for_the_base_removes_what_the_base_predicts():
+    panel = planted(noise=0.0, rows=60, never=100)
+    rng = np.random.default_rng(3)
+    start = panel.y[:, :1]
+    regressed = panel.y - 0.4 * start + 0.001 * rng.normal(size=panel.y.shape)
+    regressed[:, 0] = panel.y[:, 0]  # later outcomes follow the first with slope 0.6
+    regressed[panel.cohort == 10, :] += [1.0, 0.6, 0.6, 0.6, 0.6]  # that cohort starts higher
+
+    did = att_gt(regressed, panel.cohort, panel.checkpoints)
+    adjusted = att_gt(regressed, panel.cohort, panel.checkpoints, estimator="ancova")
+
+    truth = panel.truth[0, 1:]
+    np.testing.assert_allclose(did.att[0, 1:], truth - 0.4, atol=0.2)  # wrong by design
+    np.testing.assert_allclose(adjusted.att[0, 1:], truth, atol=0.002)
+    np.testing.assert_allclose(adjusted.comparison.theta[0, 1:], 0.6, atol=0.001)
+
+
+def test_adjustment_with_a_constant_base_is_difference_in_differences():
+    panel = planted(cohorts=(10,))
+    panel.y[:, 0] = 4.0
+
+    did = att_gt(panel.y, panel.cohort, panel.checkpoints)
+    adjusted = att_gt(panel.y, panel.cohort, panel.checkpoints, estimator="ancova")
+
+    np.testing.assert_allclose(adjusted.att, did.att, atol=ROUNDING)
+    np.testing.assert_allclose(adjusted.se, did.se, atol=ROUNDING)
+
+
 def test_equal_weights_are_no_weights_and_integer_weights_are_copies(small):
     twice = np.arange(len(small.y)) % 2 + 1
 

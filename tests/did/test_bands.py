@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pythia_profile.did import NEVER, aggregate, att_gt, bands
+from pythia_profile.did import NEVER, aggregate, att_gt, bands, contrast
 from pythia_profile.did.draws import Drawing, cell_draws, contrast_draws
 from pythia_profile.did.errors import DegenerateError, EmptyFamilyError, NoRowsError, OptionError
 from pythia_profile.did.multipliers import multipliers
@@ -56,6 +56,26 @@ def test_draws_of_aggregates_are_their_influence_times_multipliers(shares):
 
     expected = got.influence().T @ multipliers(ids, 50, 1).values() / len(panel.y)
     np.testing.assert_allclose(drawn, expected, atol=GRID)
+
+
+@pytest.mark.parametrize("control", ["never", "both"])
+def test_draws_of_adjusted_effects_are_their_influence_times_multipliers(control):
+    panel = planted(cohorts=(10, 17, 20), rows=20, never=30)
+    ids = np.arange(len(panel.y))
+    att = estimates(panel, control=control, estimator="ancova", units=ids)
+    weights = multipliers(ids, 50, 1).values()
+    one_each = np.zeros((int(att.identified.sum()), *att.att.shape))
+    cells = np.argwhere(att.identified)
+    one_each[np.arange(len(cells)), cells[:, 0], cells[:, 1]] = 1.0
+    each = contrast(att, one_each)
+
+    drawn = np.stack([errors[:-1] for errors in cell_draws(att, Drawing(50, 1))])
+
+    psi = each.influence()
+    np.testing.assert_allclose(drawn[att.identified], psi.T @ weights / len(ids), atol=GRID)
+    np.testing.assert_allclose(psi.mean(axis=0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(each.se, att.se[att.identified], atol=1e-8)
+    np.testing.assert_allclose(psi.T @ psi / len(ids) ** 2, each.covariance(), atol=1e-12)
 
 
 def test_all_rows_of_a_cluster_share_their_multiplier():

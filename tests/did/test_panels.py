@@ -297,6 +297,19 @@ def test_the_table_holds_effects_and_bands_of_every_cell(scored, clusters):
     ]
 
 
+def test_effects_say_what_batches_and_base_do_to_their_precision(scored):
+    scores, rows = scored
+    shared = scores.join(rows.select("row_id", "batch"), on="row_id").with_columns(
+        log_likelihood=(pl.col("batch").fill_null(pl.col("row_id")) * pl.col("checkpoint")).sin()
+    )
+
+    alike = effects(panel(shared, rows))
+    plain = effects(panel(scores, rows))
+
+    assert any("within batches: 1.000; rows are not independent" in note for note in alike.notes)
+    assert any("outcomes correlate only" in note for note in plain.notes)
+
+
 def test_effects_of_a_panel_with_gaps_use_what_is_there(scored):
     scores, rows = scored
 

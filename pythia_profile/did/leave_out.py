@@ -1,0 +1,149 @@
+"""Faulty checkpoints: what each checkpoint says before treatment, and what rests on it.
+
+In: `AttGt`. Out: for each checkpoint the mean placebo effect over the cohorts read later, and the
+change of the overall effect when the checkpoint is left out. Published checkpoints do hold the
+weights of other steps; such a checkpoint shows rows as memorized before they were read, and shifts
+all effects of the cohort that has it as its base.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Num
+from scipy import sparse
+from scipy.special import ndtr
+
+from pythia_profile.did.aggregates import aggregate
+from pythia_profile.did.att import AttGt
+from pythia_profile.did.comparison import Comparison, compare
+from pythia_profile.did.contrasts import contrast
+from pythia_profile.did.errors import NoControlError
+from pythia_profile.did.pretrends import holm
+
+OUTLIER = 5.0
+"""A suspect's placebo effect lies this many deviations from the median of all checkpoints."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckpointCheck:
+    """How much rests on each single checkpoint.
+
+    Attributes
+    ----------
+    checkpoints : (C,) ascending.
+    placebo : (C,) mean placebo effect at the checkpoint, over the cohorts read later; near 0 unless
+        the checkpoint is faulty or trends are not parallel. NaN where no cohort is read later.
+    placebo_se : (C,) its standard error.
+    placebo_p : (C,) p-value, adjusted for all checkpoints (Holm).
+    change : (C,) what the overall effect changes by when the checkpoint is left out; without the
+        first, cohorts that have no other base are left out with it.
+    share : (C,) the change in standard errors of the overall effect.
+    suspects : checkpoints whose placebo rejects at .01, in ascending order.
+    """
+
+    checkpoints: Num[np.ndarray, " C"]
+    placebo: Float[np.ndarray, " C"]
+    placebo_se: Float[np.ndarray, " C"]
+    placebo_p: Float[np.ndarray, " C"]
+    change: Float[np.ndarray, " C"]
+    share: Float[np.ndarray, " C"]
+    suspects: tuple[float, ...]
+
+    def __str__(self) -> str:
+        worst = int(np.nanargmax(np.abs(self.share)))
+        named = ", ".join(f"{c:g}" for c in self.suspects) or "none"
+        return (
+            f"checkpoints: suspects {named}; leaving out {self.checkpoints[worst]:g} changes the "
+            f"overall effect most, by {self.change[worst]:+.4g} ({self.share[worst]:+.2f} standard "
+            "errors)"
+        )
+
+
+def checkpoint_check(att: AttGt) -> CheckpointCheck:
+    """Mean placebo effect at each checkpoint, and the influence of each on the overall effect.
+
+    Raises
+    ------
+    EmptyFamilyError
+        No cell is after treatment.
+    """
+    overall = aggregate(att, "overall")
+    placebo, se = _placebo_by_checkpoint(att)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * ndtr(-np.abs(placebo / se))
+    tested = np.isfinite(p)
+    adjusted = np.full_like(p, np.nan)
+    adjusted[tested] = holm(p[tested])
+    change = np.array([_overall_without(att, k) for k in range(len(att.checkpoints))])
+    change -= _overall_without(att, None)
+    center = np.nanmedian(placebo) if tested.any() else 0.0
+    scale = 1.4826 * np.nanmedian(np.abs(placebo - center)) if tested.any() else np.inf
+    suspect = (adjusted < 0.01) & (np.abs(placebo - center) > OUTLIER * scale)
+    return CheckpointCheck(
+        checkpoints=att.checkpoints,
+        placebo=placebo,
+        placebo_se=se,
+        placebo_p=adjusted,
+        change=change,
+        share=change / overall.se[0],
+        suspects=tuple(att.checkpoints[suspect].tolist()),
+    )
+
+
+def _placebo_by_checkpoint(att: AttGt) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
+    cells = att.placebo & (att.se > 0)
+    mean, se = np.full((2, len(att.checkpoints)), np.nan)
+    _, column = np.nonzero(cells)
+    if column.size:
+        mass = att.treated.weight[cells]
+        share = mass / np.bincount(column, weights=mass)[column]
+        found, number = np.unique(column, return_inverse=True)
+        shape = (len(found), cells.size)
+        weights = sparse.csr_array((share, (number, np.flatnonzero(cells))), shape=shape)
+        got = contrast(att, weights, found.tolist(), "placebo")
+        mean[found], se[found] = got.estimate, got.se
+    return mean, se
+
+
+def _overall_without(att: AttGt, left_out: int | None) -> float:
+    """Overall effect on the other checkpoints; NaN where nothing is left to compare.
+
+    Without the adjustment of ancova, whose slopes would have to be estimated anew each time.
+    """
+    kept = np.arange(len(att.checkpoints)) != left_out
+    grid = att.checkpoints[kept]
+    groups = len(att.sums.rows)
+    based = np.searchsorted(grid, att.cohorts) > att.anticipation
+    members = np.append(based, np.ones(groups - len(based), bool))
+    total = att.sums.total[members][:, np.append(kept, True)]
+    try:
+        plan = compare(
+            att.cohorts[based],
+            grid,
+            never=groups > len(based),
+            control=att.comparison.control,
+            base=att.base,
+            estimator=att.estimator,
+            anticipation=att.anticipation,
+        )
+    except NoControlError:
+        return np.nan
+    effect, mass = _means(plan, total)
+    cells = plan.post & np.isfinite(effect)
+    return float(np.average(effect[cells], weights=mass[cells])) if cells.any() else np.nan
+
+
+def _means(
+    plan: Comparison, total: Float[np.ndarray, "H C1"]
+) -> tuple[Float[np.ndarray, "G C"], Float[np.ndarray, "G C"]]:
+    """Effects from totals alone, and the weight of each cell's cohort."""
+    own = np.broadcast_to(np.arange(len(plan.base))[:, None], plan.base.shape)
+    c, b = np.broadcast_to(np.arange(plan.base.shape[1]), plan.base.shape), plan.base
+
+    def change(sums: Float[np.ndarray, "P C1"], at: Int[np.ndarray, "G C"]) -> np.ndarray:
+        return np.stack([sums[at, c] - plan.theta * sums[at, b], sums[at, -1]])
+
+    treated, control = change(total, own), change(plan.pools(total), plan.pool)
+    control -= np.where(plan.own, treated, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return treated[0] / treated[1] - control[0] / control[1], treated[1]
