@@ -1,13 +1,10 @@
 """Fixtures shared by all rooms: tiny models, a tiny mini suite, a synthetic study."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,9 @@ def test_the_tested_versions_are_pinned_in_the_constraints_alone(pin):
     constraints = (ROOT / "constraints.txt").read_text().splitlines()
 
     assert pin in constraints
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==\S+", line) for line in constraints if line[:1] != "#")
+    assert all(
+        re.fullmatch(r"[A-Za-z0-9._-]+==\S+", line) for line in constraints if line[:1] != "#"
+    )
     assert "==" not in re.search(r"dependencies = \[(.*?)\]", _pyproject(), re.DOTALL)[1]
 
 
