@@ -2,6 +2,18 @@
 
 `data_order` answers that for Megatron and GPT-NeoX training runs, first of all Pythia, without
 downloading the whole corpus. It knows no model and imports no torch: arrays in, arrays out.
+
+    TrainingOrder    step <-> rows <-> cohorts
+    TokenRows        rows in training order, from shards on disk or on the hub
+    MegatronStore    one `.idx`/`.bin` pair: read, checked, written
+    NeoxOrder        the order rebuilt from document sizes and a seed: pieces, tokens, exposures
+    exposures        which tokens of a row had been read before, by which rows, when
+    sample_rows      the rows of a study, treated and never-treated, as a table
+    ORDERS           the published orders
+
+    rows = TokenRows.open("EleutherAI/pile-deduped-pythia-preshuffled")
+    batch = rows[TrainingOrder(1024, 143_000).rows_of(step=1000)]   # 1024 rows, 4.2 MB, not 600 GB
+
 Names are loaded when they are first used.
 """
 

@@ -104,7 +104,7 @@ class HubFiles:
 
         def ask() -> bytes:
             nonlocal renewed
-            address = self._location(name)
+            address = self._location(name, stop)
             try:
                 return self._get(address, first, length, self._sizes[name])
             except _Expired:
@@ -118,11 +118,11 @@ class HubFiles:
 
         return persist(ask, what, self._patience, stop)
 
-    def _location(self, name: str) -> str:
+    def _location(self, name: str, stop: threading.Event) -> str:
         """Address of a file; one HEAD for each file, whatever the number of threads."""
         with self._locks[name]:
             if name not in self._locations:
-                self._locations[name] = self._ask_location(name)
+                self._locations[name] = self._ask_location(name, stop)
             return self._locations[name]
 
     def _forget(self, name: str, address: str) -> None:
@@ -130,7 +130,7 @@ class HubFiles:
             if self._locations.get(name) == address:
                 del self._locations[name]
 
-    def _ask_location(self, name: str) -> str:
+    def _ask_location(self, name: str, stop: threading.Event) -> str:
         what = f"{self.pinned.repository}/{name} at {self.pinned.commit[:12]}"
         url = hf_hub_url(
             self.pinned.repository,
@@ -149,7 +149,7 @@ class HubFiles:
                 )
             return found.location
 
-        return persist(ask, what, self._patience)
+        return persist(ask, what, self._patience, stop)
 
     def _get(self, address: str, first: int, length: int, size: int) -> bytes:
         headers = {"Range": f"bytes={first}-{first + length - 1}", "Accept-Encoding": "identity"}

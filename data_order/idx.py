@@ -75,6 +75,7 @@ class StoreIndex:
     pointers : (N,) int64 first byte of each sequence in the `.bin` file; memory-mapped.
     documents : (D,) int64 first sequence of each document, and N at the end where D > 1.
     tokens : tokens of all sequences together.
+    size : tokens of every sequence, where all have the same number; else None.
     """
 
     dtype: np.dtype[Any]
@@ -82,18 +83,14 @@ class StoreIndex:
     pointers: npt.NDArray[np.int64]
     documents: npt.NDArray[np.int64]
     tokens: int
-
-    def uniform_size(self) -> int | None:
-        """Tokens of every sequence, where they all have the same number; else None."""
-        if not len(self.sizes):
-            return None
-        first = int(self.sizes[0])
-        same = all((block == first).all() for _, block in _blocks(self.sizes))
-        return first if same else None
+    size: int | None
 
 
 def read_index(path: str | Path, bin_bytes: int | None = None) -> StoreIndex:
     """Read and check an `.idx` file.
+
+    Checks read it block by block: a large index leaves no trace in memory, and the arrays that
+    are returned are mapped but not touched.
 
     Parameters
     ----------
@@ -109,18 +106,21 @@ def read_index(path: str | Path, bin_bytes: int | None = None) -> StoreIndex:
     """
     path = Path(path)
     code, sequences, documents = _header(path)
-    sizes, pointers, starts = _arrays(path, sequences, documents)
-    tokens = _check_sizes(path, sizes)
+    pointers_at = HEADER.size + 4 * sequences
+    sizes = _Column(path, "<i4", HEADER.size, sequences)
+    pointers = _Column(path, "<i8", pointers_at, sequences)
+    starts = _Column(path, "<i8", pointers_at + 8 * sequences, documents)
+    tokens, size = _check_sizes(sizes)
     dtype = _token_type(code, sizes, pointers, tokens, bin_bytes)
-    _check_pointers(path, sizes, pointers, dtype.itemsize)
-    _check_documents(path, starts, sequences)
+    _check_pointers(sizes, pointers, dtype.itemsize)
+    _check_documents(starts, sequences)
     if bin_bytes is not None and bin_bytes != tokens * dtype.itemsize:
         raise StoreError(
             f"{path}: its sizes add up to {tokens:,} {dtype.name} tokens = "
             f"{tokens * dtype.itemsize:,} bytes, but the .bin file has {bin_bytes:,}; "
             "one of the two is truncated or belongs to another store"
         )
-    return StoreIndex(dtype, sizes, pointers, starts, tokens)
+    return StoreIndex(dtype, sizes.mapped(), pointers.mapped(), starts.mapped(), tokens, size)
 
 
 def write_index(
@@ -131,10 +131,11 @@ def write_index(
 ) -> None:
     """Write the index of sequences that lie one after the other in their `.bin` file."""
     file.write(HEADER.pack(MAGIC, VERSION, CODES[dtype], len(sizes), len(documents)))
-    for _, block in _blocks(sizes):
+    blocks = [sizes[start : start + _BLOCK] for start in range(0, len(sizes), _BLOCK)]
+    for block in blocks:
         file.write(block.astype("<i4").tobytes())
     end = 0
-    for _, block in _blocks(sizes):
+    for block in blocks:
         ends = end + np.cumsum(block, dtype=np.int64)
         file.write(((ends - block) * dtype.itemsize).astype("<i8").tobytes())
         end = int(ends[-1])
@@ -169,92 +170,101 @@ def _header(path: Path) -> tuple[int, int, int]:
     return code, sequences, documents
 
 
-def _arrays(
-    path: Path, sequences: int, documents: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    after_sizes = HEADER.size + 4 * sequences
-    return (
-        _mapped(path, "<i4", HEADER.size, sequences),
-        _mapped(path, "<i8", after_sizes, sequences),
-        _mapped(path, "<i8", after_sizes + 8 * sequences, documents),
-    )
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One of the file's three arrays."""
+
+    path: Path
+    dtype: str
+    offset: int
+    count: int
+
+    def read(self, start: int, count: int) -> npt.NDArray[Any]:
+        """Entries `start : start + count`, read from the file."""
+        at = self.offset + start * np.dtype(self.dtype).itemsize
+        try:
+            block = np.fromfile(self.path, self.dtype, count, offset=at)
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be read ({error.strerror})") from error
+        if len(block) != count:
+            raise StoreError(f"{self.path}: became shorter while it was read")
+        return block
+
+    def blocks(self) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """(first entry, entries) of each block."""
+        for start in range(0, self.count, _BLOCK):
+            yield start, self.read(start, min(_BLOCK, self.count - start))
+
+    def mapped(self) -> npt.NDArray[Any]:
+        """All entries as a memory map, of which nothing has been read yet."""
+        if self.count == 0:
+            return np.empty(0, self.dtype)
+        try:
+            shape = (self.count,)
+            mapped = np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=shape)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.path}: cannot be memory-mapped ({error})") from error
+        return np.asarray(mapped)
 
 
-def _mapped(path: Path, dtype: str, offset: int, count: int) -> npt.NDArray[Any]:
-    if count == 0:
-        return np.empty(0, dtype)
-    try:
-        mapped = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(count,))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be memory-mapped ({error})") from error
-    return np.asarray(mapped)
-
-
-def _blocks(array: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    for start in range(0, len(array), _BLOCK):
-        yield start, array[start : start + _BLOCK]
-
-
-def _check_sizes(path: Path, sizes: npt.NDArray[np.int32]) -> int:
-    tokens = 0
-    for start, block in _blocks(sizes):
-        if int(block.min()) < 0:
+def _check_sizes(sizes: _Column) -> tuple[int, int | None]:
+    """Tokens of all sequences, and of each where all have the same number."""
+    tokens, low, high = 0, np.iinfo(np.int32).max, 0
+    for start, block in sizes.blocks():
+        low, high = min(low, int(block.min())), max(high, int(block.max()))
+        if low < 0:
             at = int(np.argmax(block < 0))
             raise StoreError(
-                f"{path}: sizes[{start + at}] is {int(block[at])}, expected 0 tokens or more"
+                f"{sizes.path}: sizes[{start + at}] is {int(block[at])}, expected 0 tokens or more"
             )
         tokens += int(block.sum(dtype=np.int64))
-    return tokens
+    return tokens, low if low == high else None
 
 
 def _token_type(
     code: int,
-    sizes: npt.NDArray[np.int32],
-    pointers: npt.NDArray[np.int64],
+    sizes: _Column,
+    pointers: _Column,
     tokens: int,
     bin_bytes: int | None,
 ) -> np.dtype[Any]:
     dtype = DTYPES[code]
     if dtype.kind != "f" or tokens == 0:
         return dtype
-    before_last = tokens - int(sizes[-1])
+    last = sizes.count - 1
+    before_last = tokens - int(sizes.read(last, 1)[0])
     if before_last:
-        width = int(pointers[-1]) / before_last
+        width = int(pointers.read(last, 1)[0]) / before_last
     else:
         width = dtype.itemsize if bin_bytes is None else bin_bytes / tokens
     return _FLOATS.get(width, dtype)
 
 
-def _check_pointers(
-    path: Path,
-    sizes: npt.NDArray[np.int32],
-    pointers: npt.NDArray[np.int64],
-    token_bytes: int,
-) -> None:
+def _check_pointers(sizes: _Column, pointers: _Column, token_bytes: int) -> None:
     begin = 0
-    for start, block in _blocks(sizes):
+    for (start, block), (_, got) in zip(sizes.blocks(), pointers.blocks(), strict=True):
         ends = begin + np.cumsum(block, dtype=np.int64)
         expected = (ends - block) * token_bytes
-        got = pointers[start : start + len(block)]
         wrong = got != expected
         if wrong.any():
             at = int(np.argmax(wrong))
             raise StoreError(
-                f"{path}: pointers[{start + at}] is {int(got[at])}, expected {int(expected[at])} "
-                "bytes, where the sequences before it end; out of order or damaged"
+                f"{sizes.path}: pointers[{start + at}] is {int(got[at])}, expected "
+                f"{int(expected[at])} bytes, where the sequences before it end; out of order or "
+                "damaged"
             )
         begin = int(ends[-1])
 
 
-def _check_documents(path: Path, documents: npt.NDArray[np.int64], sequences: int) -> None:
+def _check_documents(documents: _Column, sequences: int) -> None:
     before = 0
-    for start, block in _blocks(documents):
+    for start, block in documents.blocks():
         wrong = np.diff(block, prepend=np.int64(before)) < 0
         wrong |= (block < 0) | (block > sequences)
         if wrong.any():
             at = int(np.argmax(wrong))
             raise StoreError(
-                f"{path}: documents[{start + at}] is {int(block[at])}, expected ascending "
-                f"sequence numbers of 0 to {sequences}"
+                f"{documents.path}: documents[{start + at}] is {int(block[at])}, expected "
+                f"ascending sequence numbers of 0 to {sequences}"
             )
         before = int(block[-1])

@@ -48,7 +48,7 @@ class MegatronStore:
     (2, 5, [0, 1, 2])
     """
 
-    __slots__ = ("_bytes", "_size", "index", "prefix", "vocabulary")
+    __slots__ = ("_bytes", "index", "prefix", "vocabulary")
 
     def __init__(self, prefix: str | Path, *, vocabulary: int | None = None) -> None:
         """Open the pair of files and check one against the other.
@@ -71,7 +71,6 @@ class MegatronStore:
         if not data.is_file():
             raise StoreNotFoundError(f"{data}: no such file, expected the tokens of a store")
         self.index: StoreIndex = read_index(idx_path(self.prefix), data.stat().st_size)
-        self._size = self.index.uniform_size()
         self._bytes = mapped_bytes(data)
 
     @classmethod
@@ -149,8 +148,8 @@ class MegatronStore:
         numbers = selected(key, len(self), "sequence")
         if numbers.ndim == 0:
             return self._sequence(int(numbers))
-        if self._size:
-            rows = self._bytes.view(self.dtype).reshape(len(self), self._size)[numbers]
+        if self.index.size:
+            rows = self._bytes.view(self.dtype).reshape(len(self), self.index.size)[numbers]
             check_vocabulary(rows, self.vocabulary, numbers, str(self.prefix))
             return rows
         return [self._sequence(int(number)) for number in numbers.ravel()]

@@ -124,8 +124,8 @@ class NeoxOrder:
         StoreError
             The file is not there, or damaged.
         """
-        index = read_index(idx_path(store_prefix(path)))
-        return cls.from_sizes(np.array(index.sizes), seed, samples, sequence_length, training)
+        sizes = np.array(read_index(idx_path(store_prefix(path))).sizes)
+        return cls.from_sizes(sizes, seed, samples, sequence_length, training)
 
     @classmethod
     def from_maps(

@@ -7,7 +7,7 @@ on disk: asking again, in this process or another, costs no request at all.
 import hashlib
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +42,7 @@ class HubShards:
         "_stem",
         "length",
         "name",
-    )  # fmt: skip
+    )
 
     def __init__(
         self, pinned: Pinned, stem: str | None, name: str, endpoint: str, remote: Remote
@@ -146,8 +146,8 @@ class HubShards:
 
         pool = ThreadPoolExecutor(min(self._remote.parallel, len(jobs)))
         try:
-            for length in pool.map(fetch, jobs):
-                done += length
+            for finished in as_completed([pool.submit(fetch, job) for job in jobs]):
+                done += finished.result()
                 if self._remote.progress is not None:
                     self._remote.progress(done, total)
         finally:

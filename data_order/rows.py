@@ -143,9 +143,12 @@ def _agreed_type(
     index = read_index(path, data_bytes)
     if dtype is not None and dtype != index.dtype:
         raise StoreError(f"{path}: tokens are {index.dtype.name}, expected {dtype.name}")
-    size = index.uniform_size()
-    if len(index.sizes) and size != row_tokens:
-        of = f"{size}" if size else f"{int(index.sizes.min())} to {int(index.sizes.max())}"
+    if len(index.sizes) and index.size != row_tokens:
+        of = (
+            f"{index.size}"
+            if index.size
+            else f"{int(index.sizes.min())} to {int(index.sizes.max())}"
+        )
         raise StoreError(
             f"{path}: sequences have {of} tokens, expected {row_tokens} in each; "
             "pass the store's own row_tokens, or read documents with MegatronStore"

@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -404,16 +405,37 @@ def test_threads_and_processes_share_one_cache(hub, tmp_path):
         assert int(child.communicate(timeout=60)[0]) == int(TOKENS[::2].astype(int).sum())
 
 
-@pytest.mark.timeout(120)  # the waiting requests alone would come back after 300 seconds
-def test_an_interrupted_read_does_not_wait_for_the_others(hub, tmp_path):
+@pytest.mark.parametrize("at", ["cdn", "resolve"])
+def test_an_interrupted_read_does_not_wait_for_the_others(at, hub, tmp_path, monkeypatch):
+    stopped = []
+
+    def wait(seconds, stop):  # as the package does, but never for the whole time
+        stopped.append(stop.wait(60))
+        return stopped[-1]
+
     def interrupt(done, total):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr("data_order.retry._sleep", wait)
     rows = open_rows(hub, tmp_path, patience=Patience(), progress=interrupt)
-    hub.misbehave("status", status=429, retry_after=300, times=None, after=1)
+    hub.misbehave("status", at=at, status=429, retry_after=300, times=None, after=1)
 
     with pytest.raises(KeyboardInterrupt):
         rows[[0, 50, 100]]
+
+    assert all(stopped)
+
+
+@pytest.mark.parametrize("times", [1, None])
+def test_a_server_that_stalls_is_left_and_asked_again(times, hub, rows, monkeypatch):
+    monkeypatch.setattr("data_order.hub.TIMEOUT", httpx2.Timeout(0.2))
+    hub.misbehave("stall", seconds=1.0, times=times)
+
+    if times:
+        assert np.array_equal(rows[70], TOKENS[70])
+    else:
+        with pytest.raises(RemoteError, match=r"the connection failed \(ReadTimeout\); gave up"):
+            rows[70]
 
 
 def test_remote_rows_travel_to_another_process_at_their_commit(hub):
