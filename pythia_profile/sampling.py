@@ -45,9 +45,8 @@ def sample_rows(
     OrderError
         A cohort or the never-treated rows are fewer than asked for.
     """
-    proposed = suite.study_defaults
-    per_cohort = _chosen(rows_per_cohort, proposed.get("rows_per_cohort"), 100)
-    batches = _chosen(batches_per_cohort, proposed.get("batches_per_cohort"), 10)
+    per_cohort = _chosen(rows_per_cohort, suite, "rows_per_cohort", 100)
+    batches = _chosen(batches_per_cohort, suite, "batches_per_cohort", 10)
     if batches and per_cohort % batches:
         raise StudyError(
             f"rows_per_cohort: got {per_cohort}, expected a multiple of batches_per_cohort "
@@ -62,15 +61,17 @@ def sample_rows(
         batches=batches,
         rows_per_batch=per_cohort // max(1, batches),
         per_cohort=per_cohort,
-        never=_chosen(never_treated, proposed.get("never_treated"), 2000),
+        never=_chosen(never_treated, suite, "never_treated", 2000),
     )
     if suite.single_pass:
         rows = rows.with_columns(earlier_exposure=pl.lit(0.0))
     return conform(rows, ROWS)
 
 
-def _chosen(asked: int | None, proposed: int | None, usual: int) -> int:
-    return next(value for value in (asked, proposed, usual) if value is not None)
+def _chosen(asked: int | None, suite: Suite, name: str, usual: int) -> int:
+    proposed = suite.study_defaults.get(name)
+    known = (asked, proposed if isinstance(proposed, int) else None, usual)
+    return next(value for value in known if value is not None)
 
 
 def open_rows(suite: Suite) -> TokenRows:

@@ -14,7 +14,10 @@ from urllib.parse import quote, urljoin
 
 from httpx2 import Response
 from huggingface_hub import get_session
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    hf_raise_for_status,
+)
 
 from data_order.errors import RemoteError
 from data_order.hub import TIMEOUT, hub_errors, origin
@@ -23,7 +26,7 @@ from data_order.retry import Fault, Patience, persist
 __all__ = ["HubFile", "list_branches", "list_files"]
 
 LARGEST_ANSWER = 32 * 2**20
-"""Bytes of the largest listing that is read; the refs of a repository of 154 branches have 20 kB."""
+"""Bytes of the largest listing that is read; the branches of a Pythia model take 20 kB."""
 
 _MOST_PAGES = 20
 _FORM = "the hub's answer is not in the form that it should have"

@@ -152,8 +152,8 @@ def _check_header(path: Path) -> None:
         header = int.from_bytes(file.read(8), "little")
     if header > LARGEST_HEADER:
         raise CheckpointError(
-            f"{path} claims a header of {header:,} bytes, expected at most {LARGEST_HEADER:,}; it is "
-            "damaged or no safetensors file"
+            f"{path} claims a header of {header:,} bytes, expected at most {LARGEST_HEADER:,}; it "
+            "is damaged or no safetensors file"
         )
 
 

@@ -37,7 +37,7 @@ _TWO_MILLION = ("70m", "1b", "2.8b", "6.9b", "12b")
 STANDARD_ROWS = "hf://datasets/EleutherAI/pile-standard-pythia-preshuffled"
 DEDUPED_ROWS = "hf://datasets/EleutherAI/pile-deduped-pythia-preshuffled"
 
-_STUDY = {
+_STUDY: dict[str, int | tuple[int, ...]] = {
     "checkpoints": tuple(range(0, 142_001, 1000)),
     "rows_per_cohort": 100,
     "batches_per_cohort": 10,
@@ -118,7 +118,7 @@ def _v0(name: str, title: str, weights: str, store: str, batch: int, single_pass
     label = batch // 1024
     names = _FOUR_MILLION if label == 2 else _TWO_MILLION
     steps = tuple(step // label for step in _EVERY_THOUSAND)
-    defaults = {**_STUDY, "checkpoints": tuple(step // label for step in _EVERY_THOUSAND[:-1])}
+    defaults = {**_STUDY, "checkpoints": steps[:-1]}
     return Suite(
         name=name,
         title=title,
@@ -141,8 +141,9 @@ def _v0(name: str, title: str, weights: str, store: str, batch: int, single_pass
         notes=(
             "no checkpoints before label step1000",
             "that its rows are those of the second release is assumed",
-            *(("checkpoint label 2N has read what optimizer step N has",) if label == 2 else ()),
-            *(("6.9b, 12b: the rate falls to 0, not to a tenth of the peak",) if label == 1 else ()),
+            "checkpoint label 2N has read what optimizer step N has"
+            if label == 2
+            else "6.9b, 12b: the rate falls to 0, not to a tenth of the peak",
         ),
     )
 

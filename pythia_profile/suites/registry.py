@@ -1,6 +1,7 @@
 """Suites by name: published ones, those of installed packages, and any folder with a suite.toml.
 
-A name may stand for several training runs (PolyPythias): the training seed says which. Another package adds suites through the entry-point group `pythia_profile.suites`: each entry is a
+A name may stand for several training runs (PolyPythias): the training seed says which. Another
+package adds suites through the entry-point group `pythia_profile.suites`: each entry is a
 `SuiteEntry` under the suite's name.
 """
 
