@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pythia_profile.did.pretrends import Placebo, placebo
     from pythia_profile.did.simultaneous import Bands, bands, bands_of
     from pythia_profile.did.strata import by_stratum, difference
+    from pythia_profile.did.stream import stream_effects, stream_estimate
     from pythia_profile.did.table import effects, estimate
     from pythia_profile.did.witness import (
         Witness,
@@ -65,6 +66,8 @@ _HOME = {
     "placebo": "pythia_profile.did.pretrends",
     "reliability": "pythia_profile.did.checks",
     "sensitivity": "pythia_profile.did.honest",
+    "stream_effects": "pythia_profile.did.stream",
+    "stream_estimate": "pythia_profile.did.stream",
     "trait_gap": "pythia_profile.did.checks",
     "twfe": "pythia_profile.did.witness",
     "two_by_two": "pythia_profile.did.witness",
@@ -104,6 +107,8 @@ __all__ = [
     "placebo",
     "reliability",
     "sensitivity",
+    "stream_effects",
+    "stream_estimate",
     "trait_gap",
     "twfe",
     "two_by_two",

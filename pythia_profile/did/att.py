@@ -200,7 +200,7 @@ def att_gt(
         estimator=estimator,
         anticipation=anticipation,
     )
-    inputs.check_groups(groups, rows)
+    inputs.check_sizes(groups, np.diff(rows.group_starts), rows.cluster_counts())
     corrected = rows.clustered if small_sample is None else bool(small_sample)
     sums = summarize(rows, small_sample=corrected)
     adjustment = None

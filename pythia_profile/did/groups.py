@@ -54,7 +54,7 @@ class Rows:
 
     Attributes
     ----------
-    y : (U, C) outcomes less the mean of all rows at that checkpoint.
+    y : (U, C) outcomes less a constant for each checkpoint, their mean over all rows.
     weight : (U,) weight of each row, 1 unless given.
     group_starts : (H + 1,) first row of each group, and U.
     cluster_starts : (K + 1,) first row of each cluster, and U.
@@ -93,6 +93,13 @@ class Rows:
         first, last = np.searchsorted(self.cluster_starts, self.group_starts[h : h + 2])
         return slice(int(first), int(last))
 
+    def cluster_counts(self) -> Int[np.ndarray, " H"]:
+        """Clusters of each group."""
+        counts: Int[np.ndarray, " H"] = np.diff(
+            np.searchsorted(self.cluster_starts, self.group_starts)
+        )
+        return counts
+
     def z(self, h: int) -> Float[np.ndarray, "n C1"]:
         """Return the vectors w (y, 1) of the rows of group `h`."""
         rows = self.group(h)
@@ -126,12 +133,14 @@ def gather(
     clusters: Int[np.ndarray, " U"] | None,
     weights: Float[np.ndarray, " U"] | None,
     units: Int[np.ndarray, " U"] | None,
+    center: Float[np.ndarray, " C"] | None = None,
 ) -> Rows:
     """Put the rows into canonical order, so that their order in the input changes nothing.
 
     Where no `units` are given, a row's id is its place among the rows of all groups sorted by
     outcome, checkpoint after checkpoint: invariant under permutation of rows, trends common to all
-    rows, and new names for cohorts.
+    rows, and new names for cohorts. The `center` (C,) is taken off all rows, their mean unless it
+    is given; it changes no effect.
     """
     labels, group = np.unique(cohort, return_inverse=True)
     unit = _content_rank(y, group, clusters) if units is None else _distinct(units)
@@ -143,7 +152,7 @@ def gather(
     starts = np.append(0, 1 + np.flatnonzero((np.diff(keys) != 0).any(axis=0)))
     sizes = np.bincount(group, minlength=len(labels))
     sorted_y = y[order]
-    sorted_y -= sorted_y.mean(axis=0)
+    sorted_y -= sorted_y.mean(axis=0) if center is None else center
     return Rows(
         y=sorted_y,
         weight=np.ones(len(y)) if weights is None else weights[order],

@@ -7,7 +7,7 @@ says which rows or columns are wrong, and how many.
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 
 from pythia_profile.did.errors import (
     CheckpointOrderError,
@@ -17,7 +17,7 @@ from pythia_profile.did.errors import (
     PanelShapeError,
     SmallCohortError,
 )
-from pythia_profile.did.groups import Rows, label
+from pythia_profile.did.groups import label
 from pythia_profile.schema import NEVER
 
 
@@ -94,11 +94,11 @@ def positive(weights: Float[np.ndarray, " U"] | None) -> Float[np.ndarray, " U"]
     return weights
 
 
-def check_groups(labels: Num[np.ndarray, " H"], rows: Rows) -> None:
+def check_sizes(
+    labels: Num[np.ndarray, " H"], rows: Int[np.ndarray, " H"], clusters: Int[np.ndarray, " H"]
+) -> None:
     """Refuse groups whose variance cannot be told: one row, or one cluster."""
-    sizes = np.diff(rows.group_starts)
-    counts = np.array([rows.clusters_of(h).stop - rows.clusters_of(h).start for h in rows.groups()])
-    for what, number in (("row", sizes), ("cluster", counts)):
+    for what, number in (("row", rows), ("cluster", clusters)):
         if (small := np.flatnonzero(number < 2)).size:
             names = ", ".join(label(labels[h]) for h in small[:5])
             more = ", …" if small.size > 5 else ""

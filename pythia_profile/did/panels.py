@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from data_order.order import cohort_of_steps
 from pythia_profile.did.errors import (
@@ -58,8 +58,8 @@ class Panel:
     def __len__(self) -> int:
         return len(self.y)
 
-    def keep(self, rows: np.ndarray, why: str) -> "Panel":
-        """Return the panel with these rows only (mask or places), and a note that says why."""
+    def keep(self, rows: Bool[np.ndarray, " U"], why: str) -> "Panel":
+        """Return the panel with these rows only, and a note that says why."""
         kept = self.row_id[rows]
         return Panel(
             run=self.run,
@@ -69,7 +69,7 @@ class Panel:
             cluster=self.cluster[rows],
             row_id=kept,
             checkpoints=self.checkpoints,
-            traits=self.traits.filter(pl.Series(np.isin(self.row_id, kept))),
+            traits=self.traits.filter(pl.Series(rows)),
             notes=(*self.notes, f"{len(self) - len(kept)} of {len(self)} rows dropped: {why}"),
         )
 
@@ -103,20 +103,29 @@ def panel(
     UnbalancedPanelError, MissingOutcomeError, NoRowsError
         Rows with gaps, infinite outcomes, no rows left.
     """
-    for what, value, known in (
-        ("unbalanced", unbalanced, get_args(Unbalanced)),
-        ("early", early, get_args(Early)),
-    ):
-        if value not in known:
-            raise OptionError(f"{what}: got {value!r}, expected one of {', '.join(known)}")
     lazy = scores.lazy()
-    _need(lazy.collect_schema(), [*RUN, "checkpoint", "row_id", outcome], SCORES.name)
-    _need(rows.schema, ["row_id", "treatment_step", "batch"], ROWS.name)
-    run = _only_run(lazy)
+    check_tables(lazy, rows, outcome, unbalanced, early)
+    run = only_run(lazy)
     values = lazy.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64)).collect()
-    row_id, checkpoints, y, notes = _matrix(values, outcome)
-    _check_values(y, outcome, row_id, checkpoints)
+    checkpoints = values["checkpoint"].unique().sort().to_numpy().astype(np.int64)
+    laid = lay_out(values, rows, checkpoints, run, outcome, unbalanced, early)
+    if not len(laid):
+        raise NoRowsError(f"no row is left: {'; '.join(laid.notes)}")
+    return laid
 
+
+def lay_out(
+    values: pl.DataFrame,
+    rows: pl.DataFrame,
+    checkpoints: Int[np.ndarray, " C"],
+    run: tuple[str, str, int],
+    outcome: str,
+    unbalanced: Unbalanced,
+    early: Early,
+) -> Panel:
+    """Lay out `row_id`, `checkpoint` and the outcome on a grid of checkpoints that is given."""
+    row_id, y, notes = _matrix(values, checkpoints, outcome)
+    _check_values(y, outcome, row_id, checkpoints)
     lines, notes = _known_rows(rows, row_id, notes)
     table = rows[lines]
     if "tokens" in table.columns and "length" not in table.columns:
@@ -139,6 +148,20 @@ def panel(
     return _settle_gaps(laid, unbalanced)
 
 
+def check_tables(
+    scores: pl.LazyFrame, rows: pl.DataFrame, outcome: str, unbalanced: Unbalanced, early: Early
+) -> None:
+    """Refuse unknown rules and tables without the columns that are needed."""
+    for what, value, known in (
+        ("unbalanced", unbalanced, get_args(Unbalanced)),
+        ("early", early, get_args(Early)),
+    ):
+        if value not in known:
+            raise OptionError(f"{what}: got {value!r}, expected one of {', '.join(known)}")
+    _need(scores.collect_schema(), [*RUN, "checkpoint", "row_id", outcome], SCORES.name)
+    _need(rows.schema, ["row_id", "treatment_step", "batch"], ROWS.name)
+
+
 def _need(schema: pl.Schema, columns: list[str], table: str) -> None:
     missing = [name for name in columns if name not in schema]
     if missing:
@@ -147,8 +170,9 @@ def _need(schema: pl.Schema, columns: list[str], table: str) -> None:
         )
 
 
-def _only_run(scores: pl.LazyFrame) -> tuple[str, str, int]:
-    runs = scores.select(RUN).unique().sort(RUN).collect()
+def only_run(scores: pl.LazyFrame) -> tuple[str, str, int]:
+    """Suite, size and seed of the scores, which must be of one run."""
+    runs = scores.select(RUN).unique().sort(RUN).collect(engine="streaming")
     if len(runs) != 1:
         names = "; ".join(" ".join(map(str, run)) for run in runs.rows()[:5]) or "none"
         raise TableError(
@@ -160,14 +184,13 @@ def _only_run(scores: pl.LazyFrame) -> tuple[str, str, int]:
 
 
 def _matrix(
-    values: pl.DataFrame, outcome: str
-) -> tuple[Int[np.ndarray, " U"], Int[np.ndarray, " C"], Float[np.ndarray, "U C"], list[str]]:
+    values: pl.DataFrame, checkpoints: Int[np.ndarray, " C"], outcome: str
+) -> tuple[Int[np.ndarray, " U"], Float[np.ndarray, "U C"], list[str]]:
     """Spread the long table; the last of several equal values stands, and a note says how many."""
     ids = values["row_id"].to_numpy().astype(np.int64)
     steps = values["checkpoint"].to_numpy().astype(np.int64)
     value = values[outcome].fill_null(np.nan).to_numpy()
     row_id = values["row_id"].unique().sort().to_numpy().astype(np.int64)
-    checkpoints = values["checkpoint"].unique().sort().to_numpy().astype(np.int64)
     cell = np.searchsorted(row_id, ids) * len(checkpoints) + np.searchsorted(checkpoints, steps)
     y = np.full(len(row_id) * len(checkpoints), np.nan)
     y[cell] = value
@@ -182,7 +205,7 @@ def _matrix(
                 f"and {y[cell[at]]:g}; expected one line for each"
             )
         notes.append(f"{again} lines dropped: they repeat a row and checkpoint with the same value")
-    return row_id, checkpoints, y.reshape(len(row_id), -1), notes
+    return row_id, y.reshape(len(row_id), -1), notes
 
 
 def _check_values(
@@ -249,8 +272,6 @@ def _settle_gaps(laid: Panel, unbalanced: Unbalanced) -> Panel:
         )
     if unbalanced == "available":
         return Panel(**{**_fields(laid), "notes": (*laid.notes, f"{found}; gaps kept")})  # type: ignore[arg-type]
-    if with_gaps.all():
-        raise UnbalancedPanelError(f"{found}; no row is complete; drop checkpoints instead")
     return laid.keep(~with_gaps, f"not scored at every checkpoint; {found}")
 
 

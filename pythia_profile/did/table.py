@@ -115,7 +115,8 @@ def estimate(
         anticipation=anticipation,
     )
     how = Drawing(draws, seed, multiplier, workers)
-    return att_table(att, panel, cell_bands(att, how, family=family, level=level))
+    found = cell_bands(att, how, family=family, level=level)
+    return att_table(att, panel.run, panel.outcome, found)
 
 
 def cell_bands(
@@ -132,7 +133,9 @@ def cell_bands(
     return bands_of([att] * len(families), how, families=families, level=level)
 
 
-def att_table(att: AttGt, panel: Panel, bands: list[Bands]) -> pl.DataFrame:
+def att_table(
+    att: AttGt, run: tuple[str, str, int], outcome: str, bands: list[Bands]
+) -> pl.DataFrame:
     """Lay out effects and bands as the `ATT` table."""
     shape = att.att.shape
     lower, upper = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -156,5 +159,5 @@ def att_table(att: AttGt, panel: Panel, bands: list[Bands]) -> pl.DataFrame:
         "n_control": att.n_control.ravel(),
         "family": pl.Series(family.ravel().tolist(), dtype=pl.String),
     }
-    named = [pl.lit(value).alias(name) for name, value in zip(RUN, panel.run, strict=True)]
-    return conform(pl.DataFrame(columns).with_columns(*named, outcome=pl.lit(panel.outcome)), ATT)
+    named = [pl.lit(value).alias(name) for name, value in zip(RUN, run, strict=True)]
+    return conform(pl.DataFrame(columns).with_columns(*named, outcome=pl.lit(outcome)), ATT)
