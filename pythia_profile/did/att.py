@@ -25,6 +25,7 @@ from pythia_profile.did.comparison import Base, Comparison, Control, Estimator, 
 from pythia_profile.did.groups import Rows, Sums, gather, summarize
 from pythia_profile.did.missing import Missing, pseudo_values
 from pythia_profile.did.sides import Side, sides
+from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
 
 FEW_CLUSTERS = 30
@@ -111,6 +112,7 @@ class AttGt:
         return self.att - half, self.att + half
 
 
+@one_blas_thread
 def att_gt(
     y: Shaped[npt.ArrayLike, "U C"],
     cohort: Shaped[npt.ArrayLike, " U"],

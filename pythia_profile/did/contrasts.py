@@ -25,6 +25,7 @@ from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import EmptyFamilyError, NoRowsError, PanelShapeError
 from pythia_profile.did.groups import Rows
 from pythia_profile.did.sides import Side
+from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
 
 
@@ -87,6 +88,7 @@ class Contrast:
             self.kind, tuple(at), self.estimate[places], self.se[places], self.df[places], parts
         )
 
+    @one_blas_thread
     def covariance(self) -> Float[np.ndarray, "K K"]:
         """Return the covariance of the K estimates; (K, K), unit of the outcome squared."""
         if _closed(self.parts):
@@ -98,6 +100,7 @@ class Contrast:
         shared: Float[np.ndarray, "K K"] = (scores * factor[:, None]).T @ scores
         return shared
 
+    @one_blas_thread
     def influence(self) -> Float[np.ndarray, "U K"]:
         """Influence function of each row, in the input's order; (U, K), columns average to 0.
 
@@ -227,6 +230,7 @@ def _on_rows(att: AttGt, side: Side) -> sparse.csr_array:
     )
 
 
+@one_blas_thread
 def _from_parts(kind: str, at: tuple[Any, ...], parts: tuple[Part, ...]) -> Contrast:
     merged = _merge(parts)
     estimate = sum(p.weights @ np.nan_to_num(p.att.att.ravel()) for p in merged)

@@ -28,6 +28,7 @@ from pythia_profile.did.errors import NoRowsError, OptionError
 from pythia_profile.did.groups import Rows
 from pythia_profile.did.multipliers import Multiplier, multipliers
 from pythia_profile.did.sides import Side
+from pythia_profile.did.threads import one_blas_thread
 
 Process = Literal["normal", "rademacher", "mammen", "webb", "covariance"]
 
@@ -122,6 +123,7 @@ def _pool_draws(att: AttGt, how: Drawing) -> Float[np.ndarray, "P C1 B"]:
     return pools
 
 
+@one_blas_thread
 def contrast_draws(contrasts: Sequence[Contrast], how: Drawing) -> list[Float[np.ndarray, "K B"]]:
     """Draws of the errors of each contrast, (K, B) each, in one pass over each panel."""
     totals = [np.zeros((len(contrast), how.draws)) for contrast in contrasts]

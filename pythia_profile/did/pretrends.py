@@ -22,6 +22,7 @@ from pythia_profile.did.contrasts import contrast
 from pythia_profile.did.draws import Drawing, Process, cell_draws
 from pythia_profile.did.errors import DegenerateError, EmptyFamilyError
 from pythia_profile.did.simultaneous import interquartile_sigma
+from pythia_profile.did.threads import one_blas_thread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +63,7 @@ class Placebo:
         )
 
 
+@one_blas_thread
 def placebo(
     att: AttGt,
     *,

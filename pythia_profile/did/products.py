@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from pythia_profile.did.comparison import Comparison
 from pythia_profile.did.groups import Rows
+from pythia_profile.did.threads import one_blas_thread
 
 Place = Int[np.ndarray, "..."] | int
 
@@ -44,6 +45,7 @@ class Products:
         return total
 
 
+@one_blas_thread
 def products(comparison: Comparison, rows: Rows) -> Products:
     """Sum the products over the rows of each group and each pool."""
     by_group = np.stack(

@@ -27,6 +27,7 @@ from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast
 from pythia_profile.did.draws import Drawing, Process, add_cohort, cell_draws
 from pythia_profile.did.errors import DegenerateError, EmptyFamilyError, OptionError
+from pythia_profile.did.threads import one_blas_thread
 
 NORMAL_IQR = 1.3489795003921634
 """Interquartile range of a standard normal variable."""
@@ -129,6 +130,7 @@ def bands(
     return bands_of([target], how, families=[family], level=level)[0]
 
 
+@one_blas_thread
 def bands_of(
     targets: Sequence[AttGt | Contrast],
     how: Drawing,

@@ -20,12 +20,14 @@ from pythia_profile.did.groups import Sums, gather, summarize
 from pythia_profile.did.inputs import check_sizes
 from pythia_profile.did.panels import Early, Panel, Unbalanced, check_tables, lay_out, only_run
 from pythia_profile.did.table import ClusterBy, att_table, cell_bands
+from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
 
 BLOCK = 20_000
 """Rows read at once; at 144 checkpoints, 23 MB of outcomes and some 150 MB of table."""
 
 
+@one_blas_thread
 def stream_effects(
     scores: pl.LazyFrame,
     rows: pl.DataFrame,
