@@ -12,7 +12,7 @@ Theorem 1 without covariates; Lesci, Meister, Hofmann, Vlachos and Pimentel (202
 estimation of memorisation profiles".
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -61,12 +61,12 @@ class AttGt:
     att: Float[np.ndarray, "G C"]
     se: Float[np.ndarray, "G C"]
     df: Float[np.ndarray, "G C"]
-    treated: Side
-    control: Side
-    comparison: Comparison
-    sums: Sums
-    adjustment: Adjustment | None
-    rows: Rows | None
+    treated: Side = field(repr=False)
+    control: Side = field(repr=False)
+    comparison: Comparison = field(repr=False)
+    sums: Sums = field(repr=False)
+    adjustment: Adjustment | None = field(repr=False)
+    rows: Rows | None = field(repr=False)
     base: Base
     estimator: Estimator
     anticipation: int
@@ -105,6 +105,16 @@ class AttGt:
         """Identified cells before treatment, the base left out; (G, C)."""
         cells: Bool[np.ndarray, "G C"] = self.comparison.placebo & self.identified
         return cells
+
+    def __str__(self) -> str:
+        controls = "no" if not self.n_control.max() else f"up to {self.n_control.max()}"
+        lines = [
+            f"ATT(g, c) of {len(self.cohorts)} cohorts at {len(self.checkpoints)} checkpoints, "
+            f"{self.sums.rows[: len(self.cohorts)].sum()} treated rows, {controls} control rows "
+            f"('{self.comparison.control}'); estimator {self.estimator}, {self.base} base",
+            *self.notes,
+        ]
+        return "\n".join(lines)
 
     def interval(self, level: float = 0.95) -> tuple[Float[np.ndarray, "G C"], ...]:
         """Lower and upper end of each cell's own `level` interval, by Student's t."""

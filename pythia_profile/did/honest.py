@@ -95,8 +95,9 @@ def sensitivity(
 
     Parameters
     ----------
-    target : `AttGt` with a `cohort`, or a `Contrast` over event times (`aggregate(…,
-        "event_time")`); with the universal base.
+    target : `AttGt`, or a `Contrast` over event times; with the universal base.
+    cohort : of `AttGt`, the cohort whose path is meant; without one, its aggregate over event
+        times.
     effect : `average` over the checkpoints from the cohort on, the `first`, the `last`, an event
         time, or (Q,) weights over them.
     bounds : sizes of the violation to give intervals for.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
+from pythia_profile.did.aggregates import aggregate
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast, contrast
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
@@ -44,6 +45,8 @@ class EventStudy:
 def event_study_of(target: AttGt | Contrast, cohort: float | None) -> EventStudy:
     """Effects before and after the base, of one cohort or of an aggregate over event times.
 
+    An `AttGt` without a cohort stands for its aggregate over event times.
+
     Raises
     ------
     OptionError
@@ -51,8 +54,11 @@ def event_study_of(target: AttGt | Contrast, cohort: float | None) -> EventStudy
     EmptyFamilyError
         There is no effect on one of the two sides.
     """
-    if isinstance(target, AttGt):
+    if isinstance(target, AttGt) and cohort is not None:
         path, base = _path(target, cohort)
+    elif isinstance(target, AttGt):
+        curve = aggregate(target, "event_time")
+        path, base = curve, _base_of(curve)
     else:
         path, base = target, _base_of(target)
     steps = np.array(path.at, dtype=np.float64)
@@ -102,9 +108,9 @@ def effect_weights(study: EventStudy, effect: Effect) -> Float[np.ndarray, " Q"]
     return weights
 
 
-def _path(att: AttGt, cohort: float | None) -> tuple[Contrast, float]:
+def _path(att: AttGt, cohort: float) -> tuple[Contrast, float]:
     _check_base(att)
-    if cohort is None or cohort not in att.cohorts:
+    if cohort not in att.cohorts:
         listed = ", ".join(f"{g:g}" for g in att.cohorts[:8])
         raise OptionError(f"cohort: got {cohort}, expected one of {listed}")
     g = int(np.flatnonzero(att.cohorts == cohort)[0])

@@ -213,6 +213,16 @@ def test_copies_of_rows_in_one_cluster_leave_the_standard_error_alone(small):
     np.testing.assert_allclose(copies.se, plain.se, atol=ROUNDING)
 
 
+def test_an_estimate_says_what_it_is(small):
+    text = str(att_gt(small.y, small.cohort, small.checkpoints, control="not_yet"))
+
+    assert text == (
+        "ATT(g, c) of 3 cohorts at 5 checkpoints, 42 treated rows, up to 30 control rows "
+        "('not_yet'); estimator did, universal base\n9 of 15 cells have no controls or no base, "
+        "and no estimate"
+    )
+
+
 def test_few_clusters_are_noted():
     panel = planted(batch=3)
 

@@ -208,6 +208,9 @@ def test_families_select_their_cells(small):
     assert bands(att, 100, family="path:20").member.any(axis=1).tolist() == [False, True, False]
     assert bands(att, 100, family=mask).size == 1
     assert bands(curve, 100).size == len(curve)
+    np.testing.assert_array_equal(
+        bands(att, 100, family="event_time").upper, bands(curve, 100).upper
+    )
     assert bands(curve, 100, family="post").size == 4
 
 

@@ -222,6 +222,12 @@ def test_the_breakdown_value_is_where_the_interval_reaches_zero(restriction):
     assert "exclude 0 up to" in str(around)
 
 
+def test_without_a_cohort_the_aggregate_over_event_times_is_meant():
+    _, att = parallel()
+
+    assert sensitivity(att).breakdown == sensitivity(aggregate(att, "event_time")).breakdown
+
+
 def test_intervals_grow_with_the_size_of_the_violation():
     _, att = parallel()
 
@@ -272,8 +278,7 @@ def test_effects_are_chosen_by_name_event_time_or_weights():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda a: sensitivity(a), OptionError, "cohort: got None, expected one of 30, 40"),
-        (lambda a: sensitivity(a, cohort=35), OptionError, "got 35"),
+        (lambda a: sensitivity(a, cohort=35), OptionError, "got 35, expected one of 30, 40"),
         (
             lambda a: sensitivity(a, cohort=30, restriction="flat"),
             OptionError,
