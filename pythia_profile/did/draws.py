@@ -23,8 +23,9 @@ from jaxtyping import Float
 
 from pythia_profile.did.ancova import is_control, slope_scores
 from pythia_profile.did.att import AttGt
-from pythia_profile.did.contrasts import Contrast, Part
+from pythia_profile.did.contrasts import Contrast
 from pythia_profile.did.errors import NoRowsError, OptionError
+from pythia_profile.did.functionals import Part
 from pythia_profile.did.groups import Rows
 from pythia_profile.did.multipliers import Multiplier, multipliers
 from pythia_profile.did.sides import Side

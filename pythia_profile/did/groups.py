@@ -27,6 +27,9 @@ from pythia_profile.did.errors import (
 )
 from pythia_profile.schema import NEVER
 
+Step = int | float | np.integer | np.floating
+"""A cohort, a checkpoint or the steps between them."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
@@ -228,6 +231,6 @@ def _check_nesting(
         )
 
 
-def label(cohort: float) -> str:
+def label(cohort: Step) -> str:
     """Name a group in messages."""
     return "never-treated" if cohort == NEVER else f"{cohort:g}"

@@ -38,9 +38,13 @@ from scipy.special import ndtr, ndtri, stdtrit
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
+from pythia_profile.did.groups import Step
 from pythia_profile.did.paths import Effect, EventStudy, effect_weights, event_study_of
+from pythia_profile.did.threads import one_blas_thread
 
 Restriction = Literal["relative", "smooth"]
+Intervals = Callable[[float], tuple[float, float]]
+"""From the size of the violation to lower and upper end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,10 +86,11 @@ class Sensitivity:
         )
 
 
+@one_blas_thread
 def sensitivity(
     target: AttGt | Contrast,
     *,
-    cohort: float | None = None,
+    cohort: Step | None = None,
     effect: Effect = "average",
     restriction: Restriction = "relative",
     bounds: Sequence[float] = (0.0, 0.5, 1.0, 1.5, 2.0),
@@ -129,9 +134,10 @@ def sensitivity(
         raise OptionError(f"level: got {level!r}, expected a number between 0 and 1")
     study = event_study_of(target, cohort)
     weights = effect_weights(study, effect)
-    interval = {"relative": relative_interval, "smooth": smooth_interval}[restriction]
+    make = {"relative": relative_intervals, "smooth": smooth_intervals}[restriction]
+    interval = make(study, weights, level)
     identified = {"relative": relative_bounds, "smooth": smooth_bounds}[restriction]
-    ends = np.array([interval(study, weights, m, level) for m in sizes]).reshape(-1, 2)
+    ends = np.array([interval(m) for m in sizes]).reshape(-1, 2)
     known = np.array([identified(study, weights, m) for m in sizes]).reshape(-1, 2)
     scale = 1.0 if restriction == "relative" else float(np.sqrt(np.diag(study.covariance)).min())
     after = slice(len(study.before), None)
@@ -142,7 +148,7 @@ def sensitivity(
         upper=ends[:, 1],
         identified_lower=known[:, 0],
         identified_upper=known[:, 1],
-        breakdown=breakdown(lambda m: interval(study, weights, m, level), scale),
+        breakdown=breakdown(interval, scale),
         estimate=float(weights @ study.estimate[after]),
         se=float(np.sqrt(weights @ study.covariance[after, after] @ weights)),
         level=level,
@@ -169,21 +175,29 @@ def breakdowns(
     return values
 
 
-def relative_interval(
-    study: EventStudy, weights: Float[np.ndarray, " Q"], size: float, level: float
-) -> tuple[float, float]:
-    """Interval for the effect when slopes after treatment are at most `size` times those before.
+def relative_intervals(
+    study: EventStudy, weights: Float[np.ndarray, " Q"], level: float
+) -> Intervals:
+    """Intervals for the effect when slopes after treatment are at most M̄ times those before.
 
-    For slope number j the bounds are a ± size · reach · s_j, both linear in the effects, so each
-    end needs one sided coverage (1 + level)/2.
+    For slope number j the bounds are a ± M̄ · reach · s_j, both linear in the effects, so each end
+    needs one sided coverage (1 + level)/2.
     """
     slopes, target = _slopes_before(study), _on_all(study, weights)
-    reach = size * np.abs(_pull(study, weights)).sum()
-    bounds = np.concatenate([target + reach * slopes, target - reach * slopes])
-    center = bounds @ study.estimate
-    se = np.sqrt(np.maximum(((bounds @ study.covariance) * bounds).sum(axis=1), 0.0))
-    half = float(stdtrit(study.df, (1 + level) / 2)) * se
-    return float((center - half).min()), float((center + half).max())
+    reach = np.abs(_pull(study, weights)).sum()
+    moves = reach * np.concatenate([slopes, -slopes])
+    center, move = target @ study.estimate, moves @ study.estimate
+    variance = target @ study.covariance @ target
+    joint = moves @ study.covariance @ target
+    spread = ((moves @ study.covariance) * moves).sum(axis=1)
+    quantile = float(stdtrit(study.df, (1 + level) / 2))
+
+    def interval(size: float) -> tuple[float, float]:
+        bounds = center + size * move
+        half = quantile * np.sqrt(np.maximum(variance + 2 * size * joint + size**2 * spread, 0.0))
+        return float((bounds - half).min()), float((bounds + half).max())
+
+    return interval
 
 
 def relative_bounds(
@@ -196,19 +210,23 @@ def relative_bounds(
     return center - reach, center + reach
 
 
-def smooth_interval(
-    study: EventStudy, weights: Float[np.ndarray, " Q"], size: float, level: float
-) -> tuple[float, float]:
-    """Shortest fixed-length interval around a linear extrapolation, slopes changing by `size`."""
+def smooth_intervals(
+    study: EventStudy, weights: Float[np.ndarray, " Q"], level: float
+) -> Intervals:
+    """Shortest fixed-length intervals around linear extrapolations, slopes changing by up to M."""
     estimators = _extrapolations(study, weights)
-    bias = size * np.array([_bias(study, w) for w in estimators])
+    bias = _bias(study, estimators)
     variance = ((estimators @ study.covariance) * estimators).sum(axis=1)
     inflation = float(stdtrit(study.df, (1 + level) / 2) / ndtri((1 + level) / 2))
     se = inflation * np.sqrt(np.maximum(variance, 0.0))
-    half = folded_half_length(bias, se, level)
-    best = int(np.argmin(half))
-    center = float(estimators[best] @ study.estimate)
-    return center - float(half[best]), center + float(half[best])
+    centers = estimators @ study.estimate
+
+    def interval(size: float) -> tuple[float, float]:
+        half = folded_half_length(size * bias, se, level)
+        best = int(np.argmin(half))
+        return float(centers[best] - half[best]), float(centers[best] + half[best])
+
+    return interval
 
 
 def smooth_bounds(
@@ -248,7 +266,7 @@ def folded_half_length(
     return half
 
 
-def breakdown(interval: Callable[[float], tuple[float, float]], scale: float) -> float:
+def breakdown(interval: Intervals, scale: float) -> float:
     """Smallest size at which the interval holds 0: first in steps of a quarter, then halving."""
 
     def holds(size: float) -> bool:
@@ -313,10 +331,12 @@ def _extrapolations(
     return np.array(found)
 
 
-def _bias(study: EventStudy, estimator: Float[np.ndarray, " T"]) -> float:
-    """Largest bias of an estimator when slopes change by up to 1 at each checkpoint."""
+def _bias(study: EventStudy, estimators: Float[np.ndarray, "n T"]) -> Float[np.ndarray, " n"]:
+    """Largest bias of each estimator when slopes change by up to 1 at each checkpoint."""
     points = len(study.before)
-    before, after = estimator[:points], estimator[points:]
     width = np.diff(np.append(study.before, 0.0))
-    by_slope = np.append(-width * np.cumsum(before), _pull(study, after))
-    return float(np.abs(np.cumsum(by_slope[::-1])[:-1]).sum())
+    before = -width * np.cumsum(estimators[:, :points], axis=1)
+    after = [_pull(study, weights) for weights in estimators[:, points:]]
+    by_slope = np.concatenate([before, np.array(after)], axis=1)
+    bias: Float[np.ndarray, " n"] = np.abs(np.cumsum(by_slope[:, ::-1], axis=1)[:, :-1]).sum(axis=1)
+    return bias

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 
 from pythia_profile.did.errors import MissingOutcomeError
+from pythia_profile.did.groups import Step
 from pythia_profile.schema import NEVER
 
 Missing = Literal["error", "available"]
@@ -92,7 +93,7 @@ def _least_squares(
 
 
 def _check_coverage(
-    scored: Bool[np.ndarray, "n C"], cohort: float, checkpoints: Num[np.ndarray, " C"]
+    scored: Bool[np.ndarray, "n C"], cohort: Step, checkpoints: Num[np.ndarray, " C"]
 ) -> None:
     name = "the never-treated rows" if cohort == NEVER else f"cohort {cohort:g}"
     if (empty := np.flatnonzero(scored.sum(axis=0) == 0)).size:

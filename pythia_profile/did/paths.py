@@ -10,13 +10,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
+from scipy import sparse
 
 from pythia_profile.did.aggregates import aggregate
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast, contrast
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
+from pythia_profile.did.groups import Step
 
-Effect = Literal["average", "first", "last"] | float | npt.ArrayLike
+Effect = Literal["average", "first", "last"] | Step | npt.ArrayLike
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +44,7 @@ class EventStudy:
     df: float
 
 
-def event_study_of(target: AttGt | Contrast, cohort: float | None) -> EventStudy:
+def event_study_of(target: AttGt | Contrast, cohort: Step | None) -> EventStudy:
     """Effects before and after the base, of one cohort or of an aggregate over event times.
 
     An `AttGt` without a cohort stands for its aggregate over event times.
@@ -108,7 +110,7 @@ def effect_weights(study: EventStudy, effect: Effect) -> Float[np.ndarray, " Q"]
     return weights
 
 
-def _path(att: AttGt, cohort: float) -> tuple[Contrast, float]:
+def _path(att: AttGt, cohort: Step) -> tuple[Contrast, float]:
     _check_base(att)
     if cohort not in att.cohorts:
         listed = ", ".join(f"{g:g}" for g in att.cohorts[:8])
@@ -117,8 +119,8 @@ def _path(att: AttGt, cohort: float) -> tuple[Contrast, float]:
     known = np.flatnonzero(att.identified[g])
     if not known.size:
         raise EmptyFamilyError(f"sensitivity: cohort {cohort:g} has no effect with controls")
-    weights = np.zeros((len(known), *att.att.shape))
-    weights[np.arange(len(known)), g, known] = 1.0
+    places = (np.arange(len(known)), g * att.att.shape[1] + known)
+    weights = sparse.csr_array((np.ones(len(known)), places), shape=(len(known), att.att.size))
     base = float(att.event_time[g, att.comparison.base[g, 0]])
     return contrast(att, weights, att.event_time[g, known].tolist(), "path"), base
 

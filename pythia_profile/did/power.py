@@ -28,9 +28,11 @@ from scipy.special import stdtrit
 
 from pythia_profile.did.aggregates import Kind, aggregate
 from pythia_profile.did.att import AttGt
-from pythia_profile.did.contrasts import Contrast, contrast, functionals
+from pythia_profile.did.contrasts import Contrast, contrast
 from pythia_profile.did.errors import NoRowsError, OptionError
+from pythia_profile.did.functionals import functionals
 from pythia_profile.did.simultaneous import Bands
+from pythia_profile.did.threads import one_blas_thread
 
 Target = Literal["cohort", "mean"]
 
@@ -55,6 +57,7 @@ class Pilot:
     shared: float
 
 
+@one_blas_thread
 def pilot(
     att: AttGt,
     clusters: Int[np.ndarray, " U"] | None = None,
@@ -87,14 +90,13 @@ def pilot(
     mean = _mean(att, single)
     labels = None if clusters is None else np.asarray(clusters)[att.rows.place]
     components, control, shared = [], np.array([]), 0.0
-    for (h, own), (_, common) in zip(
-        functionals(single.parts[0]), functionals(mean.parts[0]), strict=True
-    ):
+    common = dict(functionals(mean.parts[0]))
+    for h, own in functionals(single.parts[0]):
         rows, count = att.rows.group(h), att.sums.rows[h]
         changes = count * (att.rows.z(h) @ own.T)
         if h == len(att.cohorts):
             control = changes.var(axis=0)
-            shared = float((count * (att.rows.z(h) @ common[0])).var())
+            shared = float((count * (att.rows.z(h) @ common[h][0])).var())
         elif (mine := np.flatnonzero(own.any(axis=1))).size:
             batch = np.arange(count) if labels is None else labels[rows]
             components.append(_components(changes[:, mine[0]], batch))

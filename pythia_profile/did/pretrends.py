@@ -13,7 +13,7 @@ Source: Callaway and Sant'Anna (2021), section 4.1 (pre-tests), algorithm 1 for 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 from scipy import sparse
 from scipy.special import chdtrc, ndtri, stdtr
 
@@ -157,7 +157,7 @@ def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return adjusted
 
 
-def _wald(att: AttGt, members: Num[np.ndarray, "G C"]) -> tuple[float, int]:
+def _wald(att: AttGt, members: Bool[np.ndarray, "G C"]) -> tuple[float, int]:
     """Wald statistic of the cohorts' mean placebo effects, and the rank of their covariance."""
     row, column = np.nonzero(members)
     cohorts, number = np.unique(row, return_inverse=True)

@@ -71,12 +71,10 @@ def _precision(att: AttGt, panel: Panel, clusters: ClusterBy) -> list[str]:
             note += "; rows are not independent, choose clusters='batch'"
         notes.append(note)
     rho = float(np.nanmedian(reliability(att)[cells]))
+    note = f"correlation of outcomes with their base: {rho:.3f} (median over cells)"
     if rho < LOW_RHO:
-        notes.append(
-            f"outcomes correlate only {rho:.2f} with their base: with rows assigned to steps at "
-            "random, estimator='diff' or 'ancova' is more precise"
-        )
-    return notes
+        note += "; with rows assigned to steps at random, 'diff' and 'ancova' are more precise"
+    return [*notes, note]
 
 
 def estimate(

@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Num, Shaped
 
 from pythia_profile.did import inputs
 from pythia_profile.did.errors import NoControlError, OptionError
+from pythia_profile.did.groups import Step
 from pythia_profile.schema import NEVER
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ def two_by_two(
     y: Shaped[npt.ArrayLike, "U C"],
     cohort: Shaped[npt.ArrayLike, " U"],
     checkpoints: Shaped[npt.ArrayLike, " C"],
-    g: float,
-    c: float,
+    g: Step,
+    c: Step,
     *,
     clusters: Shaped[npt.ArrayLike, " U"] | None = None,
 ) -> Witness:

@@ -41,7 +41,7 @@ DESIGNS = {
     "plain": Design(),
     "thirty rows": Design(rows=30, never=200),
     "forty cohorts": Design(cohorts=40, never=800, panels=600),
-    "pythia": Design(cohorts=143, never=2000, panels=200),
+    "pythia": Design(cohorts=143, never=2000, panels=1000),
     "not yet treated": Design(control="not_yet"),
     "adjusted": Design(estimator="ancova", panels=1000),
     "skewed": Design(noise="skewed"),

@@ -13,10 +13,10 @@ from pythia_profile.did.honest import (
     breakdowns,
     folded_half_length,
     relative_bounds,
-    relative_interval,
+    relative_intervals,
     sensitivity,
     smooth_bounds,
-    smooth_interval,
+    smooth_intervals,
 )
 from pythia_profile.did.paths import EventStudy, effect_weights, event_study_of
 from tests.did.planted import planted
@@ -110,13 +110,14 @@ def test_the_largest_bias_of_each_extrapolation_is_that_of_the_linear_program(ev
     change = np.diff(slopes(event), axis=0)
     target = np.concatenate([np.zeros(5), weights])
 
-    for estimator in _extrapolations(event, weights):
+    estimators = _extrapolations(event, weights)
+    for estimator, bias in zip(estimators, _bias(event, estimators), strict=True):
         result = linprog(
             -estimator, A_ub=np.vstack([change, -change]), b_ub=np.ones(2 * len(change)),
             bounds=(None, None),
         )  # fmt: skip
         assert result.success  # unbounded unless linear trends cancel
-        assert _bias(event, estimator) == pytest.approx(-result.fun, abs=1e-7)
+        assert bias == pytest.approx(-result.fun, abs=1e-7)
         np.testing.assert_allclose(estimator[5:], target[5:])
 
 
@@ -128,7 +129,7 @@ def test_half_length_covers_a_biased_estimate(bias):
     assert inside == pytest.approx(0.9, abs=1e-9)
 
 
-def coverage(interval, event, violation, weights, size, repeats=2000):
+def coverage(intervals, event, violation, weights, size, repeats=2000):
     """Share of simulated intervals that hold the true effect, here 0."""
     rng = np.random.default_rng(5)
     root = np.linalg.cholesky(event.covariance)
@@ -138,7 +139,7 @@ def coverage(interval, event, violation, weights, size, repeats=2000):
             event.before, event.after, event.steps,
             violation + root @ rng.normal(size=len(violation)), event.covariance, np.inf,
         )  # fmt: skip
-        lower, upper = interval(drawn, weights, size, 0.95)
+        lower, upper = intervals(drawn, weights, 0.95)(size)
         held += lower <= 0 <= upper
     return held / repeats
 
@@ -157,7 +158,7 @@ def test_relative_intervals_cover_under_the_worst_violation(sign, size, trend):
     violation = np.concatenate([before - before[-1], after])
     violation[:5] -= 0.0 if trend == 0 else violation[4] + 0.1 * trend
 
-    assert coverage(relative_interval, event, violation, weights, size) >= 0.95 - SLACK
+    assert coverage(relative_intervals, event, violation, weights, size) >= 0.95 - SLACK
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -169,7 +170,7 @@ def test_smooth_intervals_cover_under_the_worst_violation(sign, size):
     places = np.concatenate([event.before, event.after])
     curved = sign * size * places**2 / 2  # second difference: size, on both sides
 
-    share = coverage(smooth_interval, event, linear + curved, weights, size)
+    share = coverage(smooth_intervals, event, linear + curved, weights, size)
 
     assert share >= 0.95 - SLACK
     if size == 0:

@@ -307,7 +307,7 @@ def test_effects_say_what_batches_and_base_do_to_their_precision(scored):
     plain = effects(panel(scores, rows))
 
     assert any("within batches: 1.000; rows are not independent" in note for note in alike.notes)
-    assert any("outcomes correlate only" in note for note in plain.notes)
+    assert any("(median over cells); with rows assigned" in note for note in plain.notes)
 
 
 def test_effects_of_a_panel_with_gaps_use_what_is_there(scored):
