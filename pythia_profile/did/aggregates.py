@@ -15,7 +15,7 @@ the last three.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Num
@@ -25,6 +25,7 @@ from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast, contrast
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
 from pythia_profile.did.groups import Step
+from pythia_profile.did.inputs import check_option
 
 Kind = Literal[
     "event_time", "cohort", "calendar", "overall", "instantaneous", "persistent", "residual"
@@ -69,10 +70,8 @@ def aggregate(
     >>> dict(zip(curve.at, curve.estimate.round(3).tolist()))
     {-20: 0.0, -10: 0.0, 0: 2.075, 10: 1.0}
     """
-    if kind not in get_args(Kind):
-        raise OptionError(f"kind: got {kind!r}, expected one of {', '.join(get_args(Kind))}")
-    if shares not in get_args(Shares):
-        raise OptionError(f"shares: got {shares!r}, expected fixed or estimated")
+    check_option(kind, Kind, "kind")
+    check_option(shares, Shares, "shares")
     if balance is not None and kind != "event_time":
         raise OptionError(f"balance: got {balance!r} with kind {kind!r}, expected event_time")
     chosen = _chosen(att, cohorts)

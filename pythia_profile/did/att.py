@@ -188,6 +188,7 @@ def att_gt(
     """
     grid = inputs.ascending(checkpoints)
     outcomes = inputs.outcomes(y)
+    inputs.check_option(missing, Missing, "missing")
     inputs.check_outcomes(outcomes, gaps=missing == "available")
     labels = inputs.labels(cohort, outcomes, grid)
     mass = inputs.positive(inputs.per_row(weights, outcomes, "weights", np.float64))
@@ -243,9 +244,9 @@ def assemble(
     known = (control.rows > 0) & ((comparison.base >= 0) | (comparison.theta == 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = treated.variance + control.variance
-        spread = treated.variance**2 / (treated.clusters - 1)
-        spread = spread + control.variance**2 / (control.clusters - 1)
-        df = np.where(variance > 0, variance**2 / spread, np.inf)
+        share = np.where(variance > 0, treated.variance / variance, 0.5)
+        spread = share**2 / (treated.clusters - 1) + (1 - share) ** 2 / (control.clusters - 1)
+        df = np.where(variance > 0, 1.0 / spread, np.inf)
         effect = treated.mean - control.mean
     return AttGt(
         cohorts=cohorts,

@@ -23,6 +23,7 @@ from scipy.special import stdtrit
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import EmptyFamilyError, NoRowsError, PanelShapeError
 from pythia_profile.did.functionals import Part, quadratic_forms, row_scores, rows_of
+from pythia_profile.did.inputs import numbers
 from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
 
@@ -180,9 +181,10 @@ def _variance(
         by_group = np.zeros((len(clusters), scores.shape[1]))
         np.add.at(by_group, group, factor[:, None] * scores**2)
     variance = np.maximum(by_group.sum(axis=0), 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        df = variance**2 / (by_group**2 / (clusters[:, None] - 1)).sum(axis=0)
-    return variance, np.where(variance > 0, df, np.inf)
+    share = by_group / np.where(variance > 0, variance, np.inf)
+    with np.errstate(divide="ignore"):
+        df = 1.0 / (share**2 / np.maximum(clusters - 1, 1)[:, None]).sum(axis=0)
+    return variance, df
 
 
 def _closed(parts: tuple[Part, ...]) -> bool:
@@ -225,7 +227,7 @@ def _sparse(weights: Any, shape: tuple[int, int]) -> sparse.csr_array:
     if sparse.issparse(weights):
         matrix = sparse.csr_array(weights)
     else:
-        dense = np.asarray(weights, dtype=np.float64)
+        dense = numbers(weights, "weights")
         if dense.shape[-2:] != shape or dense.ndim not in (2, 3):
             raise PanelShapeError(
                 f"weights: got shape {dense.shape}, expected {shape} or (contrasts, *{shape})"

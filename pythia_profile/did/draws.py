@@ -16,7 +16,7 @@ Source: Callaway and Sant'Anna (2021), algorithm 1.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -27,6 +27,7 @@ from pythia_profile.did.contrasts import Contrast
 from pythia_profile.did.errors import NoRowsError, OptionError
 from pythia_profile.did.functionals import Part
 from pythia_profile.did.groups import Rows
+from pythia_profile.did.inputs import check_option
 from pythia_profile.did.multipliers import Multiplier, multipliers
 from pythia_profile.did.sides import Side
 from pythia_profile.did.threads import one_blas_thread
@@ -57,13 +58,11 @@ class Drawing:
     chunk: int = CHUNK
 
     def __post_init__(self) -> None:
-        for name, least in (("draws", 1), ("workers", 1), ("chunk", 1)):
+        for name, least in (("draws", 10), ("workers", 1), ("chunk", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise OptionError(f"{name}: got {value!r}, expected a whole number from {least} on")
-        if self.process not in get_args(Process):
-            known = ", ".join(get_args(Process))
-            raise OptionError(f"multiplier: got {self.process!r}, expected one of {known}")
+        check_option(self.process, Process, "multiplier")
 
 
 def cell_draws(att: AttGt, how: Drawing) -> Iterator[Float[np.ndarray, "C1 B"]]:
@@ -188,14 +187,14 @@ def _multiplied(
 ) -> Float[np.ndarray, "m B"]:
     """Sum over the clusters of group `h` their values times their multipliers, without rounding.
 
-    The values are first put on a grid so fine that all partial sums are whole multiples of its step
-    below 2⁵³ of them.
+    Each column is first put on a grid so fine that all partial sums are whole multiples of its
+    step, below 2⁵³ of them.
     """
     names = rows.clusters_of(h)
     ids, streams = rows.cluster_id[names], rows.cluster_stream[names]
     largest = multipliers(ids[:0], how.draws, how.seed, kind).bound
-    size = largest * np.abs(values).sum(axis=0).max()
-    step = 2.0 ** (np.ceil(np.log2(size)) - 52) if size > 0 else 1.0
+    size = largest * np.abs(values).sum(axis=0)
+    step = 2.0 ** (np.ceil(np.log2(np.where(size > 0, size, 1.0))) - 52)
     whole = np.rint(values / step)
     pattern_sums: dict[float, Float[np.ndarray, "C1 B"]] = {}
     offset = 0.0
@@ -208,7 +207,7 @@ def _multiplied(
     total: Float[np.ndarray, "m B"] = np.repeat(offset * whole.sum(axis=0)[:, None], how.draws, 1)
     for factor, sums in pattern_sums.items():
         total += factor * sums
-    total *= step
+    total *= step[:, None]
     return total
 
 

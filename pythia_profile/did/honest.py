@@ -29,7 +29,7 @@ longer than the shortest in a range of designs with known covariance).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -39,6 +39,7 @@ from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
 from pythia_profile.did.groups import Step
+from pythia_profile.did.inputs import check_option, numbers
 from pythia_profile.did.paths import Effect, EventStudy, effect_weights, event_study_of
 from pythia_profile.did.threads import one_blas_thread
 
@@ -125,9 +126,8 @@ def sensitivity(
     >>> bool(result.lower[1] < result.lower[0] < 1 < result.upper[0] < result.upper[1])
     True
     """
-    if restriction not in get_args(Restriction):
-        raise OptionError(f"restriction: got {restriction!r}, expected relative or smooth")
-    sizes = np.asarray(bounds, dtype=np.float64)
+    check_option(restriction, Restriction, "restriction")
+    sizes = numbers(bounds, "bounds")
     if sizes.ndim != 1 or not (sizes >= 0).all():
         raise OptionError(f"bounds: got {list(bounds)}, expected numbers from 0 on")
     if not 0 < level < 1:

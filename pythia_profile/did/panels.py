@@ -6,7 +6,7 @@ scored checkpoint at or after the step that read it. Gaps are never interpolated
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -17,9 +17,9 @@ from pythia_profile.did.errors import (
     DuplicateError,
     MissingOutcomeError,
     NoRowsError,
-    OptionError,
     UnbalancedPanelError,
 )
+from pythia_profile.did.inputs import check_option
 from pythia_profile.errors import TableError
 from pythia_profile.schema import NEVER, ROWS, RUN, SCORES
 
@@ -152,12 +152,8 @@ def check_tables(
     scores: pl.LazyFrame, rows: pl.DataFrame, outcome: str, unbalanced: Unbalanced, early: Early
 ) -> None:
     """Refuse unknown rules and tables without the columns that are needed."""
-    for what, value, known in (
-        ("unbalanced", unbalanced, get_args(Unbalanced)),
-        ("early", early, get_args(Early)),
-    ):
-        if value not in known:
-            raise OptionError(f"{what}: got {value!r}, expected one of {', '.join(known)}")
+    check_option(unbalanced, Unbalanced, "unbalanced")
+    check_option(early, Early, "early")
     _need(scores.collect_schema(), [*RUN, "checkpoint", "row_id", outcome], SCORES.name)
     _need(rows.schema, ["row_id", "treatment_step", "batch"], ROWS.name)
 

@@ -4,7 +4,7 @@ In: `Panel`. Out: `AttGt`, or the `ATT` table with bands, in units of the outcom
 """
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -13,9 +13,9 @@ from pythia_profile.did.att import AttGt, att_gt
 from pythia_profile.did.checks import LOW_RHO, batch_icc, reliability
 from pythia_profile.did.comparison import Base, Control, Estimator
 from pythia_profile.did.draws import Drawing, Process
-from pythia_profile.did.errors import EmptyFamilyError, OptionError
+from pythia_profile.did.inputs import check_option
 from pythia_profile.did.panels import Panel
-from pythia_profile.did.simultaneous import Bands, bands_of, family_members
+from pythia_profile.did.simultaneous import Bands, bands_of
 from pythia_profile.schema import ATT, RUN, conform
 
 ClusterBy = Literal["row", "batch"]
@@ -40,8 +40,7 @@ def effects(
     clusters : `row`, or `batch`: treatment is assigned by batch, so rows of a batch may share
         shocks; rows without a batch are clusters of their own.
     """
-    if clusters not in get_args(ClusterBy):
-        raise OptionError(f"clusters: got {clusters!r}, expected row or batch")
+    check_option(clusters, ClusterBy, "clusters")
     att = att_gt(
         panel.y,
         panel.cohort,
@@ -122,12 +121,8 @@ def cell_bands(
 ) -> list[Bands]:
     """Bands over a family of cells, and over the placebo cells where the family is `post`."""
     families = [family]
-    if family == "post":
-        try:
-            family_members(att, "placebo")
-            families.append("placebo")
-        except EmptyFamilyError:
-            pass
+    if family == "post" and (att.placebo & (att.se > 0)).any():
+        families.append("placebo")
     return bands_of([att] * len(families), how, families=families, level=level)
 
 

@@ -49,7 +49,7 @@ DESIGNS = {
     "ten batches": Design(batches=10, icc=0.2),
     "ten batches ignored": Design(batches=10, icc=0.2, clustered=False),
     "fifty batches": Design(batches=50, icc=0.2),
-    "pythia, ten batches": Design(cohorts=143, never=2000, batches=10, icc=0.2, panels=200),
+    "pythia, ten batches": Design(cohorts=143, never=2000, batches=10, icc=0.2, panels=400),
 }
 
 

@@ -223,7 +223,11 @@ def test_panels_without_common_rows_are_independent():
         (lambda a: aggregate(a, "mean"), OptionError, "got 'mean', expected one of event_time"),
         (lambda a: aggregate(a, "cohort", balance=10), OptionError, "expected event_time"),
         (lambda a: aggregate(a, "cohort", cohorts=[15]), OptionError, "no cohort 15; the first"),
-        (lambda a: aggregate(a, "cohort", shares="random"), OptionError, "fixed or estimated"),
+        (
+            lambda a: aggregate(a, "cohort", shares="random"),
+            OptionError,
+            "expected one of fixed, estimated",
+        ),
         (
             lambda a: aggregate(a, "event_time", balance=99),
             EmptyFamilyError,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_ind
 
-from pythia_profile.did import NEVER, att_gt
+from pythia_profile.did import NEVER, att_gt, bands
 from pythia_profile.did.errors import (
     CheckpointOrderError,
     ClusterError,
@@ -122,6 +123,51 @@ def test_outcomes_of_any_number_type_are_taken(small):
         np.testing.assert_array_equal(got.att, expected.att)
     listed = att_gt(whole.tolist(), small.cohort.tolist(), small.checkpoints.tolist())
     np.testing.assert_array_equal(listed.att, expected.att)
+
+
+@pytest.mark.parametrize("scale", [1e-90, 1e90])
+def test_the_unit_of_the_outcome_scales_effects_and_errors_only(small, scale):
+    plain = att_gt(small.y, small.cohort, small.checkpoints)
+    scaled = att_gt(scale * small.y, small.cohort, small.checkpoints)
+
+    np.testing.assert_allclose(scaled.att / scale, plain.att, atol=ROUNDING)
+    np.testing.assert_allclose(scaled.se / scale, plain.se, atol=ROUNDING)
+    np.testing.assert_allclose(scaled.df, plain.df)
+    assert bands(scaled).critical == pytest.approx(bands(plain).critical)
+
+
+def test_degrees_of_freedom_are_welchs():
+    panel = planted(cohorts=(10,), rows=12, never=15)
+    att = att_gt(panel.y, panel.cohort, panel.checkpoints, small_sample=True)
+
+    change = panel.y[:, 2] - panel.y[:, 0]
+    on, off = change[panel.cohort == 10], change[panel.cohort == NEVER]
+    test = ttest_ind(on, off, equal_var=False)
+    assert att.df[0, 2] == pytest.approx(test.df)
+    assert att.att[0, 2] / att.se[0, 2] == pytest.approx(test.statistic)
+    lower, upper = att.interval(0.9)
+    expected = test.confidence_interval(0.9)
+    assert (lower[0, 2], upper[0, 2]) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_layout_of_the_matrix_in_memory_changes_no_bit(small):
+    by_row = att_gt(np.ascontiguousarray(small.y), small.cohort, small.checkpoints)
+    by_column = att_gt(np.asfortranarray(small.y), small.cohort, small.checkpoints)
+
+    np.testing.assert_array_equal(by_column.att, by_row.att)
+    np.testing.assert_array_equal(by_column.se, by_row.se)
+
+
+def test_discrete_outcomes_with_equal_rows_do_not_depend_on_their_order():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, size=(90, 4)).astype(float)  # at most 16 distinct rows
+    cohort, cluster = np.repeat([10, 20, NEVER], 30), np.arange(90) // 3
+    order = rng.permutation(90)
+
+    plain = att_gt(y, cohort, [0, 10, 20, 30], clusters=cluster)
+    mixed = att_gt(y[order], cohort[order], [0, 10, 20, 30], clusters=cluster[order])
+
+    np.testing.assert_array_equal(bands(mixed).upper, bands(plain).upper)
 
 
 def test_cohorts_between_checkpoints_use_the_last_one_before_them(small):
@@ -299,6 +345,11 @@ BAD = {
         MissingOutcomeError,
         "1 of 285",
     ),
+    "huge": (
+        lambda p: att_gt(with_cell(p.y, 1e300), p.cohort, p.checkpoints),
+        PanelShapeError,
+        r"the largest outcome is 1e\+300",
+    ),
     "ids twice": (
         lambda p: att_gt(p.y, p.cohort, p.checkpoints, units=np.arange(len(p.y)) // 2),
         DuplicateError,
@@ -353,6 +404,16 @@ BAD = {
         lambda p: att_gt(p.y, p.cohort, p.checkpoints, control="all"),
         OptionError,
         "got 'all', expected one of never, not_yet, both",
+    ),
+    "unknown rule for gaps": (
+        lambda p: att_gt(p.y, p.cohort, p.checkpoints, missing="drop"),
+        OptionError,
+        "missing: got 'drop', expected one of error, available",
+    ),
+    "lines of different lengths": (
+        lambda _: att_gt([[1.0, 2.0], [3.0]], [10, 10], [0, 10]),
+        PanelShapeError,
+        "y: lines of different lengths",
     ),
     "weight 0": (
         lambda p: att_gt(p.y, p.cohort, p.checkpoints, weights=np.arange(len(p.y))),

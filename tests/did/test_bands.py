@@ -266,7 +266,7 @@ def planted_with(panel, y):
             OptionError,
             r"expected bool of shape \(3, 5\)",
         ),
-        (lambda a: bands(a, 0), OptionError, "draws: got 0"),
+        (lambda a: bands(a, 0), OptionError, "draws: got 0, expected a whole number from 10"),
         (lambda a: bands(a, workers=0), OptionError, "workers: got 0"),
         (lambda a: bands(a, level=1.0), OptionError, r"level: got 1\.0"),
         (lambda a: bands(a, multiplier="gauss"), OptionError, "expected one of normal"),

@@ -283,7 +283,7 @@ def test_effects_are_chosen_by_name_event_time_or_weights():
         (
             lambda a: sensitivity(a, cohort=30, restriction="flat"),
             OptionError,
-            "relative or smooth",
+            "one of relative",
         ),
         (lambda a: sensitivity(a, cohort=30, bounds=[-1]), OptionError, "numbers from 0 on"),
         (lambda a: sensitivity(a, cohort=30, level=2), OptionError, "between 0 and 1"),

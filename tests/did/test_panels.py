@@ -263,7 +263,7 @@ def test_unknown_rules_are_refused(scored):
         panel(*scored, unbalanced="drop")
     with pytest.raises(OptionError, match="expected one of error, drop"):
         panel(*scored, early="keep")
-    with pytest.raises(OptionError, match="clusters: got 'cohort', expected row or batch"):
+    with pytest.raises(OptionError, match="clusters: got 'cohort', expected one of row, batch"):
         estimate(panel(*scored), clusters="cohort")
 
 
