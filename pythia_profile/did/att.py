@@ -240,7 +240,7 @@ def assemble(
     treated, control = sides(comparison, sums)
     if adjustment is not None and rows is not None:
         spread = control_variance(comparison, adjustment, rows, sums, control)
-        control = replace(control, variance=spread)
+        control = replace(control, variance=np.where(control.variance > 0, spread, 0.0))
     known = (control.rows > 0) & ((comparison.base >= 0) | (comparison.theta == 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = treated.variance + control.variance

@@ -67,12 +67,12 @@ class Comparison:
         empty = np.zeros_like(groups[:1])
         return np.concatenate([np.cumsum(later[::-1], axis=0)[::-1], empty])
 
-    def members(self, pool: int, groups: int) -> slice:
-        """Return which groups, of `groups` in all, make up a pool."""
+    def controls(self, groups: int) -> range:
+        """Return which groups, of `groups` in all, serve as controls; pool p starts at the p-th."""
         cohorts = len(self.base)
         if self.control == "never":
-            return slice(cohorts, groups)
-        return slice(pool, cohorts if self.control == "not_yet" else groups)
+            return range(cohorts, groups)
+        return range(cohorts if self.control == "not_yet" else groups)
 
 
 def compare(

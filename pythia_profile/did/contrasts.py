@@ -24,6 +24,7 @@ from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import EmptyFamilyError, NoRowsError, PanelShapeError
 from pythia_profile.did.functionals import Part, quadratic_forms, row_scores, rows_of
 from pythia_profile.did.inputs import numbers
+from pythia_profile.did.sides import ROUNDING
 from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
 
@@ -174,13 +175,15 @@ def _variance(
         clusters = parts[0].att.sums.clusters
         by_group = np.zeros((len(clusters), parts[0].weights.shape[0]))
         for h, moment, functional in quadratic_forms(parts[0]):
-            by_group[h] = ((functional @ moment) * functional).sum(axis=1)
+            variance = ((functional @ moment) * functional).sum(axis=1)
+            scale = functional**2 @ np.diag(moment)
+            by_group[h] = np.where(variance > ROUNDING * scale, variance, 0.0)
     else:
         scores, factor, group = _shared_scores(parts)
         clusters = np.bincount(group)
         by_group = np.zeros((len(clusters), scores.shape[1]))
         np.add.at(by_group, group, factor[:, None] * scores**2)
-    variance = np.maximum(by_group.sum(axis=0), 0.0)
+    variance = by_group.sum(axis=0)
     share = by_group / np.where(variance > 0, variance, np.inf)
     with np.errstate(divide="ignore"):
         df = 1.0 / (share**2 / np.maximum(clusters - 1, 1)[:, None]).sum(axis=0)

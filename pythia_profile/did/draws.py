@@ -113,12 +113,12 @@ def _error(
 def _pool_draws(att: AttGt, how: Drawing) -> Float[np.ndarray, "P C1 B"]:
     """Draws of the sums of z over each pool: what `Comparison.pools` does, in place."""
     plan, groups = att.comparison, len(att.sums.rows)
-    members = range(groups)[plan.members(0, groups)]
+    controls = plan.controls(groups)
     shape = (len(att.checkpoints) + 1, how.draws)
     if plan.control == "never":
-        return group_draws(att, members[0], how)[None]
-    pools = np.zeros((len(members) + 1, *shape))
-    for h in reversed(members):
+        return group_draws(att, controls[0], how)[None]
+    pools = np.zeros((len(controls) + 1, *shape))
+    for h in reversed(controls):
         np.add(pools[h + 1], group_draws(att, h, how), out=pools[h])
     return pools
 

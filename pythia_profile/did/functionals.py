@@ -49,7 +49,7 @@ def functionals(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "K C1"]]]:
     treated, control = (_on_rows(att, side, used) for side in (att.treated, att.control))
     of_cohort = np.searchsorted(used, width * np.arange(len(att.cohorts) + 1))
     pool, within = plan.pool.ravel()[used], plan.own.ravel()[used]
-    first, members = plan.members(0, groups).start, range(groups)[plan.members(0, groups)]
+    controls = plan.controls(groups)
     removed = np.zeros((weights.shape[0], width + 1))
     for h in range(groups):
         total = np.zeros_like(removed)
@@ -58,8 +58,8 @@ def functionals(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "K C1"]]]:
             own = treated[mine] + control[mine].multiply(within[mine, None])
             total += (weights[:, mine] @ own).toarray()
             total[:, -1] += part.shares[h]
-        if h in members:
-            if (joining := np.flatnonzero(pool == h - first)).size:
+        if h in controls:
+            if (joining := np.flatnonzero(pool == h - controls.start)).size:
                 removed += (weights[:, joining] @ control[joining]).toarray()
             total -= removed
         if total.any():

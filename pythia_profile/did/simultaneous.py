@@ -28,7 +28,12 @@ from pythia_profile.did.aggregates import Kind, aggregate
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast
 from pythia_profile.did.draws import Drawing, Process, add_cohort, cell_draws
-from pythia_profile.did.errors import DegenerateError, EmptyFamilyError, OptionError
+from pythia_profile.did.errors import (
+    DegenerateError,
+    EmptyFamilyError,
+    NoRowsError,
+    OptionError,
+)
 from pythia_profile.did.threads import one_blas_thread
 
 NORMAL_IQR = 1.3489795003921634
@@ -149,6 +154,11 @@ def bands_of(
     """
     if not 0 < level < 1:
         raise OptionError(f"level: got {level!r}, expected a number between 0 and 1")
+    if how.process == "covariance" and any(len(_panels(target)) > 1 for target in targets):
+        raise NoRowsError(
+            "multiplier 'covariance': two panels' common rows are not known from their moments; "
+            "choose multiplier='normal'"
+        )
     wanted = families or [None] * len(targets)
     names, members = zip(*map(family_members, targets, wanted), strict=True)
     largest = [_Largest(t, m, how.draws) for t, m in zip(targets, members, strict=True)]

@@ -218,6 +218,13 @@ def test_adjustment_for_the_base_removes_what_the_base_predicts():
     np.testing.assert_allclose(adjusted.comparison.theta[0, 1:], 0.6, atol=0.001)
 
 
+def test_adjusted_effects_are_zero_at_the_base_without_rounding(small):
+    adjusted = att_gt(small.y, small.cohort, small.checkpoints, estimator="ancova", control="both")
+
+    for i, b in enumerate(adjusted.comparison.base[:, 0]):
+        assert (adjusted.att[i, b], adjusted.se[i, b]) == (0.0, 0.0)
+
+
 def test_adjustment_with_a_constant_base_is_difference_in_differences():
     panel = planted(cohorts=(10,))
     panel.y[:, 0] = 4.0

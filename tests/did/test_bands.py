@@ -189,6 +189,15 @@ def test_estimates_from_moments_alone_ask_for_covariance_draws():
         bands(att)
 
 
+def test_two_panels_cannot_be_drawn_from_their_moments():
+    one, two = (estimates(planted(seed), units=np.arange(57)) for seed in (1, 2))
+    gap = aggregate(one, "overall") - aggregate(two, "overall")
+
+    assert bands(gap, 200).critical > 1.5
+    with pytest.raises(NoRowsError, match="common rows are not known"):
+        bands(gap, 200, multiplier="covariance")
+
+
 def test_interquartile_sigma_of_normal_numbers_is_their_deviation():
     numbers = np.random.default_rng(0).normal(scale=[[1.0], [3.0]], size=(2, 200_000))
 
