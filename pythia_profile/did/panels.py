@@ -5,7 +5,7 @@ batches, and notes on everything that was dropped; then the `ATT` table. A row's
 scored checkpoint at or after the step that read it. Gaps are never interpolated.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -38,6 +38,7 @@ class Panel:
     y : (U, C) outcome of each row at each checkpoint; NaN only where gaps were kept.
     cohort : (U,) first scored checkpoint that has read the row; NEVER where none has.
     cluster : (U,) batch of the row; NEVER for rows without one.
+    weight : (U,) sampling weight of the row; 1 unless a column of weights was named.
     row_id : (U,) ascending.
     checkpoints : (C,) ascending steps.
     traits : (U,) the other columns of the rows table, line by line with `y`; the tokens only by
@@ -50,6 +51,7 @@ class Panel:
     y: Float[np.ndarray, "U C"]
     cohort: Int[np.ndarray, " U"]
     cluster: Int[np.ndarray, " U"]
+    weight: Float[np.ndarray, " U"]
     row_id: Int[np.ndarray, " U"]
     checkpoints: Int[np.ndarray, " C"]
     traits: pl.DataFrame
@@ -61,17 +63,38 @@ class Panel:
     def keep(self, rows: Bool[np.ndarray, " U"], why: str) -> "Panel":
         """Return the panel with these rows only, and a note that says why."""
         kept = self.row_id[rows]
-        return Panel(
-            run=self.run,
-            outcome=self.outcome,
+        return replace(
+            self,
             y=self.y[rows],
             cohort=self.cohort[rows],
             cluster=self.cluster[rows],
+            weight=self.weight[rows],
             row_id=kept,
-            checkpoints=self.checkpoints,
             traits=self.traits.filter(pl.Series(rows)),
             notes=(*self.notes, f"{len(self) - len(kept)} of {len(self)} rows dropped: {why}"),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How a panel is laid out: see `panel`.
+
+    Attributes
+    ----------
+    outcome : column of the scores.
+    unbalanced : what to do with rows that lack a checkpoint.
+    early : what to do with rows read at or before the first checkpoint.
+    weights : column of the rows with their sampling weights, or None.
+    """
+
+    outcome: str = "log_likelihood"
+    unbalanced: Unbalanced = "error"
+    early: Early = "error"
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        check_option(self.unbalanced, Unbalanced, "unbalanced")
+        check_option(self.early, Early, "early")
 
 
 def panel(
@@ -81,6 +104,7 @@ def panel(
     outcome: str = "log_likelihood",
     unbalanced: Unbalanced = "error",
     early: Early = "error",
+    weights: str | None = None,
 ) -> Panel:
     """Lay out the scores of one run as rows × checkpoints.
 
@@ -93,6 +117,7 @@ def panel(
         drops these rows; `available` keeps their gaps as NaN (see `pythia_profile.did.missing`).
     early : what to do with rows read at or before the first checkpoint, which nothing can be
         compared with: `error` leaves them to `att_gt`, which refuses them; `drop` drops them.
+    weights : a column of the rows with their sampling weights, all above 0.
 
     Raises
     ------
@@ -104,11 +129,12 @@ def panel(
         Rows with gaps, infinite outcomes, no rows left.
     """
     lazy = scores.lazy()
-    check_tables(lazy, rows, outcome, unbalanced, early)
+    rules = Rules(outcome=outcome, unbalanced=unbalanced, early=early, weights=weights)
+    check_tables(lazy, rows, rules)
     run = only_run(lazy)
     values = lazy.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64)).collect()
     checkpoints = values["checkpoint"].unique().sort().to_numpy().astype(np.int64)
-    laid = lay_out(values, rows, checkpoints, run, outcome, unbalanced, early)
+    laid = lay_out(values, rows, checkpoints, run, rules)
     if not len(laid):
         raise NoRowsError(f"no row is left: {'; '.join(laid.notes)}")
     return laid
@@ -119,13 +145,11 @@ def lay_out(
     rows: pl.DataFrame,
     checkpoints: Int[np.ndarray, " C"],
     run: tuple[str, str, int],
-    outcome: str,
-    unbalanced: Unbalanced,
-    early: Early,
+    rules: Rules,
 ) -> Panel:
     """Lay out `row_id`, `checkpoint` and the outcome on a grid of checkpoints that is given."""
-    row_id, y, notes = _matrix(values, checkpoints, outcome)
-    _check_values(y, outcome, row_id, checkpoints)
+    row_id, y, notes = _matrix(values, checkpoints, rules.outcome)
+    _check_values(y, rules.outcome, row_id, checkpoints)
     lines, notes = _known_rows(rows, row_id, notes)
     table = rows[lines]
     if "tokens" in table.columns and "length" not in table.columns:
@@ -134,28 +158,32 @@ def lay_out(
     step = table["treatment_step"].fill_null(NEVER).to_numpy()
     laid = Panel(
         run=run,
-        outcome=outcome,
+        outcome=rules.outcome,
         y=y[kept],
         cohort=cohort_of_steps(step, checkpoints),
         cluster=table["batch"].fill_null(NEVER).to_numpy(),
+        weight=_weights(table, rules.weights),
         row_id=row_id[kept],
         checkpoints=checkpoints,
         traits=table.drop("row_id", "treatment_step", "batch", "tokens", strict=False),
         notes=(*notes, *_late(step, checkpoints)),
     )
-    if early == "drop" and (first := laid.cohort == checkpoints[0]).any():
+    if rules.early == "drop" and (first := laid.cohort == checkpoints[0]).any():
         laid = laid.keep(~first, f"read at or before the first checkpoint, {checkpoints[0]}")
-    return _settle_gaps(laid, unbalanced)
+    return _settle_gaps(laid, rules.unbalanced)
 
 
-def check_tables(
-    scores: pl.LazyFrame, rows: pl.DataFrame, outcome: str, unbalanced: Unbalanced, early: Early
-) -> None:
-    """Refuse unknown rules and tables without the columns that are needed."""
-    check_option(unbalanced, Unbalanced, "unbalanced")
-    check_option(early, Early, "early")
-    _need(scores.collect_schema(), [*RUN, "checkpoint", "row_id", outcome], SCORES.name)
-    _need(rows.schema, ["row_id", "treatment_step", "batch"], ROWS.name)
+def check_tables(scores: pl.LazyFrame, rows: pl.DataFrame, rules: Rules) -> None:
+    """Refuse tables without the columns that are needed."""
+    _need(scores.collect_schema(), [*RUN, "checkpoint", "row_id", rules.outcome], SCORES.name)
+    named = [] if rules.weights is None else [rules.weights]
+    _need(rows.schema, ["row_id", "treatment_step", "batch", *named], ROWS.name)
+
+
+def _weights(table: pl.DataFrame, column: str | None) -> Float[np.ndarray, " U"]:
+    if column is None:
+        return np.ones(len(table))
+    return table[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
 def _need(schema: pl.Schema, columns: list[str], table: str) -> None:
@@ -267,9 +295,5 @@ def _settle_gaps(laid: Panel, unbalanced: Unbalanced) -> Panel:
             "'available' to use what is there"
         )
     if unbalanced == "available":
-        return Panel(**{**_fields(laid), "notes": (*laid.notes, f"{found}; gaps kept")})  # type: ignore[arg-type]
+        return replace(laid, notes=(*laid.notes, f"{found}; gaps kept"))
     return laid.keep(~with_gaps, f"not scored at every checkpoint; {found}")
-
-
-def _fields(laid: Panel) -> dict[str, object]:
-    return {name: getattr(laid, name) for name in laid.__slots__}

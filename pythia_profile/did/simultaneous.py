@@ -178,7 +178,7 @@ def family_members(
         family = "post" if isinstance(target, AttGt) else "all"
     if isinstance(family, str):
         member = _named_family(target, family)
-        name = family
+        name = family if isinstance(target, AttGt) else f"{target.kind}, {family}"
     else:
         member, name = np.asarray(family), "chosen cells"
         if member.dtype != bool or member.shape != target.se.shape:

@@ -17,8 +17,16 @@ from pythia_profile.did.comparison import Base, Control, Estimator, compare
 from pythia_profile.did.draws import Drawing
 from pythia_profile.did.errors import NoRowsError, OptionError
 from pythia_profile.did.groups import Sums, gather, summarize
-from pythia_profile.did.inputs import check_sizes
-from pythia_profile.did.panels import Early, Panel, Unbalanced, check_tables, lay_out, only_run
+from pythia_profile.did.inputs import check_sizes, positive
+from pythia_profile.did.panels import (
+    Early,
+    Panel,
+    Rules,
+    Unbalanced,
+    check_tables,
+    lay_out,
+    only_run,
+)
 from pythia_profile.did.table import ClusterBy, att_table, cell_bands
 from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
@@ -40,6 +48,7 @@ def stream_effects(
     anticipation: int = 0,
     unbalanced: Unbalanced = "error",
     early: Early = "error",
+    weights: str | None = None,
     block: int = BLOCK,
 ) -> AttGt:
     """Estimate ATT(g, c) from sums over blocks of rows; settings as in `panel` and `effects`.
@@ -64,14 +73,15 @@ def stream_effects(
         )
     if isinstance(block, bool) or block < 1:
         raise OptionError(f"block: got {block}, expected a number of rows")
-    check_tables(scores, rows, outcome, unbalanced, early)
+    rules = Rules(outcome=outcome, unbalanced=unbalanced, early=early, weights=weights)
+    check_tables(scores, rows, rules)
     run = only_run(scores)
     steps = scores.select(pl.col("checkpoint").unique().sort()).collect(engine="streaming")
     grid = steps["checkpoint"].to_numpy().astype(np.int64)
     values = scores.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64))
     total = _Total(len(grid))
     for chosen in _blocks(rows, block):
-        laid = _read(values, chosen, grid, run, outcome, unbalanced, early)
+        laid = _read(values, chosen, grid, run, rules)
         if laid is not None:
             total.add(laid, clusters)
     if not total.by_cohort:
@@ -119,7 +129,7 @@ class _Total:
             laid.y,
             laid.cohort,
             clusters=laid.cluster if clusters == "batch" else None,
-            weights=None,
+            weights=positive(laid.weight),
             units=laid.row_id,
             center=self.center,
         )
@@ -180,9 +190,7 @@ def _read(
     rows: pl.DataFrame,
     grid: Int[np.ndarray, " C"],
     run: tuple[str, str, int],
-    outcome: str,
-    unbalanced: Unbalanced,
-    early: Early,
+    rules: Rules,
 ) -> Panel | None:
     """Lay out a block; None where none of its rows was scored."""
     ids = rows["row_id"]
@@ -191,7 +199,7 @@ def _read(
     found = wanted.collect(engine="streaming")
     if not len(found):
         return None
-    laid = lay_out(found, rows, grid, run, outcome, unbalanced, early)
+    laid = lay_out(found, rows, grid, run, rules)
     return laid if len(laid) else None
 
 

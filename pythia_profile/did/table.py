@@ -49,6 +49,7 @@ def effects(
         base=base,
         estimator=estimator,
         clusters=panel.cluster if clusters == "batch" else None,
+        weights=panel.weight,
         units=panel.row_id,
         anticipation=anticipation,
         missing="available" if np.isnan(panel.y).any() else "error",

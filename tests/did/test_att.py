@@ -73,6 +73,7 @@ def test_a_trend_common_to_all_rows_changes_nothing(seed, control):
 
     np.testing.assert_allclose(moved.att, plain.att, atol=100 * ROUNDING)
     np.testing.assert_allclose(moved.se, plain.se, atol=100 * ROUNDING)
+    assert bands(moved, 50).critical == pytest.approx(bands(plain, 50).critical)
 
 
 @given(seed=st.integers(0, 2**32 - 1), base=st.sampled_from(["universal", "varying"]))
@@ -93,6 +94,7 @@ def test_permuted_rows_change_no_bit(seed, base):
 
     np.testing.assert_array_equal(mixed.att, plain.att)
     np.testing.assert_array_equal(mixed.se, plain.se)
+    np.testing.assert_array_equal(bands(mixed, 50).upper, bands(plain, 50).upper)
 
 
 @given(
@@ -112,6 +114,7 @@ def test_new_names_for_cohorts_and_checkpoints_change_nothing(seed, steps, float
 
     np.testing.assert_array_equal(renamed.att, plain.att)
     np.testing.assert_array_equal(renamed.se, plain.se)
+    np.testing.assert_array_equal(bands(renamed, 50).upper, bands(plain, 50).upper)
 
 
 def test_outcomes_of_any_number_type_are_taken(small):

@@ -239,6 +239,9 @@ def test_a_band_says_what_it_is():
 
     assert "95% simultaneous band over family 'post': 9 cells; critical value" in text
     assert "300 normal draws, seed 7" in text
+    assert "over family 'event_time, all'" in str(
+        bands(estimates(planted()), 100, family="event_time")
+    )
 
 
 def test_cells_without_variance_are_dropped_and_counted():

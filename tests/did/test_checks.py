@@ -98,6 +98,7 @@ def with_traits(panel, **traits):
         y=panel.y,
         cohort=panel.cohort,
         cluster=panel.cluster,
+        weight=np.ones(len(panel.y)),
         row_id=np.arange(len(panel.y)),
         checkpoints=panel.checkpoints,
         traits=pl.DataFrame(traits),
