@@ -47,6 +47,10 @@ Restriction = Literal["relative", "smooth"]
 Intervals = Callable[[float], tuple[float, float]]
 """From the size of the violation to lower and upper end."""
 
+RELATIVE_SIZES = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
+SMOOTH_SIZES = np.array([0.0, 0.125, 0.25, 0.5, 1.0])
+"""Sizes to show unless others are asked for: M̄, and M in standard errors of the effect."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sensitivity:
@@ -94,7 +98,7 @@ def sensitivity(
     cohort: Step | None = None,
     effect: Effect = "average",
     restriction: Restriction = "relative",
-    bounds: Sequence[float] = (0.0, 0.5, 1.0, 1.5, 2.0),
+    bounds: Sequence[float] | None = None,
     level: float = 0.95,
 ) -> Sensitivity:
     """Intervals for an effect under violations of parallel trends, and the breakdown value.
@@ -106,7 +110,8 @@ def sensitivity(
         times.
     effect : `average` over the checkpoints from the cohort on, the `first`, the `last`, an event
         time, or (Q,) weights over them.
-    bounds : sizes of the violation to give intervals for.
+    bounds : sizes of the violation to give intervals for; unless given, M̄ of 0, 0.5, …, 2, or M of
+        0, 1/8, 1/4, 1/2 and 1 standard error of the effect.
 
     Raises
     ------
@@ -127,20 +132,21 @@ def sensitivity(
     True
     """
     check_option(restriction, Restriction, "restriction")
-    sizes = numbers(bounds, "bounds")
-    if sizes.ndim != 1 or not (sizes >= 0).all():
-        raise OptionError(f"bounds: got {list(bounds)}, expected numbers from 0 on")
     if not 0 < level < 1:
         raise OptionError(f"level: got {level!r}, expected a number between 0 and 1")
     study = event_study_of(target, cohort)
     weights = effect_weights(study, effect)
+    after = slice(len(study.before), None)
+    se = float(np.sqrt(weights @ study.covariance[after, after] @ weights))
+    usual = RELATIVE_SIZES if restriction == "relative" else se * SMOOTH_SIZES
+    sizes = usual if bounds is None else numbers(bounds, "bounds")
+    if sizes.ndim != 1 or not (sizes >= 0).all():
+        raise OptionError(f"bounds: got {sizes.tolist()}, expected numbers from 0 on")
     make = {"relative": relative_intervals, "smooth": smooth_intervals}[restriction]
     interval = make(study, weights, level)
     identified = {"relative": relative_bounds, "smooth": smooth_bounds}[restriction]
     ends = np.array([interval(m) for m in sizes]).reshape(-1, 2)
     known = np.array([identified(study, weights, m) for m in sizes]).reshape(-1, 2)
-    scale = 1.0 if restriction == "relative" else float(np.sqrt(np.diag(study.covariance)).min())
-    after = slice(len(study.before), None)
     return Sensitivity(
         restriction=restriction,
         bounds=sizes,
@@ -148,9 +154,9 @@ def sensitivity(
         upper=ends[:, 1],
         identified_lower=known[:, 0],
         identified_upper=known[:, 1],
-        breakdown=breakdown(interval, scale),
+        breakdown=breakdown(interval, 1.0 if restriction == "relative" else se),
         estimate=float(weights @ study.estimate[after]),
-        se=float(np.sqrt(weights @ study.covariance[after, after] @ weights)),
+        se=se,
         level=level,
     )
 
