@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pythia_profile.did.att import AttGt, att_gt
     from pythia_profile.did.checks import Gap, batch_icc, level_gap, reliability, trait_gap
     from pythia_profile.did.contrasts import Contrast, contrast
+    from pythia_profile.did.draws import Drawing, contrast_draws
     from pythia_profile.did.honest import Sensitivity, breakdowns, sensitivity
     from pythia_profile.did.leave_out import CheckpointCheck, checkpoint_check
     from pythia_profile.did.panels import Panel, panel
@@ -38,6 +39,7 @@ _HOME = {
     "Bands": "pythia_profile.did.simultaneous",
     "CheckpointCheck": "pythia_profile.did.leave_out",
     "Contrast": "pythia_profile.did.contrasts",
+    "Drawing": "pythia_profile.did.draws",
     "Gap": "pythia_profile.did.checks",
     "Panel": "pythia_profile.did.panels",
     "Pilot": "pythia_profile.did.power",
@@ -54,6 +56,7 @@ _HOME = {
     "by_stratum": "pythia_profile.did.strata",
     "checkpoint_check": "pythia_profile.did.leave_out",
     "contrast": "pythia_profile.did.contrasts",
+    "contrast_draws": "pythia_profile.did.draws",
     "design": "pythia_profile.did.power",
     "difference": "pythia_profile.did.strata",
     "effects": "pythia_profile.did.table",
@@ -79,6 +82,7 @@ __all__ = [
     "Bands",
     "CheckpointCheck",
     "Contrast",
+    "Drawing",
     "Gap",
     "Panel",
     "Pilot",
@@ -95,6 +99,7 @@ __all__ = [
     "by_stratum",
     "checkpoint_check",
     "contrast",
+    "contrast_draws",
     "design",
     "difference",
     "effects",

@@ -67,8 +67,10 @@ def aggregate(
     >>> y = [[0, 1.0, 1], [1, 2.1, 2], [0, 0, 3.0], [1, 1, 4.2], [0, 0, 0], [1, 1, 1.0]]
     >>> effect = att_gt(y, [10, 10, 20, 20, NEVER, NEVER], [0, 10, 20])
     >>> curve = aggregate(effect, "event_time")
-    >>> dict(zip(curve.at, curve.estimate.round(3).tolist()))
-    {-20: 0.0, -10: 0.0, 0: 2.075, 10: 1.0}
+    >>> curve.at
+    (-20, -10, 0, 10)
+    >>> curve.only([0, 10]).estimate.round(3)
+    array([2.075, 1.   ])
     """
     check_option(kind, Kind, "kind")
     check_option(shares, Shares, "shares")

@@ -201,6 +201,7 @@ def att_gt(
         clusters=inputs.per_row(clusters, outcomes, "clusters", np.int64),
         weights=mass,
         units=inputs.per_row(units, outcomes, "units", np.int64),
+        levels=estimator != "did",
     )
     groups = np.unique(labels)
     cohorts = groups[groups != NEVER]

@@ -57,7 +57,10 @@ class Rows:
 
     Attributes
     ----------
-    y : (U, C) outcomes less a constant for each checkpoint, their mean over all rows.
+    y : (U, C) outcomes less a constant for each checkpoint, their mean over all rows, and less
+        `level`.
+    level : (U,) the row's mean over checkpoints, where effects do not depend on it: the variance of
+        small changes of large numbers is then exact; else 0.
     weight : (U,) weight of each row, 1 unless given.
     group_starts : (H + 1,) first row of each group, and U.
     cluster_starts : (K + 1,) first row of each cluster, and U.
@@ -70,6 +73,7 @@ class Rows:
     """
 
     y: Float[np.ndarray, "U C"]
+    level: Float[np.ndarray, " U"]
     weight: Float[np.ndarray, " U"]
     group_starts: Int[np.ndarray, " H1"]
     cluster_starts: Int[np.ndarray, " K1"]
@@ -136,6 +140,7 @@ def gather(
     clusters: Int[np.ndarray, " U"] | None,
     weights: Float[np.ndarray, " U"] | None,
     units: Int[np.ndarray, " U"] | None,
+    levels: bool,
     center: Float[np.ndarray, " C"] | None = None,
 ) -> Rows:
     """Put the rows into canonical order, so that their order in the input changes nothing.
@@ -143,7 +148,7 @@ def gather(
     Where no `units` are given, a row's id is its place among the rows of all groups sorted by
     outcome, checkpoint after checkpoint: invariant under permutation of rows, trends common to all
     rows, and new names for cohorts. The `center` (C,) is taken off all rows, their mean unless it
-    is given; it changes no effect.
+    is given; it changes no effect. Where `levels` of rows do not matter either, they are taken off.
     """
     labels, group = np.unique(cohort, return_inverse=True)
     unit = _content_rank(y, group, clusters) if units is None else _distinct(units)
@@ -156,8 +161,11 @@ def gather(
     sizes = np.bincount(group, minlength=len(labels))
     sorted_y = y[order]
     sorted_y -= sorted_y.mean(axis=0) if center is None else center
+    level = np.zeros(len(y)) if levels else sorted_y.mean(axis=1)
+    sorted_y -= level[:, None]
     return Rows(
         y=sorted_y,
+        level=level,
         weight=np.ones(len(y)) if weights is None else weights[order],
         group_starts=np.append(0, np.cumsum(sizes)),
         cluster_starts=np.append(starts, len(y)),

@@ -12,7 +12,8 @@ projection that removes the row's mean over its scored checkpoints,
     Q δ = Σ_i M_i Y_i,    Q = Σ_i M_i,    influence of row i = n Q⁺ M_i (Y_i − δ).
 
 For the plain difference at c there are no row effects: δ_c is the mean over scored rows. Both are
-unbiased where a row's being scored does not depend on its changes.
+unbiased where a row's being scored does not depend on its changes. Numbers of rows are those of the
+whole group.
 """
 
 from typing import Literal

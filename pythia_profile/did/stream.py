@@ -83,7 +83,7 @@ def stream_effects(
     for chosen in _blocks(rows, block):
         laid = _read(values, chosen, grid, run, rules)
         if laid is not None:
-            total.add(laid, clusters)
+            total.add(laid, clusters, estimator)
     if not total.by_cohort:
         raise NoRowsError(f"none of the {len(rows)} rows of the sample was scored")
     return total.effects(grid, control, base, estimator, clusters == "batch", anticipation)
@@ -121,7 +121,7 @@ class _Total:
         self.center: Float[np.ndarray, " C"] = np.zeros(checkpoints)
         self.notes: list[str] = []
 
-    def add(self, laid: Panel, clusters: ClusterBy) -> None:
+    def add(self, laid: Panel, clusters: ClusterBy, estimator: Estimator) -> None:
         """Take in a block; all blocks are centered at the mean of the first."""
         if not self.by_cohort:
             self.center = laid.y.mean(axis=0)
@@ -131,6 +131,7 @@ class _Total:
             clusters=laid.cluster if clusters == "batch" else None,
             weights=positive(laid.weight),
             units=laid.row_id,
+            levels=estimator != "did",
             center=self.center,
         )
         sums = summarize(rows, small_sample=False)

@@ -117,6 +117,23 @@ def test_new_names_for_cohorts_and_checkpoints_change_nothing(seed, steps, float
     np.testing.assert_array_equal(bands(renamed, 50).upper, bands(plain, 50).upper)
 
 
+@pytest.mark.parametrize("size", [1.0, 1e6])
+@pytest.mark.parametrize("control", CONTROLS)
+def test_levels_of_rows_change_nothing_however_large(small, size, control):
+    levels = size * np.random.default_rng(0).normal(size=(len(small.y), 1))
+    settings_ = {"control": control, "units": np.arange(len(small.y))}
+
+    plain = att_gt(small.y, small.cohort, small.checkpoints, **settings_)
+    moved = att_gt(small.y + levels, small.cohort, small.checkpoints, **settings_)
+
+    rounding = size * 1e-14  # adding the level rounds the outcome itself, to 1e-16 of the level
+    np.testing.assert_allclose(moved.att, plain.att, atol=ROUNDING + rounding)
+    np.testing.assert_allclose(moved.se, plain.se, atol=ROUNDING + rounding)
+    np.testing.assert_allclose(
+        bands(moved).upper[plain.post], bands(plain).upper[plain.post], atol=1e-9 + 10 * rounding
+    )
+
+
 def test_outcomes_of_any_number_type_are_taken(small):
     whole = np.rint(100 * small.y)
 
