@@ -211,15 +211,16 @@ def _matrix(
     values: pl.DataFrame, checkpoints: Int[np.ndarray, " C"], outcome: str
 ) -> tuple[Int[np.ndarray, " U"], Float[np.ndarray, "U C"], list[str]]:
     """Spread the long table; the last of several equal values stands, and a note says how many."""
-    ids = values["row_id"].to_numpy().astype(np.int64)
-    steps = values["checkpoint"].to_numpy().astype(np.int64)
+    ids = values["row_id"].to_numpy().astype(np.int64, copy=False)
+    steps = values["checkpoint"].to_numpy().astype(np.int64, copy=False)
     value = values[outcome].fill_null(np.nan).to_numpy()
     row_id = values["row_id"].unique().sort().to_numpy().astype(np.int64)
     cell = np.searchsorted(row_id, ids) * len(checkpoints) + np.searchsorted(checkpoints, steps)
     y = np.full(len(row_id) * len(checkpoints), np.nan)
-    y[cell] = value
+    seen = np.zeros(y.size, bool)
+    y[cell], seen[cell] = value, True
     notes = []
-    if (again := len(cell) - int(np.isin(np.arange(y.size), cell).sum())) > 0:
+    if (again := len(cell) - int(seen.sum())) > 0:
         differ = np.flatnonzero((y[cell] != value) & ~(np.isnan(y[cell]) & np.isnan(value)))
         if differ.size:
             at = differ[0]
