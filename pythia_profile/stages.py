@@ -201,7 +201,12 @@ def _read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame
 
 
 def _ways(study: Study) -> ScoringSettings:
-    return ScoringSettings(dtype=study.dtype, attention=study.attention)
+    return ScoringSettings(
+        dtype=study.dtype,
+        attention=study.attention,
+        outcomes=study.scorers,
+        keep_tokens=study.token_table,
+    )
 
 
 def _att(folder: Path, study: Study, _: int | None) -> str:
@@ -320,6 +325,7 @@ def _stage(name: str) -> Stage:
 
 _WHAT = ("suite", "sizes", "training_seed", "checkpoints")
 _DRAW = (*_WHAT, "seed", "rows_per_cohort", "batches_per_cohort", "never_treated")
+_WAYS = ("dtype", "attention", "scorers", "token_table")
 _INFERENCE = ("sizes", "seed", "outcomes", "control", "base", "draws", "level")
 _AUDIT = ("counterfactual_size", "counterfactual_cohorts")
 _TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
@@ -327,7 +333,7 @@ _AUDIT_TABLES = ("counterfactual.parquet", "counterfactual_summary.parquet")
 
 STAGES = (
     Stage("sample", _sample, _DRAW, (), ("rows.parquet",)),
-    Stage("score", _score, (*_WHAT, "dtype", "attention"), ("rows.parquet",), ("scores",)),
+    Stage("score", _score, (*_WHAT, *_WAYS), ("rows.parquet",), ("scores",)),
     Stage("att", _att, _INFERENCE, ("rows.parquet", "scores"), _TABLES[:2]),
     Stage("profile", _profile, _INFERENCE, ("rows.parquet", "scores"), _TABLES[2:]),
     Stage(

@@ -45,6 +45,8 @@ class Study:
     rows_per_cohort : treated rows drawn for each cohort.
     batches_per_cohort : batches they are drawn from; 0 draws over all rows of the cohort.
     never_treated : control rows.
+    scorers : sets of columns to score beyond the base ones, as `scoring.outcomes` names them.
+    token_table : whether every token's statistics are kept too (`tokens/`).
     outcomes : columns of the scores to estimate effects on.
     dtype, attention : precision and attention implementation of every forward pass.
     control, base : control rows and base checkpoint, as `did.att_gt` names them.
@@ -61,6 +63,8 @@ class Study:
     rows_per_cohort: int = 100
     batches_per_cohort: int = 10
     never_treated: int = 2000
+    scorers: tuple[str, ...] = ()
+    token_table: bool = False
     outcomes: tuple[str, ...] = ("log_likelihood",)
     dtype: str = "float32"
     attention: str = "sdpa"
@@ -90,7 +94,7 @@ def demo_study(*, quick: bool = False, seed: int = 0) -> Study:
         sizes=("xs", "s", "m") if quick else ("xs", "s", "m", "l"),
         training_seed=seed,
         seed=seed,
-        rows_per_cohort=64,
+        rows_per_cohort=96,
         batches_per_cohort=0,
         never_treated=1024,
         counterfactual_size="xs",

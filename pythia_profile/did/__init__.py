@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pythia_profile.did.att import AttGt, att_gt
     from pythia_profile.did.checks import Gap, batch_icc, level_gap, reliability, trait_gap
     from pythia_profile.did.contrasts import Contrast, contrast
+    from pythia_profile.did.draws import Drawing, contrast_draws
     from pythia_profile.did.honest import Sensitivity, breakdowns, sensitivity
     from pythia_profile.did.leave_out import CheckpointCheck, checkpoint_check
     from pythia_profile.did.panels import Panel, panel
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pythia_profile.did.pretrends import Placebo, placebo
     from pythia_profile.did.simultaneous import Bands, bands, bands_of
     from pythia_profile.did.strata import by_stratum, difference
+    from pythia_profile.did.stream import stream_effects, stream_estimate
     from pythia_profile.did.table import effects, estimate
     from pythia_profile.did.witness import (
         Witness,
@@ -37,6 +39,7 @@ _HOME = {
     "Bands": "pythia_profile.did.simultaneous",
     "CheckpointCheck": "pythia_profile.did.leave_out",
     "Contrast": "pythia_profile.did.contrasts",
+    "Drawing": "pythia_profile.did.draws",
     "Gap": "pythia_profile.did.checks",
     "Panel": "pythia_profile.did.panels",
     "Pilot": "pythia_profile.did.power",
@@ -53,6 +56,7 @@ _HOME = {
     "by_stratum": "pythia_profile.did.strata",
     "checkpoint_check": "pythia_profile.did.leave_out",
     "contrast": "pythia_profile.did.contrasts",
+    "contrast_draws": "pythia_profile.did.draws",
     "design": "pythia_profile.did.power",
     "difference": "pythia_profile.did.strata",
     "effects": "pythia_profile.did.table",
@@ -65,6 +69,8 @@ _HOME = {
     "placebo": "pythia_profile.did.pretrends",
     "reliability": "pythia_profile.did.checks",
     "sensitivity": "pythia_profile.did.honest",
+    "stream_effects": "pythia_profile.did.stream",
+    "stream_estimate": "pythia_profile.did.stream",
     "trait_gap": "pythia_profile.did.checks",
     "twfe": "pythia_profile.did.witness",
     "two_by_two": "pythia_profile.did.witness",
@@ -76,6 +82,7 @@ __all__ = [
     "Bands",
     "CheckpointCheck",
     "Contrast",
+    "Drawing",
     "Gap",
     "Panel",
     "Pilot",
@@ -92,6 +99,7 @@ __all__ = [
     "by_stratum",
     "checkpoint_check",
     "contrast",
+    "contrast_draws",
     "design",
     "difference",
     "effects",
@@ -104,6 +112,8 @@ __all__ = [
     "placebo",
     "reliability",
     "sensitivity",
+    "stream_effects",
+    "stream_estimate",
     "trait_gap",
     "twfe",
     "two_by_two",

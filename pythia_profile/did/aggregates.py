@@ -14,7 +14,8 @@ Sources: Callaway and Sant'Anna (2021), section 3 and table 1; Lesci et al. (202
 the last three.
 """
 
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Num
@@ -23,6 +24,8 @@ from scipy import sparse
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast, contrast
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
+from pythia_profile.did.groups import Step
+from pythia_profile.did.inputs import check_option
 
 Kind = Literal[
     "event_time", "cohort", "calendar", "overall", "instantaneous", "persistent", "residual"
@@ -34,7 +37,8 @@ def aggregate(
     att: AttGt,
     kind: Kind,
     *,
-    balance: float | None = None,
+    cohorts: Sequence[Step] | None = None,
+    balance: Step | None = None,
     shares: Shares = "fixed",
 ) -> Contrast:
     """Average ATT(g, c) into a profile or a summary.
@@ -42,6 +46,7 @@ def aggregate(
     Parameters
     ----------
     kind : see the head of this module.
+    cohorts : average over these cohorts only, for instance the early ones.
     balance : for `event_time`: keep the cohorts that are followed for `balance` steps or more, and
         the event times that all of these reach; late event times are otherwise made of early
         cohorts only.
@@ -52,7 +57,7 @@ def aggregate(
     Raises
     ------
     OptionError
-        An unknown kind, or `balance` with another kind than `event_time`.
+        An unknown kind or cohort, or `balance` with another kind than `event_time`.
     EmptyFamilyError
         No cell belongs to the aggregate.
 
@@ -62,18 +67,19 @@ def aggregate(
     >>> y = [[0, 1.0, 1], [1, 2.1, 2], [0, 0, 3.0], [1, 1, 4.2], [0, 0, 0], [1, 1, 1.0]]
     >>> effect = att_gt(y, [10, 10, 20, 20, NEVER, NEVER], [0, 10, 20])
     >>> curve = aggregate(effect, "event_time")
-    >>> dict(zip(curve.at, curve.estimate.round(3).tolist()))
-    {-20: 0.0, -10: 0.0, 0: 2.075, 10: 1.0}
+    >>> curve.at
+    (-20, -10, 0, 10)
+    >>> curve.only([0, 10]).estimate.round(3)
+    array([2.075, 1.   ])
     """
-    if kind not in get_args(Kind):
-        raise OptionError(f"kind: got {kind!r}, expected one of {', '.join(get_args(Kind))}")
-    if shares not in get_args(Shares):
-        raise OptionError(f"shares: got {shares!r}, expected fixed or estimated")
+    check_option(kind, Kind, "kind")
+    check_option(shares, Shares, "shares")
     if balance is not None and kind != "event_time":
         raise OptionError(f"balance: got {balance!r} with kind {kind!r}, expected event_time")
+    chosen = _chosen(att, cohorts)
     if kind in ("instantaneous", "persistent", "residual"):
-        return _profile(att, kind, shares)
-    cells, key = _members(att, kind, balance)
+        return _profile(att, kind, chosen, shares)
+    cells, key = _members(att, kind, chosen, balance)
     if not cells.any():
         raise EmptyFamilyError(f"{kind}: none of {cells.size} cells belongs to it")
     labels, number = np.unique(key[cells], return_inverse=True)
@@ -87,31 +93,39 @@ def aggregate(
     return contrast(att, weights, at, kind, _share_terms(att, weights) if estimated else None)
 
 
+def _chosen(att: AttGt, cohorts: Sequence[Step] | None) -> Bool[np.ndarray, "G 1"]:
+    """Cohorts to average over."""
+    if cohorts is None:
+        return np.ones((len(att.cohorts), 1), bool)
+    if unknown := [g for g in cohorts if g not in att.cohorts]:
+        listed = ", ".join(f"{g:g}" for g in att.cohorts[:8])
+        raise OptionError(f"cohorts: no cohort {unknown[0]:g}; the first are {listed}")
+    return np.array([g in cohorts for g in att.cohorts])[:, None]
+
+
 def _members(
-    att: AttGt, kind: str, balance: float | None
+    att: AttGt, kind: str, chosen: Bool[np.ndarray, "G 1"], balance: Step | None
 ) -> tuple[Bool[np.ndarray, "G C"], Num[np.ndarray, "G C"]]:
     """Cells of an aggregate, and the label of each."""
     shape = att.att.shape
     if kind == "cohort":
-        return att.post, np.broadcast_to(att.cohorts[:, None], shape)
+        return att.post & chosen, np.broadcast_to(att.cohorts[:, None], shape)
     if kind == "calendar":
-        return att.post, np.broadcast_to(att.checkpoints, shape)
+        return att.post & chosen, np.broadcast_to(att.checkpoints, shape)
     if kind == "overall":
-        return att.post, np.zeros(shape)
+        return att.post & chosen, np.zeros(shape)
     e = att.event_time
     if balance is None:
-        return att.identified, e
-    kept = (e[:, -1] >= balance)[:, None] & (e <= balance)
+        return att.identified & chosen, e
+    kept = (e[:, -1] >= balance)[:, None] & (e <= balance) & chosen
     if not kept.any():
         raise EmptyFamilyError(
-            f"balance={balance:g}: none of {shape[0]} cohorts is followed that long; the longest "
-            f"is followed for {e[:, -1].max():g} steps"
+            f"balance={balance:g}: none of {chosen.sum()} cohorts is followed that long; the "
+            f"longest is followed for {e[chosen[:, 0], -1].max():g} steps"
         )
-    reached = [
-        set(row[k].tolist()) for row, k in zip(e, kept & att.identified, strict=True) if k.any()
-    ]
-    common = np.isin(e, list(set.intersection(*reached)))
-    return kept & common & att.identified, e
+    kept &= att.identified
+    reached = [set(times[k].tolist()) for times, k in zip(e, kept, strict=True) if k.any()]
+    return kept & np.isin(e, list(set.intersection(*reached))), e
 
 
 def _normalized(
@@ -136,12 +150,13 @@ def _share_terms(att: AttGt, weights: sparse.csr_array) -> Float[np.ndarray, "G 
     return terms
 
 
-def _profile(att: AttGt, kind: str, shares: Shares) -> Contrast:
+def _profile(att: AttGt, kind: str, chosen: Bool[np.ndarray, "G 1"], shares: Shares) -> Contrast:
     """One estimate for each cohort that has such cells, and their mean, weighted by rows."""
     first = np.argmax(att.comparison.post, axis=1)[:, None] == np.arange(len(att.checkpoints))
     last = np.arange(len(att.checkpoints)) == len(att.checkpoints) - 1
     cells = (
         att.post
+        & chosen
         & {
             "instantaneous": first,
             "persistent": ~first,
@@ -151,7 +166,7 @@ def _profile(att: AttGt, kind: str, shares: Shares) -> Contrast:
     counts = cells.sum(axis=1)
     having = np.flatnonzero(counts)
     if not having.size:
-        raise EmptyFamilyError(f"{kind}: none of {len(counts)} cohorts has such a checkpoint")
+        raise EmptyFamilyError(f"{kind}: none of {chosen.sum()} cohorts has such a checkpoint")
     row, number = np.nonzero(cells[having])
     flat = having[row] * cells.shape[1] + number
     each = sparse.csr_array(

@@ -43,7 +43,7 @@ class Adjustment:
 def adjust(comparison: Comparison, rows: Rows) -> tuple[Float[np.ndarray, "G C"], Adjustment]:
     """Slope θ of each cell, and what its estimation adds.
 
-    Where the base outcome is the same for all controls there is no slope, and θ is 1.
+    At the base itself, and where the base outcome is the same for all controls, θ is 1.
     """
     sums = products(comparison, rows)
     c, b = np.arange(rows.y.shape[1]), np.maximum(comparison.base, 0)
@@ -54,7 +54,7 @@ def adjust(comparison: Comparison, rows: Rows) -> tuple[Float[np.ndarray, "G C"]
         spread = square - weight * mean_b**2
         cross = sums.controls(c, b) - weight * mean_c * mean_b
         gap = sums.treated(b, -1) / sums.treated(-1, -1) - mean_b
-        varies = spread > ROUNDING * square
+        varies = (spread > ROUNDING * square) & (c != comparison.base)
         theta = np.where(varies, cross / spread, 1.0)
         leverage = np.where(varies, gap / spread, 0.0)
     return theta, Adjustment(leverage, np.nan_to_num(mean_b))
@@ -62,7 +62,7 @@ def adjust(comparison: Comparison, rows: Rows) -> tuple[Float[np.ndarray, "G C"]
 
 def is_control(comparison: Comparison, g: int, h: int, groups: int) -> Bool[np.ndarray, " C"]:
     """Cells of cohort `g` that have group `h`, of `groups` in all, among their controls."""
-    if h not in range(groups)[comparison.members(0, groups)] or h == g:
+    if h not in comparison.controls(groups) or h == g:
         return np.zeros(comparison.base.shape[1], bool)
     if comparison.control == "never":
         return np.ones(comparison.base.shape[1], bool)

@@ -12,7 +12,7 @@ Theorem 1 without covariates; Lesci, Meister, Hofmann, Vlachos and Pimentel (202
 estimation of memorisation profiles".
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from pythia_profile.did.comparison import Base, Comparison, Control, Estimator, 
 from pythia_profile.did.groups import Rows, Sums, gather, summarize
 from pythia_profile.did.missing import Missing, pseudo_values
 from pythia_profile.did.sides import Side, sides
+from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
 
 FEW_CLUSTERS = 30
@@ -60,12 +61,12 @@ class AttGt:
     att: Float[np.ndarray, "G C"]
     se: Float[np.ndarray, "G C"]
     df: Float[np.ndarray, "G C"]
-    treated: Side
-    control: Side
-    comparison: Comparison
-    sums: Sums
-    adjustment: Adjustment | None
-    rows: Rows | None
+    treated: Side = field(repr=False)
+    control: Side = field(repr=False)
+    comparison: Comparison = field(repr=False)
+    sums: Sums = field(repr=False)
+    adjustment: Adjustment | None = field(repr=False)
+    rows: Rows | None = field(repr=False)
     base: Base
     estimator: Estimator
     anticipation: int
@@ -105,12 +106,23 @@ class AttGt:
         cells: Bool[np.ndarray, "G C"] = self.comparison.placebo & self.identified
         return cells
 
+    def __str__(self) -> str:
+        controls = "no" if not self.n_control.max() else f"up to {self.n_control.max()}"
+        lines = [
+            f"ATT(g, c) of {len(self.cohorts)} cohorts at {len(self.checkpoints)} checkpoints, "
+            f"{self.sums.rows[: len(self.cohorts)].sum()} treated rows, {controls} control rows "
+            f"('{self.comparison.control}'); estimator {self.estimator}, {self.base} base",
+            *self.notes,
+        ]
+        return "\n".join(lines)
+
     def interval(self, level: float = 0.95) -> tuple[Float[np.ndarray, "G C"], ...]:
         """Lower and upper end of each cell's own `level` interval, by Student's t."""
         half = stdtrit(self.df, (1 + level) / 2) * self.se
         return self.att - half, self.att + half
 
 
+@one_blas_thread
 def att_gt(
     y: Shaped[npt.ArrayLike, "U C"],
     cohort: Shaped[npt.ArrayLike, " U"],
@@ -176,6 +188,7 @@ def att_gt(
     """
     grid = inputs.ascending(checkpoints)
     outcomes = inputs.outcomes(y)
+    inputs.check_option(missing, Missing, "missing")
     inputs.check_outcomes(outcomes, gaps=missing == "available")
     labels = inputs.labels(cohort, outcomes, grid)
     mass = inputs.positive(inputs.per_row(weights, outcomes, "weights", np.float64))
@@ -188,6 +201,7 @@ def att_gt(
         clusters=inputs.per_row(clusters, outcomes, "clusters", np.int64),
         weights=mass,
         units=inputs.per_row(units, outcomes, "units", np.int64),
+        levels=estimator != "did",
     )
     groups = np.unique(labels)
     cohorts = groups[groups != NEVER]
@@ -200,7 +214,7 @@ def att_gt(
         estimator=estimator,
         anticipation=anticipation,
     )
-    inputs.check_groups(groups, rows)
+    inputs.check_sizes(groups, np.diff(rows.group_starts), rows.cluster_counts())
     corrected = rows.clustered if small_sample is None else bool(small_sample)
     sums = summarize(rows, small_sample=corrected)
     adjustment = None
@@ -227,13 +241,13 @@ def assemble(
     treated, control = sides(comparison, sums)
     if adjustment is not None and rows is not None:
         spread = control_variance(comparison, adjustment, rows, sums, control)
-        control = replace(control, variance=spread)
+        control = replace(control, variance=np.where(control.variance > 0, spread, 0.0))
     known = (control.rows > 0) & ((comparison.base >= 0) | (comparison.theta == 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = treated.variance + control.variance
-        spread = treated.variance**2 / (treated.clusters - 1)
-        spread = spread + control.variance**2 / (control.clusters - 1)
-        df = np.where(variance > 0, variance**2 / spread, np.inf)
+        share = np.where(variance > 0, treated.variance / variance, 0.5)
+        spread = share**2 / (treated.clusters - 1) + (1 - share) ** 2 / (control.clusters - 1)
+        df = np.where(variance > 0, 1.0 / spread, np.inf)
         effect = treated.mean - control.mean
     return AttGt(
         cohorts=cohorts,

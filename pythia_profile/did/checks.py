@@ -18,6 +18,7 @@ from scipy.special import chdtrc, ndtr
 
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import NoRowsError
+from pythia_profile.did.inputs import per_row
 from pythia_profile.did.panels import Panel
 from pythia_profile.did.products import products
 from pythia_profile.schema import NEVER
@@ -70,7 +71,7 @@ def batch_icc(att: AttGt, clusters: Int[np.ndarray, " U"]) -> Float[np.ndarray, 
     if att.rows is None:
         raise NoRowsError("batch_icc: this estimate was made from moments alone")
     plan, rows = att.comparison, att.rows
-    labels = np.asarray(clusters)[rows.place]
+    labels = per_row(clusters, rows.y, "clusters", np.int64)[rows.place]
     icc = np.full(att.att.shape, np.nan)
     for g in range(len(icc)):
         mine = rows.group(g)

@@ -17,7 +17,7 @@ Source: Callaway and Sant'Anna (2021), section 2; `compute.att_gt` of R's did 2.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
@@ -28,6 +28,7 @@ from pythia_profile.did.errors import (
     NoTreatedError,
     OptionError,
 )
+from pythia_profile.did.inputs import check_option
 
 Control = Literal["never", "not_yet", "both"]
 Base = Literal["universal", "varying"]
@@ -66,12 +67,12 @@ class Comparison:
         empty = np.zeros_like(groups[:1])
         return np.concatenate([np.cumsum(later[::-1], axis=0)[::-1], empty])
 
-    def members(self, pool: int, groups: int) -> slice:
-        """Return which groups, of `groups` in all, make up a pool."""
+    def controls(self, groups: int) -> range:
+        """Return which groups, of `groups` in all, serve as controls; pool p starts at the p-th."""
         cohorts = len(self.base)
         if self.control == "never":
-            return slice(cohorts, groups)
-        return slice(pool, cohorts if self.control == "not_yet" else groups)
+            return range(cohorts, groups)
+        return range(cohorts if self.control == "not_yet" else groups)
 
 
 def compare(
@@ -93,13 +94,9 @@ def compare(
     never : whether there are never-treated rows.
     anticipation : checkpoints before the cohort at which the effect may already show.
     """
-    for what, value, known in (
-        ("control", control, get_args(Control)),
-        ("base", base, get_args(Base)),
-        ("estimator", estimator, get_args(Estimator)),
-    ):
-        if value not in known:
-            raise OptionError(f"{what}: got {value!r}, expected one of {', '.join(known)}")
+    check_option(control, Control, "control")
+    check_option(base, Base, "base")
+    check_option(estimator, Estimator, "estimator")
     if not isinstance(anticipation, int | np.integer) or anticipation < 0:
         raise OptionError(f"anticipation: got {anticipation!r}, expected checkpoints from 0 on")
     last_before = np.searchsorted(checkpoints, cohorts) - 1 - int(anticipation)

@@ -10,7 +10,7 @@ their ids, so two sizes that scored the same rows are compared row by row.
 Source: Callaway and Sant'Anna (2021), sections 3 and 4.2 (influence functions of aggregates).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,29 +20,13 @@ from jaxtyping import Float, Int, Shaped
 from scipy import sparse
 from scipy.special import stdtrit
 
-from pythia_profile.did.ancova import is_control, slope_scores
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import EmptyFamilyError, NoRowsError, PanelShapeError
-from pythia_profile.did.groups import Rows
-from pythia_profile.did.sides import Side
+from pythia_profile.did.functionals import Part, quadratic_forms, row_scores, rows_of
+from pythia_profile.did.inputs import numbers
+from pythia_profile.did.sides import ROUNDING
+from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """Weights over the cells of one panel.
-
-    Attributes
-    ----------
-    att : the panel's effects.
-    weights : (K, G·C) sparse weights over its cells, row by row.
-    shares : (G, K) what a row of a cohort adds by changing the cohort's share; zero where shares
-        are fixed by design.
-    """
-
-    att: AttGt
-    weights: sparse.csr_array
-    shares: Float[np.ndarray, "G K"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,17 +71,19 @@ class Contrast:
             self.kind, tuple(at), self.estimate[places], self.se[places], self.df[places], parts
         )
 
+    @one_blas_thread
     def covariance(self) -> Float[np.ndarray, "K K"]:
         """Return the covariance of the K estimates; (K, K), unit of the outcome squared."""
         if _closed(self.parts):
             covariance = np.zeros((len(self), len(self)))
-            for scaled, functional in _quadratic(self.parts[0]):
-                covariance += functional @ scaled @ functional.T
+            for _, moment, functional in quadratic_forms(self.parts[0]):
+                covariance += functional @ moment @ functional.T
             return covariance
         scores, factor, _ = _shared_scores(self.parts)
         shared: Float[np.ndarray, "K K"] = (scores * factor[:, None]).T @ scores
         return shared
 
+    @one_blas_thread
     def influence(self) -> Float[np.ndarray, "U K"]:
         """Influence function of each row, in the input's order; (U, K), columns average to 0.
 
@@ -106,8 +92,8 @@ class Contrast:
         """
         if len(self.parts) != 1:
             raise NoRowsError("influence: a difference of panels has no single order of rows")
-        rows = _rows(self.parts[0].att)
-        psi = np.empty((len(rows), len(self)))
+        rows = rows_of(self.parts[0].att)
+        psi = np.zeros((len(rows), len(self)))
         for h, scores in row_scores(self.parts[0]):
             psi[rows.place[rows.group(h)]] = len(rows) * scores
         return psi
@@ -120,7 +106,7 @@ class Contrast:
 
 def contrast(
     att: AttGt,
-    weights: Shaped[npt.ArrayLike, "*K G C"],
+    weights: Shaped[npt.ArrayLike, "*K G C"] | sparse.csr_array,
     at: Sequence[Any] | None = None,
     kind: str = "contrast",
     shares: Float[np.ndarray, "G K"] | None = None,
@@ -163,70 +149,7 @@ def contrast(
     return _from_parts(kind, tuple(range(matrix.shape[0]) if at is None else at), (part,))
 
 
-def functionals(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "K C1"]]]:
-    """For each group, the weights l_h (K, C + 1) on its rows' z: an effect is Σ_h l_h · total_h.
-
-    A group's own cells put weight on it, and the cells whose pool holds it take weight off. The
-    last entry of each l_h makes its influence average to 0.
-    """
-    att, plan = part.att, part.att.comparison
-    cells = part.weights.tocsc()
-    width = len(att.checkpoints)
-    treated, control = cell_functionals(att)
-    by_pool = _by_pool(plan.pool, cells)
-    removed = np.zeros((part.weights.shape[0], width + 1))
-    for h in range(len(att.sums.rows)):
-        own = np.zeros_like(removed)
-        if h < len(att.cohorts):
-            mine = slice(h * width, (h + 1) * width)
-            taken_out = control[mine].multiply(plan.own[h][:, None])
-            own += (cells[:, mine] @ (treated[mine] + taken_out)).toarray()
-            own[:, -1] += part.shares[h]
-        is_control = h in range(*plan.members(0, len(att.sums.rows)).indices(len(att.sums.rows)))
-        if is_control:
-            joining = by_pool.get(0 if plan.control == "never" else h)
-            if joining is not None:
-                removed += (cells[:, joining] @ control[joining]).toarray()
-            own -= removed
-        yield h, own
-
-
-def row_scores(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
-    """For each group, what each of its rows contributes to the errors of the contrasts."""
-    att, rows = part.att, _rows(part.att)
-    width = len(att.checkpoints)
-    for h, functional in functionals(part):
-        scores = rows.z(h) @ functional.T
-        if att.adjustment is not None:
-            for g in range(len(att.cohorts)):
-                if is_control(att.comparison, g, h, len(att.sums.rows)).any():
-                    mine = part.weights[:, g * width : (g + 1) * width]
-                    slopes = slope_scores(att.comparison, att.adjustment, rows, att.control, g, h)
-                    scores += (mine @ slopes.T).T
-        yield h, scores
-
-
-def cell_functionals(att: AttGt) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """Weights of each cell on the z of its treated, and of its control rows; (G·C, C + 1) each."""
-    return _on_rows(att, att.treated), _on_rows(att, att.control)
-
-
-def _on_rows(att: AttGt, side: Side) -> sparse.csr_array:
-    plan, (cohorts, width) = att.comparison, att.att.shape
-    known = att.identified
-    divisor = np.where(known, side.weight, 1.0)
-    entries = (
-        np.stack([np.ones_like(divisor), -plan.theta, -side.mean], axis=-1) / divisor[..., None]
-    )
-    entries[~known] = 0.0
-    c = np.broadcast_to(np.arange(width), plan.base.shape)
-    columns = np.stack([c, np.maximum(plan.base, 0), np.full_like(c, width)], axis=-1)
-    return sparse.csr_array(
-        (entries.ravel(), columns.ravel(), np.arange(0, 3 * cohorts * width + 1, 3)),
-        shape=(cohorts * width, width + 1),
-    )
-
-
+@one_blas_thread
 def _from_parts(kind: str, at: tuple[Any, ...], parts: tuple[Part, ...]) -> Contrast:
     merged = _merge(parts)
     estimate = sum(p.weights @ np.nan_to_num(p.att.att.ravel()) for p in merged)
@@ -249,30 +172,27 @@ def _variance(
 ) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
     """Variance of each contrast and its degrees of freedom."""
     if _closed(parts):
-        shares = [((f @ m) * f).sum(axis=1) for m, f in _quadratic(parts[0])]
-        by_group, clusters = np.array(shares), parts[0].att.sums.clusters
+        clusters = parts[0].att.sums.clusters
+        by_group = np.zeros((len(clusters), parts[0].weights.shape[0]))
+        for h, moment, functional in quadratic_forms(parts[0]):
+            variance = ((functional @ moment) * functional).sum(axis=1)
+            scale = functional**2 @ np.diag(moment)
+            by_group[h] = np.where(variance > ROUNDING * scale, variance, 0.0)
     else:
         scores, factor, group = _shared_scores(parts)
         clusters = np.bincount(group)
         by_group = np.zeros((len(clusters), scores.shape[1]))
         np.add.at(by_group, group, factor[:, None] * scores**2)
-    variance = np.maximum(by_group.sum(axis=0), 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        df = variance**2 / (by_group**2 / (clusters[:, None] - 1)).sum(axis=0)
-    return variance, np.where(variance > 0, df, np.inf)
+    variance = by_group.sum(axis=0)
+    share = by_group / np.where(variance > 0, variance, np.inf)
+    with np.errstate(divide="ignore"):
+        df = 1.0 / (share**2 / np.maximum(clusters - 1, 1)[:, None]).sum(axis=0)
+    return variance, df
 
 
 def _closed(parts: tuple[Part, ...]) -> bool:
     """Whether the variance is a quadratic form of the groups' moments."""
     return len(parts) == 1 and parts[0].att.adjustment is None
-
-
-def _quadratic(
-    part: Part,
-) -> Iterator[tuple[Float[np.ndarray, "C1 C1"], Float[np.ndarray, "K C1"]]]:
-    sums = part.att.sums
-    for h, functional in functionals(part):
-        yield sums.moment[h] * sums.factor[h], functional
 
 
 def _shared_scores(
@@ -284,7 +204,7 @@ def _shared_scores(
     """
     keys, scores, factors, labels = [], [], [], []
     for part in parts:
-        rows, sums = _rows(part.att), part.att.sums
+        rows, sums = rows_of(part.att), part.att.sums
         if len(parts) > 1 and not rows.named:
             raise NoRowsError(
                 "difference of two panels: rows have no ids to match them by; pass units= to att_gt"
@@ -305,30 +225,12 @@ def _shared_scores(
     return total, np.concatenate(factors)[first], group
 
 
-def _rows(att: AttGt) -> Rows:
-    if att.rows is None:
-        raise NoRowsError(
-            "this estimate was made from moments alone, which hold no influence functions; "
-            "estimate from the rows, or use covariance()"
-        )
-    return att.rows
-
-
-def _by_pool(
-    pool: Int[np.ndarray, "G C"], cells: sparse.csc_array
-) -> dict[int, Int[np.ndarray, " n"]]:
-    """Cells with a weight, by the place of their pool."""
-    used = np.flatnonzero(np.diff(cells.indptr))
-    places = pool.ravel()[used]
-    return {int(p): used[places == p] for p in np.unique(places)}
-
-
 def _sparse(weights: Any, shape: tuple[int, int]) -> sparse.csr_array:
     cells = shape[0] * shape[1]
     if sparse.issparse(weights):
         matrix = sparse.csr_array(weights)
     else:
-        dense = np.asarray(weights, dtype=np.float64)
+        dense = numbers(weights, "weights")
         if dense.shape[-2:] != shape or dense.ndim not in (2, 3):
             raise PanelShapeError(
                 f"weights: got shape {dense.shape}, expected {shape} or (contrasts, *{shape})"

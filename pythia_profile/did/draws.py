@@ -16,18 +16,21 @@ Source: Callaway and Sant'Anna (2021), algorithm 1.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from pythia_profile.did.ancova import is_control, slope_scores
 from pythia_profile.did.att import AttGt
-from pythia_profile.did.contrasts import Contrast, Part
+from pythia_profile.did.contrasts import Contrast
 from pythia_profile.did.errors import NoRowsError, OptionError
+from pythia_profile.did.functionals import Part
 from pythia_profile.did.groups import Rows
+from pythia_profile.did.inputs import check_option
 from pythia_profile.did.multipliers import Multiplier, multipliers
 from pythia_profile.did.sides import Side
+from pythia_profile.did.threads import one_blas_thread
 
 Process = Literal["normal", "rademacher", "mammen", "webb", "covariance"]
 
@@ -55,13 +58,11 @@ class Drawing:
     chunk: int = CHUNK
 
     def __post_init__(self) -> None:
-        for name, least in (("draws", 1), ("workers", 1), ("chunk", 1)):
+        for name, least in (("draws", 10), ("workers", 1), ("chunk", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise OptionError(f"{name}: got {value!r}, expected a whole number from {least} on")
-        if self.process not in get_args(Process):
-            known = ", ".join(get_args(Process))
-            raise OptionError(f"multiplier: got {self.process!r}, expected one of {known}")
+        check_option(self.process, Process, "multiplier")
 
 
 def cell_draws(att: AttGt, how: Drawing) -> Iterator[Float[np.ndarray, "C1 B"]]:
@@ -112,16 +113,17 @@ def _error(
 def _pool_draws(att: AttGt, how: Drawing) -> Float[np.ndarray, "P C1 B"]:
     """Draws of the sums of z over each pool: what `Comparison.pools` does, in place."""
     plan, groups = att.comparison, len(att.sums.rows)
-    members = range(groups)[plan.members(0, groups)]
+    controls = plan.controls(groups)
     shape = (len(att.checkpoints) + 1, how.draws)
     if plan.control == "never":
-        return group_draws(att, members[0], how)[None]
-    pools = np.zeros((len(members) + 1, *shape))
-    for h in reversed(members):
+        return group_draws(att, controls[0], how)[None]
+    pools = np.zeros((len(controls) + 1, *shape))
+    for h in reversed(controls):
         np.add(pools[h + 1], group_draws(att, h, how), out=pools[h])
     return pools
 
 
+@one_blas_thread
 def contrast_draws(contrasts: Sequence[Contrast], how: Drawing) -> list[Float[np.ndarray, "K B"]]:
     """Draws of the errors of each contrast, (K, B) each, in one pass over each panel."""
     totals = [np.zeros((len(contrast), how.draws)) for contrast in contrasts]
@@ -185,14 +187,14 @@ def _multiplied(
 ) -> Float[np.ndarray, "m B"]:
     """Sum over the clusters of group `h` their values times their multipliers, without rounding.
 
-    The values are first put on a grid so fine that all partial sums are whole multiples of its step
-    below 2⁵³ of them.
+    Each column is first put on a grid so fine that all partial sums are whole multiples of its
+    step, below 2⁵³ of them.
     """
     names = rows.clusters_of(h)
     ids, streams = rows.cluster_id[names], rows.cluster_stream[names]
     largest = multipliers(ids[:0], how.draws, how.seed, kind).bound
-    size = largest * np.abs(values).sum(axis=0).max()
-    step = 2.0 ** (np.ceil(np.log2(size)) - 52) if size > 0 else 1.0
+    size = largest * np.abs(values).sum(axis=0)
+    step = 2.0 ** (np.ceil(np.log2(np.where(size > 0, size, 1.0))) - 52)
     whole = np.rint(values / step)
     pattern_sums: dict[float, Float[np.ndarray, "C1 B"]] = {}
     offset = 0.0
@@ -205,7 +207,7 @@ def _multiplied(
     total: Float[np.ndarray, "m B"] = np.repeat(offset * whole.sum(axis=0)[:, None], how.draws, 1)
     for factor, sums in pattern_sums.items():
         total += factor * sums
-    total *= step
+    total *= step[:, None]
     return total
 
 

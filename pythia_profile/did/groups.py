@@ -27,6 +27,9 @@ from pythia_profile.did.errors import (
 )
 from pythia_profile.schema import NEVER
 
+Step = int | float | np.integer | np.floating
+"""A cohort, a checkpoint or the steps between them."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
@@ -54,7 +57,10 @@ class Rows:
 
     Attributes
     ----------
-    y : (U, C) outcomes less the mean of all rows at that checkpoint.
+    y : (U, C) outcomes less a constant for each checkpoint, their mean over all rows, and less
+        `level`.
+    level : (U,) the row's mean over checkpoints, where effects do not depend on it: the variance of
+        small changes of large numbers is then exact; else 0.
     weight : (U,) weight of each row, 1 unless given.
     group_starts : (H + 1,) first row of each group, and U.
     cluster_starts : (K + 1,) first row of each cluster, and U.
@@ -67,6 +73,7 @@ class Rows:
     """
 
     y: Float[np.ndarray, "U C"]
+    level: Float[np.ndarray, " U"]
     weight: Float[np.ndarray, " U"]
     group_starts: Int[np.ndarray, " H1"]
     cluster_starts: Int[np.ndarray, " K1"]
@@ -92,6 +99,13 @@ class Rows:
         """Clusters of group `h`."""
         first, last = np.searchsorted(self.cluster_starts, self.group_starts[h : h + 2])
         return slice(int(first), int(last))
+
+    def cluster_counts(self) -> Int[np.ndarray, " H"]:
+        """Clusters of each group."""
+        counts: Int[np.ndarray, " H"] = np.diff(
+            np.searchsorted(self.cluster_starts, self.group_starts)
+        )
+        return counts
 
     def z(self, h: int) -> Float[np.ndarray, "n C1"]:
         """Return the vectors w (y, 1) of the rows of group `h`."""
@@ -126,12 +140,15 @@ def gather(
     clusters: Int[np.ndarray, " U"] | None,
     weights: Float[np.ndarray, " U"] | None,
     units: Int[np.ndarray, " U"] | None,
+    levels: bool,
+    center: Float[np.ndarray, " C"] | None = None,
 ) -> Rows:
     """Put the rows into canonical order, so that their order in the input changes nothing.
 
     Where no `units` are given, a row's id is its place among the rows of all groups sorted by
     outcome, checkpoint after checkpoint: invariant under permutation of rows, trends common to all
-    rows, and new names for cohorts.
+    rows, and new names for cohorts. The `center` (C,) is taken off all rows, their mean unless it
+    is given; it changes no effect. Where `levels` of rows do not matter either, they are taken off.
     """
     labels, group = np.unique(cohort, return_inverse=True)
     unit = _content_rank(y, group, clusters) if units is None else _distinct(units)
@@ -143,9 +160,12 @@ def gather(
     starts = np.append(0, 1 + np.flatnonzero((np.diff(keys) != 0).any(axis=0)))
     sizes = np.bincount(group, minlength=len(labels))
     sorted_y = y[order]
-    sorted_y -= sorted_y.mean(axis=0)
+    sorted_y -= sorted_y.mean(axis=0) if center is None else center
+    level = np.zeros(len(y)) if levels else sorted_y.mean(axis=1)
+    sorted_y -= level[:, None]
     return Rows(
         y=sorted_y,
+        level=level,
         weight=np.ones(len(y)) if weights is None else weights[order],
         group_starts=np.append(0, np.cumsum(sizes)),
         cluster_starts=np.append(starts, len(y)),
@@ -219,6 +239,6 @@ def _check_nesting(
         )
 
 
-def label(cohort: float) -> str:
+def label(cohort: Step) -> str:
     """Name a group in messages."""
     return "never-treated" if cohort == NEVER else f"{cohort:g}"

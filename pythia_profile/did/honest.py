@@ -29,7 +29,7 @@ longer than the shortest in a range of designs with known covariance).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -38,9 +38,18 @@ from scipy.special import ndtr, ndtri, stdtrit
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
+from pythia_profile.did.groups import Step
+from pythia_profile.did.inputs import check_option, numbers
 from pythia_profile.did.paths import Effect, EventStudy, effect_weights, event_study_of
+from pythia_profile.did.threads import one_blas_thread
 
 Restriction = Literal["relative", "smooth"]
+Intervals = Callable[[float], tuple[float, float]]
+"""From the size of the violation to lower and upper end."""
+
+RELATIVE_SIZES = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
+SMOOTH_SIZES = np.array([0.0, 0.125, 0.25, 0.5, 1.0])
+"""Sizes to show unless others are asked for: M̄, and M in standard errors of the effect."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,24 +91,27 @@ class Sensitivity:
         )
 
 
+@one_blas_thread
 def sensitivity(
     target: AttGt | Contrast,
     *,
-    cohort: float | None = None,
+    cohort: Step | None = None,
     effect: Effect = "average",
     restriction: Restriction = "relative",
-    bounds: Sequence[float] = (0.0, 0.5, 1.0, 1.5, 2.0),
+    bounds: Sequence[float] | None = None,
     level: float = 0.95,
 ) -> Sensitivity:
     """Intervals for an effect under violations of parallel trends, and the breakdown value.
 
     Parameters
     ----------
-    target : `AttGt` with a `cohort`, or a `Contrast` over event times (`aggregate(…,
-        "event_time")`); with the universal base.
+    target : `AttGt`, or a `Contrast` over event times; with the universal base.
+    cohort : of `AttGt`, the cohort whose path is meant; without one, its aggregate over event
+        times.
     effect : `average` over the checkpoints from the cohort on, the `first`, the `last`, an event
         time, or (Q,) weights over them.
-    bounds : sizes of the violation to give intervals for.
+    bounds : sizes of the violation to give intervals for; unless given, M̄ of 0, 0.5, …, 2, or M of
+        0, 1/8, 1/4, 1/2 and 1 standard error of the effect.
 
     Raises
     ------
@@ -119,21 +131,22 @@ def sensitivity(
     >>> bool(result.lower[1] < result.lower[0] < 1 < result.upper[0] < result.upper[1])
     True
     """
-    if restriction not in get_args(Restriction):
-        raise OptionError(f"restriction: got {restriction!r}, expected relative or smooth")
-    sizes = np.asarray(bounds, dtype=np.float64)
-    if sizes.ndim != 1 or not (sizes >= 0).all():
-        raise OptionError(f"bounds: got {list(bounds)}, expected numbers from 0 on")
+    check_option(restriction, Restriction, "restriction")
     if not 0 < level < 1:
         raise OptionError(f"level: got {level!r}, expected a number between 0 and 1")
     study = event_study_of(target, cohort)
     weights = effect_weights(study, effect)
-    interval = {"relative": relative_interval, "smooth": smooth_interval}[restriction]
-    identified = {"relative": relative_bounds, "smooth": smooth_bounds}[restriction]
-    ends = np.array([interval(study, weights, m, level) for m in sizes]).reshape(-1, 2)
-    known = np.array([identified(study, weights, m) for m in sizes]).reshape(-1, 2)
-    scale = 1.0 if restriction == "relative" else float(np.sqrt(np.diag(study.covariance)).min())
     after = slice(len(study.before), None)
+    se = float(np.sqrt(weights @ study.covariance[after, after] @ weights))
+    usual = RELATIVE_SIZES if restriction == "relative" else se * SMOOTH_SIZES
+    sizes = usual if bounds is None else numbers(bounds, "bounds")
+    if sizes.ndim != 1 or not (sizes >= 0).all():
+        raise OptionError(f"bounds: got {sizes.tolist()}, expected numbers from 0 on")
+    make = {"relative": relative_intervals, "smooth": smooth_intervals}[restriction]
+    interval = make(study, weights, level)
+    identified = {"relative": relative_bounds, "smooth": smooth_bounds}[restriction]
+    ends = np.array([interval(m) for m in sizes]).reshape(-1, 2)
+    known = np.array([identified(study, weights, m) for m in sizes]).reshape(-1, 2)
     return Sensitivity(
         restriction=restriction,
         bounds=sizes,
@@ -141,9 +154,9 @@ def sensitivity(
         upper=ends[:, 1],
         identified_lower=known[:, 0],
         identified_upper=known[:, 1],
-        breakdown=breakdown(lambda m: interval(study, weights, m, level), scale),
+        breakdown=breakdown(interval, 1.0 if restriction == "relative" else se),
         estimate=float(weights @ study.estimate[after]),
-        se=float(np.sqrt(weights @ study.covariance[after, after] @ weights)),
+        se=se,
         level=level,
     )
 
@@ -168,21 +181,29 @@ def breakdowns(
     return values
 
 
-def relative_interval(
-    study: EventStudy, weights: Float[np.ndarray, " Q"], size: float, level: float
-) -> tuple[float, float]:
-    """Interval for the effect when slopes after treatment are at most `size` times those before.
+def relative_intervals(
+    study: EventStudy, weights: Float[np.ndarray, " Q"], level: float
+) -> Intervals:
+    """Intervals for the effect when slopes after treatment are at most M̄ times those before.
 
-    For slope number j the bounds are a ± size · reach · s_j, both linear in the effects, so each
-    end needs one sided coverage (1 + level)/2.
+    For slope number j the bounds are a ± M̄ · reach · s_j, both linear in the effects, so each end
+    needs one sided coverage (1 + level)/2.
     """
     slopes, target = _slopes_before(study), _on_all(study, weights)
-    reach = size * np.abs(_pull(study, weights)).sum()
-    bounds = np.concatenate([target + reach * slopes, target - reach * slopes])
-    center = bounds @ study.estimate
-    se = np.sqrt(np.maximum(((bounds @ study.covariance) * bounds).sum(axis=1), 0.0))
-    half = float(stdtrit(study.df, (1 + level) / 2)) * se
-    return float((center - half).min()), float((center + half).max())
+    reach = np.abs(_pull(study, weights)).sum()
+    moves = reach * np.concatenate([slopes, -slopes])
+    center, move = target @ study.estimate, moves @ study.estimate
+    variance = target @ study.covariance @ target
+    joint = moves @ study.covariance @ target
+    spread = ((moves @ study.covariance) * moves).sum(axis=1)
+    quantile = float(stdtrit(study.df, (1 + level) / 2))
+
+    def interval(size: float) -> tuple[float, float]:
+        bounds = center + size * move
+        half = quantile * np.sqrt(np.maximum(variance + 2 * size * joint + size**2 * spread, 0.0))
+        return float((bounds - half).min()), float((bounds + half).max())
+
+    return interval
 
 
 def relative_bounds(
@@ -195,19 +216,23 @@ def relative_bounds(
     return center - reach, center + reach
 
 
-def smooth_interval(
-    study: EventStudy, weights: Float[np.ndarray, " Q"], size: float, level: float
-) -> tuple[float, float]:
-    """Shortest fixed-length interval around a linear extrapolation, slopes changing by `size`."""
+def smooth_intervals(
+    study: EventStudy, weights: Float[np.ndarray, " Q"], level: float
+) -> Intervals:
+    """Shortest fixed-length intervals around linear extrapolations, slopes changing by up to M."""
     estimators = _extrapolations(study, weights)
-    bias = size * np.array([_bias(study, w) for w in estimators])
+    bias = _bias(study, estimators)
     variance = ((estimators @ study.covariance) * estimators).sum(axis=1)
     inflation = float(stdtrit(study.df, (1 + level) / 2) / ndtri((1 + level) / 2))
     se = inflation * np.sqrt(np.maximum(variance, 0.0))
-    half = folded_half_length(bias, se, level)
-    best = int(np.argmin(half))
-    center = float(estimators[best] @ study.estimate)
-    return center - float(half[best]), center + float(half[best])
+    centers = estimators @ study.estimate
+
+    def interval(size: float) -> tuple[float, float]:
+        half = folded_half_length(size * bias, se, level)
+        best = int(np.argmin(half))
+        return float(centers[best] - half[best]), float(centers[best] + half[best])
+
+    return interval
 
 
 def smooth_bounds(
@@ -247,7 +272,7 @@ def folded_half_length(
     return half
 
 
-def breakdown(interval: Callable[[float], tuple[float, float]], scale: float) -> float:
+def breakdown(interval: Intervals, scale: float) -> float:
     """Smallest size at which the interval holds 0: first in steps of a quarter, then halving."""
 
     def holds(size: float) -> bool:
@@ -312,10 +337,12 @@ def _extrapolations(
     return np.array(found)
 
 
-def _bias(study: EventStudy, estimator: Float[np.ndarray, " T"]) -> float:
-    """Largest bias of an estimator when slopes change by up to 1 at each checkpoint."""
+def _bias(study: EventStudy, estimators: Float[np.ndarray, "n T"]) -> Float[np.ndarray, " n"]:
+    """Largest bias of each estimator when slopes change by up to 1 at each checkpoint."""
     points = len(study.before)
-    before, after = estimator[:points], estimator[points:]
     width = np.diff(np.append(study.before, 0.0))
-    by_slope = np.append(-width * np.cumsum(before), _pull(study, after))
-    return float(np.abs(np.cumsum(by_slope[::-1])[:-1]).sum())
+    before = -width * np.cumsum(estimators[:, :points], axis=1)
+    after = [_pull(study, weights) for weights in estimators[:, points:]]
+    by_slope = np.concatenate([before, np.array(after)], axis=1)
+    bias: Float[np.ndarray, " n"] = np.abs(np.cumsum(by_slope[:, ::-1], axis=1)[:, :-1]).sum(axis=1)
+    return bias

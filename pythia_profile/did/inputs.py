@@ -4,10 +4,10 @@ Each function takes one argument of `att_gt` and returns the array that the esti
 says which rows or columns are wrong, and how many.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 
 from pythia_profile.did.errors import (
     CheckpointOrderError,
@@ -17,8 +17,17 @@ from pythia_profile.did.errors import (
     PanelShapeError,
     SmallCohortError,
 )
-from pythia_profile.did.groups import Rows, label
+from pythia_profile.did.groups import label
 from pythia_profile.schema import NEVER
+
+LARGEST = 1e100
+"""Outcomes beyond this have squares whose sums may not be finite."""
+
+
+def check_option(value: object, known: Any, what: str) -> None:
+    """Refuse a setting that is none of a `Literal`'s values, and name these."""
+    if not isinstance(value, str) or value not in get_args(known):
+        raise OptionError(f"{what}: got {value!r}, expected one of {', '.join(get_args(known))}")
 
 
 def ascending(checkpoints: Any) -> Num[np.ndarray, " C"]:
@@ -40,10 +49,18 @@ def ascending(checkpoints: Any) -> Num[np.ndarray, " C"]:
 
 def outcomes(y: Any) -> Float[np.ndarray, "U C"]:
     """Outcomes as float64."""
-    values = np.asarray(y)
-    if values.dtype.kind not in "biuf":
-        raise PanelShapeError(f"y: got {values.dtype} values, expected numbers")
-    return values.astype(np.float64)
+    return numbers(y, "y")
+
+
+def numbers(values: Any, what: str) -> Float[np.ndarray, "..."]:
+    """Return real numbers as float64, by rows in memory."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise PanelShapeError(f"{what}: lines of different lengths, expected a matrix") from error
+    if array.dtype.kind not in "biuf":
+        raise PanelShapeError(f"{what}: got {array.dtype} values, expected numbers")
+    return array.astype(np.float64, order="C")
 
 
 def labels(
@@ -94,11 +111,11 @@ def positive(weights: Float[np.ndarray, " U"] | None) -> Float[np.ndarray, " U"]
     return weights
 
 
-def check_groups(labels: Num[np.ndarray, " H"], rows: Rows) -> None:
+def check_sizes(
+    labels: Num[np.ndarray, " H"], rows: Int[np.ndarray, " H"], clusters: Int[np.ndarray, " H"]
+) -> None:
     """Refuse groups whose variance cannot be told: one row, or one cluster."""
-    sizes = np.diff(rows.group_starts)
-    counts = np.array([rows.clusters_of(h).stop - rows.clusters_of(h).start for h in rows.groups()])
-    for what, number in (("row", sizes), ("cluster", counts)):
+    for what, number in (("row", rows), ("cluster", clusters)):
         if (small := np.flatnonzero(number < 2)).size:
             names = ", ".join(label(labels[h]) for h in small[:5])
             more = ", …" if small.size > 5 else ""
@@ -122,7 +139,13 @@ def check_outcomes(y: Float[np.ndarray, "U C"], *, gaps: bool) -> None:
             f"in {bad.any(axis=1).sum()} of {len(y)} rows; first at row number {row}, checkpoint "
             f"number {checkpoint}; drop these rows, or choose missing='available' for NaN"
         )
-    if (known := y[np.isfinite(y)]).size and (known == known[0]).all():
+    known = y[np.isfinite(y)]
+    if known.size and (largest := float(np.abs(known).max())) > LARGEST:
+        raise PanelShapeError(
+            f"y: the largest outcome is {largest:g}, expected {LARGEST:g} at most, so that squares "
+            "can be summed; is a placeholder for missing values among them?"
+        )
+    if known.size and (known == known[0]).all():
         raise ConstantOutcomeError(
             f"y: all {known.size} outcomes equal {known[0]:g}; there is no effect to tell"
         )

@@ -18,6 +18,7 @@ from pythia_profile.did.att import AttGt
 from pythia_profile.did.comparison import Comparison, compare
 from pythia_profile.did.contrasts import contrast
 from pythia_profile.did.errors import NoControlError
+from pythia_profile.did.groups import Step
 from pythia_profile.did.pretrends import holm
 
 OUTLIER = 5.0
@@ -47,7 +48,7 @@ class CheckpointCheck:
     placebo_p: Float[np.ndarray, " C"]
     change: Float[np.ndarray, " C"]
     share: Float[np.ndarray, " C"]
-    suspects: tuple[float, ...]
+    suspects: tuple[Step, ...]
 
     def __str__(self) -> str:
         worst = int(np.nanargmax(np.abs(self.share)))

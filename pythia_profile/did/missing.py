@@ -12,7 +12,8 @@ projection that removes the row's mean over its scored checkpoints,
     Q δ = Σ_i M_i Y_i,    Q = Σ_i M_i,    influence of row i = n Q⁺ M_i (Y_i − δ).
 
 For the plain difference at c there are no row effects: δ_c is the mean over scored rows. Both are
-unbiased where a row's being scored does not depend on its changes.
+unbiased where a row's being scored does not depend on its changes. Numbers of rows are those of the
+whole group.
 """
 
 from typing import Literal
@@ -21,6 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 
 from pythia_profile.did.errors import MissingOutcomeError
+from pythia_profile.did.groups import Step
 from pythia_profile.schema import NEVER
 
 Missing = Literal["error", "available"]
@@ -92,7 +94,7 @@ def _least_squares(
 
 
 def _check_coverage(
-    scored: Bool[np.ndarray, "n C"], cohort: float, checkpoints: Num[np.ndarray, " C"]
+    scored: Bool[np.ndarray, "n C"], cohort: Step, checkpoints: Num[np.ndarray, " C"]
 ) -> None:
     name = "the never-treated rows" if cohort == NEVER else f"cohort {cohort:g}"
     if (empty := np.flatnonzero(scored.sum(axis=0) == 0)).size:

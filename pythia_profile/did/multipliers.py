@@ -17,12 +17,13 @@ Mammen (1993); Webb (2023), "Reworking wild bootstrap-based inference for cluste
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int, UInt
 
 from pythia_profile.did.errors import OptionError
+from pythia_profile.did.inputs import check_option
 
 Multiplier = Literal["normal", "rademacher", "mammen", "webb"]
 
@@ -92,9 +93,7 @@ def multipliers(
     >>> bool((eight[1, :4] == four[0]).all())
     True
     """
-    if kind not in get_args(Multiplier):
-        known = ", ".join(get_args(Multiplier))
-        raise OptionError(f"multiplier: got {kind!r}, expected one of {known}")
+    check_option(kind, Multiplier, "multiplier")
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
         raise OptionError(f"seed: got {seed!r}, expected a whole number from 0 to 2**64 - 1")
     if kind == "rademacher":

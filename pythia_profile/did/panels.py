@@ -5,21 +5,21 @@ batches, and notes on everything that was dropped; then the `ATT` table. A row's
 scored checkpoint at or after the step that read it. Gaps are never interpolated.
 """
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from data_order.order import cohort_of_steps
 from pythia_profile.did.errors import (
     DuplicateError,
     MissingOutcomeError,
     NoRowsError,
-    OptionError,
     UnbalancedPanelError,
 )
+from pythia_profile.did.inputs import check_option
 from pythia_profile.errors import TableError
 from pythia_profile.schema import NEVER, ROWS, RUN, SCORES
 
@@ -38,6 +38,7 @@ class Panel:
     y : (U, C) outcome of each row at each checkpoint; NaN only where gaps were kept.
     cohort : (U,) first scored checkpoint that has read the row; NEVER where none has.
     cluster : (U,) batch of the row; NEVER for rows without one.
+    weight : (U,) sampling weight of the row; 1 unless a column of weights was named.
     row_id : (U,) ascending.
     checkpoints : (C,) ascending steps.
     traits : (U,) the other columns of the rows table, line by line with `y`; the tokens only by
@@ -50,6 +51,7 @@ class Panel:
     y: Float[np.ndarray, "U C"]
     cohort: Int[np.ndarray, " U"]
     cluster: Int[np.ndarray, " U"]
+    weight: Float[np.ndarray, " U"]
     row_id: Int[np.ndarray, " U"]
     checkpoints: Int[np.ndarray, " C"]
     traits: pl.DataFrame
@@ -58,20 +60,41 @@ class Panel:
     def __len__(self) -> int:
         return len(self.y)
 
-    def keep(self, rows: np.ndarray, why: str) -> "Panel":
-        """Return the panel with these rows only (mask or places), and a note that says why."""
+    def keep(self, rows: Bool[np.ndarray, " U"], why: str) -> "Panel":
+        """Return the panel with these rows only, and a note that says why."""
         kept = self.row_id[rows]
-        return Panel(
-            run=self.run,
-            outcome=self.outcome,
+        return replace(
+            self,
             y=self.y[rows],
             cohort=self.cohort[rows],
             cluster=self.cluster[rows],
+            weight=self.weight[rows],
             row_id=kept,
-            checkpoints=self.checkpoints,
-            traits=self.traits.filter(pl.Series(np.isin(self.row_id, kept))),
+            traits=self.traits.filter(pl.Series(rows)),
             notes=(*self.notes, f"{len(self) - len(kept)} of {len(self)} rows dropped: {why}"),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How a panel is laid out: see `panel`.
+
+    Attributes
+    ----------
+    outcome : column of the scores.
+    unbalanced : what to do with rows that lack a checkpoint.
+    early : what to do with rows read at or before the first checkpoint.
+    weights : column of the rows with their sampling weights, or None.
+    """
+
+    outcome: str = "log_likelihood"
+    unbalanced: Unbalanced = "error"
+    early: Early = "error"
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        check_option(self.unbalanced, Unbalanced, "unbalanced")
+        check_option(self.early, Early, "early")
 
 
 def panel(
@@ -81,6 +104,7 @@ def panel(
     outcome: str = "log_likelihood",
     unbalanced: Unbalanced = "error",
     early: Early = "error",
+    weights: str | None = None,
 ) -> Panel:
     """Lay out the scores of one run as rows × checkpoints.
 
@@ -93,6 +117,7 @@ def panel(
         drops these rows; `available` keeps their gaps as NaN (see `pythia_profile.did.missing`).
     early : what to do with rows read at or before the first checkpoint, which nothing can be
         compared with: `error` leaves them to `att_gt`, which refuses them; `drop` drops them.
+    weights : a column of the rows with their sampling weights, all above 0.
 
     Raises
     ------
@@ -103,20 +128,28 @@ def panel(
     UnbalancedPanelError, MissingOutcomeError, NoRowsError
         Rows with gaps, infinite outcomes, no rows left.
     """
-    for what, value, known in (
-        ("unbalanced", unbalanced, get_args(Unbalanced)),
-        ("early", early, get_args(Early)),
-    ):
-        if value not in known:
-            raise OptionError(f"{what}: got {value!r}, expected one of {', '.join(known)}")
     lazy = scores.lazy()
-    _need(lazy.collect_schema(), [*RUN, "checkpoint", "row_id", outcome], SCORES.name)
-    _need(rows.schema, ["row_id", "treatment_step", "batch"], ROWS.name)
-    run = _only_run(lazy)
+    rules = Rules(outcome=outcome, unbalanced=unbalanced, early=early, weights=weights)
+    check_tables(lazy, rows, rules)
+    run = only_run(lazy)
     values = lazy.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64)).collect()
-    row_id, checkpoints, y, notes = _matrix(values, outcome)
-    _check_values(y, outcome, row_id, checkpoints)
+    checkpoints = values["checkpoint"].unique().sort().to_numpy().astype(np.int64)
+    laid = lay_out(values, rows, checkpoints, run, rules)
+    if not len(laid):
+        raise NoRowsError(f"no row is left: {'; '.join(laid.notes)}")
+    return laid
 
+
+def lay_out(
+    values: pl.DataFrame,
+    rows: pl.DataFrame,
+    checkpoints: Int[np.ndarray, " C"],
+    run: tuple[str, str, int],
+    rules: Rules,
+) -> Panel:
+    """Lay out `row_id`, `checkpoint` and the outcome on a grid of checkpoints that is given."""
+    row_id, y, notes = _matrix(values, checkpoints, rules.outcome)
+    _check_values(y, rules.outcome, row_id, checkpoints)
     lines, notes = _known_rows(rows, row_id, notes)
     table = rows[lines]
     if "tokens" in table.columns and "length" not in table.columns:
@@ -125,18 +158,32 @@ def panel(
     step = table["treatment_step"].fill_null(NEVER).to_numpy()
     laid = Panel(
         run=run,
-        outcome=outcome,
+        outcome=rules.outcome,
         y=y[kept],
         cohort=cohort_of_steps(step, checkpoints),
         cluster=table["batch"].fill_null(NEVER).to_numpy(),
+        weight=_weights(table, rules.weights),
         row_id=row_id[kept],
         checkpoints=checkpoints,
         traits=table.drop("row_id", "treatment_step", "batch", "tokens", strict=False),
         notes=(*notes, *_late(step, checkpoints)),
     )
-    if early == "drop" and (first := laid.cohort == checkpoints[0]).any():
+    if rules.early == "drop" and (first := laid.cohort == checkpoints[0]).any():
         laid = laid.keep(~first, f"read at or before the first checkpoint, {checkpoints[0]}")
-    return _settle_gaps(laid, unbalanced)
+    return _settle_gaps(laid, rules.unbalanced)
+
+
+def check_tables(scores: pl.LazyFrame, rows: pl.DataFrame, rules: Rules) -> None:
+    """Refuse tables without the columns that are needed."""
+    _need(scores.collect_schema(), [*RUN, "checkpoint", "row_id", rules.outcome], SCORES.name)
+    named = [] if rules.weights is None else [rules.weights]
+    _need(rows.schema, ["row_id", "treatment_step", "batch", *named], ROWS.name)
+
+
+def _weights(table: pl.DataFrame, column: str | None) -> Float[np.ndarray, " U"]:
+    if column is None:
+        return np.ones(len(table))
+    return table[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
 def _need(schema: pl.Schema, columns: list[str], table: str) -> None:
@@ -147,8 +194,9 @@ def _need(schema: pl.Schema, columns: list[str], table: str) -> None:
         )
 
 
-def _only_run(scores: pl.LazyFrame) -> tuple[str, str, int]:
-    runs = scores.select(RUN).unique().sort(RUN).collect()
+def only_run(scores: pl.LazyFrame) -> tuple[str, str, int]:
+    """Suite, size and seed of the scores, which must be of one run."""
+    runs = scores.select(RUN).unique().sort(RUN).collect(engine="streaming")
     if len(runs) != 1:
         names = "; ".join(" ".join(map(str, run)) for run in runs.rows()[:5]) or "none"
         raise TableError(
@@ -160,19 +208,19 @@ def _only_run(scores: pl.LazyFrame) -> tuple[str, str, int]:
 
 
 def _matrix(
-    values: pl.DataFrame, outcome: str
-) -> tuple[Int[np.ndarray, " U"], Int[np.ndarray, " C"], Float[np.ndarray, "U C"], list[str]]:
+    values: pl.DataFrame, checkpoints: Int[np.ndarray, " C"], outcome: str
+) -> tuple[Int[np.ndarray, " U"], Float[np.ndarray, "U C"], list[str]]:
     """Spread the long table; the last of several equal values stands, and a note says how many."""
-    ids = values["row_id"].to_numpy().astype(np.int64)
-    steps = values["checkpoint"].to_numpy().astype(np.int64)
+    ids = values["row_id"].to_numpy().astype(np.int64, copy=False)
+    steps = values["checkpoint"].to_numpy().astype(np.int64, copy=False)
     value = values[outcome].fill_null(np.nan).to_numpy()
     row_id = values["row_id"].unique().sort().to_numpy().astype(np.int64)
-    checkpoints = values["checkpoint"].unique().sort().to_numpy().astype(np.int64)
     cell = np.searchsorted(row_id, ids) * len(checkpoints) + np.searchsorted(checkpoints, steps)
     y = np.full(len(row_id) * len(checkpoints), np.nan)
-    y[cell] = value
+    seen = np.zeros(y.size, bool)
+    y[cell], seen[cell] = value, True
     notes = []
-    if (again := len(cell) - int(np.isin(np.arange(y.size), cell).sum())) > 0:
+    if (again := len(cell) - int(seen.sum())) > 0:
         differ = np.flatnonzero((y[cell] != value) & ~(np.isnan(y[cell]) & np.isnan(value)))
         if differ.size:
             at = differ[0]
@@ -182,7 +230,7 @@ def _matrix(
                 f"and {y[cell[at]]:g}; expected one line for each"
             )
         notes.append(f"{again} lines dropped: they repeat a row and checkpoint with the same value")
-    return row_id, checkpoints, y.reshape(len(row_id), -1), notes
+    return row_id, y.reshape(len(row_id), -1), notes
 
 
 def _check_values(
@@ -248,11 +296,5 @@ def _settle_gaps(laid: Panel, unbalanced: Unbalanced) -> Panel:
             "'available' to use what is there"
         )
     if unbalanced == "available":
-        return Panel(**{**_fields(laid), "notes": (*laid.notes, f"{found}; gaps kept")})  # type: ignore[arg-type]
-    if with_gaps.all():
-        raise UnbalancedPanelError(f"{found}; no row is complete; drop checkpoints instead")
+        return replace(laid, notes=(*laid.notes, f"{found}; gaps kept"))
     return laid.keep(~with_gaps, f"not scored at every checkpoint; {found}")
-
-
-def _fields(laid: Panel) -> dict[str, object]:
-    return {name: getattr(laid, name) for name in laid.__slots__}

@@ -10,12 +10,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
+from scipy import sparse
 
+from pythia_profile.did.aggregates import aggregate
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast, contrast
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
+from pythia_profile.did.groups import Step
 
-Effect = Literal["average", "first", "last"] | float | npt.ArrayLike
+Effect = Literal["average", "first", "last"] | Step | npt.ArrayLike
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +44,10 @@ class EventStudy:
     df: float
 
 
-def event_study_of(target: AttGt | Contrast, cohort: float | None) -> EventStudy:
+def event_study_of(target: AttGt | Contrast, cohort: Step | None) -> EventStudy:
     """Effects before and after the base, of one cohort or of an aggregate over event times.
+
+    An `AttGt` without a cohort stands for its aggregate over event times.
 
     Raises
     ------
@@ -51,8 +56,11 @@ def event_study_of(target: AttGt | Contrast, cohort: float | None) -> EventStudy
     EmptyFamilyError
         There is no effect on one of the two sides.
     """
-    if isinstance(target, AttGt):
+    if isinstance(target, AttGt) and cohort is not None:
         path, base = _path(target, cohort)
+    elif isinstance(target, AttGt):
+        curve = aggregate(target, "event_time")
+        path, base = curve, _base_of(curve)
     else:
         path, base = target, _base_of(target)
     steps = np.array(path.at, dtype=np.float64)
@@ -102,17 +110,17 @@ def effect_weights(study: EventStudy, effect: Effect) -> Float[np.ndarray, " Q"]
     return weights
 
 
-def _path(att: AttGt, cohort: float | None) -> tuple[Contrast, float]:
+def _path(att: AttGt, cohort: Step) -> tuple[Contrast, float]:
     _check_base(att)
-    if cohort is None or cohort not in att.cohorts:
+    if cohort not in att.cohorts:
         listed = ", ".join(f"{g:g}" for g in att.cohorts[:8])
         raise OptionError(f"cohort: got {cohort}, expected one of {listed}")
     g = int(np.flatnonzero(att.cohorts == cohort)[0])
     known = np.flatnonzero(att.identified[g])
     if not known.size:
         raise EmptyFamilyError(f"sensitivity: cohort {cohort:g} has no effect with controls")
-    weights = np.zeros((len(known), *att.att.shape))
-    weights[np.arange(len(known)), g, known] = 1.0
+    places = (np.arange(len(known)), g * att.att.shape[1] + known)
+    weights = sparse.csr_array((np.ones(len(known)), places), shape=(len(known), att.att.size))
     base = float(att.event_time[g, att.comparison.base[g, 0]])
     return contrast(att, weights, att.event_time[g, known].tolist(), "path"), base
 

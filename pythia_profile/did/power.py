@@ -19,7 +19,7 @@ Source: the two-sample power formula with variance components, as in Bloom (1995
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -28,9 +28,12 @@ from scipy.special import stdtrit
 
 from pythia_profile.did.aggregates import Kind, aggregate
 from pythia_profile.did.att import AttGt
-from pythia_profile.did.contrasts import Contrast, contrast, functionals
+from pythia_profile.did.contrasts import Contrast, contrast
 from pythia_profile.did.errors import NoRowsError, OptionError
+from pythia_profile.did.functionals import functionals
+from pythia_profile.did.inputs import check_option, per_row
 from pythia_profile.did.simultaneous import Bands
+from pythia_profile.did.threads import one_blas_thread
 
 Target = Literal["cohort", "mean"]
 
@@ -55,6 +58,7 @@ class Pilot:
     shared: float
 
 
+@one_blas_thread
 def pilot(
     att: AttGt,
     clusters: Int[np.ndarray, " U"] | None = None,
@@ -85,16 +89,16 @@ def pilot(
     each = aggregate(att, effect)
     single = each.only([at for at in each.at if at is not None])
     mean = _mean(att, single)
-    labels = None if clusters is None else np.asarray(clusters)[att.rows.place]
+    batches = per_row(clusters, att.rows.y, "clusters", np.int64)
+    labels = None if batches is None else batches[att.rows.place]
     components, control, shared = [], np.array([]), 0.0
-    for (h, own), (_, common) in zip(
-        functionals(single.parts[0]), functionals(mean.parts[0]), strict=True
-    ):
+    common = dict(functionals(mean.parts[0]))
+    for h, own in functionals(single.parts[0]):
         rows, count = att.rows.group(h), att.sums.rows[h]
         changes = count * (att.rows.z(h) @ own.T)
         if h == len(att.cohorts):
             control = changes.var(axis=0)
-            shared = float((count * (att.rows.z(h) @ common[0])).var())
+            shared = float((count * (att.rows.z(h) @ common[h][0])).var())
         elif (mine := np.flatnonzero(own.any(axis=1))).size:
             batch = np.arange(count) if labels is None else labels[rows]
             components.append(_components(changes[:, mine[0]], batch))
@@ -273,5 +277,4 @@ def _check(cohorts: int, power: float, level: float, target: Target) -> None:
     for name, value in (("power", power), ("level", level)):
         if not 0 < value < 1:
             raise OptionError(f"{name}: got {value}, expected a number between 0 and 1")
-    if target not in get_args(Target):
-        raise OptionError(f"target: got {target!r}, expected cohort or mean")
+    check_option(target, Target, "target")

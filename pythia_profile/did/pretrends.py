@@ -13,7 +13,7 @@ Source: Callaway and Sant'Anna (2021), section 4.1 (pre-tests), algorithm 1 for 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 from scipy import sparse
 from scipy.special import chdtrc, ndtri, stdtr
 
@@ -22,6 +22,7 @@ from pythia_profile.did.contrasts import contrast
 from pythia_profile.did.draws import Drawing, Process, cell_draws
 from pythia_profile.did.errors import DegenerateError, EmptyFamilyError
 from pythia_profile.did.simultaneous import interquartile_sigma
+from pythia_profile.did.threads import one_blas_thread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +63,7 @@ class Placebo:
         )
 
 
+@one_blas_thread
 def placebo(
     att: AttGt,
     *,
@@ -155,7 +157,7 @@ def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return adjusted
 
 
-def _wald(att: AttGt, members: Num[np.ndarray, "G C"]) -> tuple[float, int]:
+def _wald(att: AttGt, members: Bool[np.ndarray, "G C"]) -> tuple[float, int]:
     """Wald statistic of the cohorts' mean placebo effects, and the rank of their covariance."""
     row, column = np.nonzero(members)
     cohorts, number = np.unique(row, return_inverse=True)

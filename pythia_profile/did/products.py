@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from pythia_profile.did.comparison import Comparison
 from pythia_profile.did.groups import Rows
+from pythia_profile.did.threads import one_blas_thread
 
 Place = Int[np.ndarray, "..."] | int
 
@@ -44,9 +45,16 @@ class Products:
         return total
 
 
+@one_blas_thread
 def products(comparison: Comparison, rows: Rows) -> Products:
     """Sum the products over the rows of each group and each pool."""
-    by_group = np.stack(
-        [rows.z(h).T @ (rows.z(h) / rows.weight[rows.group(h), None]) for h in rows.groups()]
-    )
+    by_group = np.stack([_products(rows, h) for h in rows.groups()])
     return Products(comparison, by_group, comparison.pools(by_group))
+
+
+def _products(rows: Rows, h: int) -> Float[np.ndarray, "C1 C1"]:
+    place = rows.group(h)
+    augmented = np.ones((place.stop - place.start, rows.y.shape[1] + 1))
+    augmented[:, :-1] = rows.y[place] + rows.level[place, None]
+    total: Float[np.ndarray, "C1 C1"] = augmented.T @ (rows.weight[place, None] * augmented)
+    return total

@@ -17,22 +17,30 @@ Source: Callaway and Sant'Anna (2021), algorithm 1 and corollary 1.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float
 from scipy.special import ndtr, stdtrit
 
+from pythia_profile.did.aggregates import Kind, aggregate
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast
 from pythia_profile.did.draws import Drawing, Process, add_cohort, cell_draws
-from pythia_profile.did.errors import DegenerateError, EmptyFamilyError, OptionError
+from pythia_profile.did.errors import (
+    DegenerateError,
+    EmptyFamilyError,
+    NoRowsError,
+    OptionError,
+)
+from pythia_profile.did.threads import one_blas_thread
 
 NORMAL_IQR = 1.3489795003921634
 """Interquartile range of a standard normal variable."""
 
 Family = str | npt.ArrayLike
-"""`post`, `placebo`, `all`, `path:G` (one cohort), or a mask over cells or contrasts."""
+"""`post`, `placebo`, `all`, `path:G` (one cohort), an aggregate, or a mask."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,9 +110,10 @@ def bands(
     ----------
     draws, seed : a draw depends on (seed, unit, draw) alone, so the result is the same for any
         number of workers and any order of the rows.
-    family : for `AttGt`: `post` (default), `placebo`, `all`, `path:G` for cohort G, or a (G, C)
-        mask; for `Contrast`: `all` (default), `post` and `placebo` (event times from 0 on, and
-        before), or a (K,) mask.
+    family : for `AttGt`: `post` (default), `placebo`, `all`, `path:G` for cohort G, a (G, C) mask,
+        or the name of an aggregate, such as `event_time`, which gives the bands of that curve; for
+        `Contrast`: `all` (default), `post` and `placebo` (event times from 0 on, and before), or a
+        (K,) mask.
     multiplier : `normal`, `rademacher`, `mammen`, `webb`; or `covariance`, which simulates from the
         moments and needs no rows.
 
@@ -126,9 +135,12 @@ def bands(
     (3, True)
     """
     how = Drawing(draws, seed, multiplier, workers)
+    if isinstance(target, AttGt) and isinstance(family, str) and family in get_args(Kind):
+        target, family = aggregate(target, family), "all"  # type: ignore[arg-type]
     return bands_of([target], how, families=[family], level=level)[0]
 
 
+@one_blas_thread
 def bands_of(
     targets: Sequence[AttGt | Contrast],
     how: Drawing,
@@ -142,6 +154,11 @@ def bands_of(
     """
     if not 0 < level < 1:
         raise OptionError(f"level: got {level!r}, expected a number between 0 and 1")
+    if how.process == "covariance" and any(len(_panels(target)) > 1 for target in targets):
+        raise NoRowsError(
+            "multiplier 'covariance': two panels' common rows are not known from their moments; "
+            "choose multiplier='normal'"
+        )
     wanted = families or [None] * len(targets)
     names, members = zip(*map(family_members, targets, wanted), strict=True)
     largest = [_Largest(t, m, how.draws) for t, m in zip(targets, members, strict=True)]
@@ -161,7 +178,7 @@ def family_members(
         family = "post" if isinstance(target, AttGt) else "all"
     if isinstance(family, str):
         member = _named_family(target, family)
-        name = family
+        name = family if isinstance(target, AttGt) else f"{target.kind}, {family}"
     else:
         member, name = np.asarray(family), "chosen cells"
         if member.dtype != bool or member.shape != target.se.shape:
@@ -186,7 +203,7 @@ def _named_family(target: AttGt | Contrast, family: str) -> Bool[np.ndarray, "..
             return np.array(target.post if family == "post" else target.placebo)
         if family.startswith("path:"):
             return np.array(finite & _path(target, family.removeprefix("path:"))[:, None])
-        expected = "post, placebo, all, path:COHORT or a mask"
+        expected = "post, placebo, all, path:COHORT, an aggregate or a mask"
     elif target.kind.startswith("event_time"):
         since = np.array(target.at, dtype=np.float64)
         if family in ("post", "placebo"):

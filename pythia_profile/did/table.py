@@ -4,7 +4,7 @@ In: `Panel`. Out: `AttGt`, or the `ATT` table with bands, in units of the outcom
 """
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -13,9 +13,9 @@ from pythia_profile.did.att import AttGt, att_gt
 from pythia_profile.did.checks import LOW_RHO, batch_icc, reliability
 from pythia_profile.did.comparison import Base, Control, Estimator
 from pythia_profile.did.draws import Drawing, Process
-from pythia_profile.did.errors import EmptyFamilyError, OptionError
+from pythia_profile.did.inputs import check_option
 from pythia_profile.did.panels import Panel
-from pythia_profile.did.simultaneous import Bands, bands_of, family_members
+from pythia_profile.did.simultaneous import Bands, bands_of
 from pythia_profile.schema import ATT, RUN, conform
 
 ClusterBy = Literal["row", "batch"]
@@ -40,8 +40,7 @@ def effects(
     clusters : `row`, or `batch`: treatment is assigned by batch, so rows of a batch may share
         shocks; rows without a batch are clusters of their own.
     """
-    if clusters not in get_args(ClusterBy):
-        raise OptionError(f"clusters: got {clusters!r}, expected row or batch")
+    check_option(clusters, ClusterBy, "clusters")
     att = att_gt(
         panel.y,
         panel.cohort,
@@ -50,6 +49,7 @@ def effects(
         base=base,
         estimator=estimator,
         clusters=panel.cluster if clusters == "batch" else None,
+        weights=panel.weight,
         units=panel.row_id,
         anticipation=anticipation,
         missing="available" if np.isnan(panel.y).any() else "error",
@@ -71,12 +71,10 @@ def _precision(att: AttGt, panel: Panel, clusters: ClusterBy) -> list[str]:
             note += "; rows are not independent, choose clusters='batch'"
         notes.append(note)
     rho = float(np.nanmedian(reliability(att)[cells]))
+    note = f"correlation of outcomes with their base: {rho:.3f} (median over cells)"
     if rho < LOW_RHO:
-        notes.append(
-            f"outcomes correlate only {rho:.2f} with their base: with rows assigned to steps at "
-            "random, estimator='diff' or 'ancova' is more precise"
-        )
-    return notes
+        note += "; with rows assigned to steps at random, 'diff' and 'ancova' are more precise"
+    return [*notes, note]
 
 
 def estimate(
@@ -115,7 +113,8 @@ def estimate(
         anticipation=anticipation,
     )
     how = Drawing(draws, seed, multiplier, workers)
-    return att_table(att, panel, cell_bands(att, how, family=family, level=level))
+    found = cell_bands(att, how, family=family, level=level)
+    return att_table(att, panel.run, panel.outcome, found)
 
 
 def cell_bands(
@@ -123,16 +122,14 @@ def cell_bands(
 ) -> list[Bands]:
     """Bands over a family of cells, and over the placebo cells where the family is `post`."""
     families = [family]
-    if family == "post":
-        try:
-            family_members(att, "placebo")
-            families.append("placebo")
-        except EmptyFamilyError:
-            pass
+    if family == "post" and (att.placebo & (att.se > 0)).any():
+        families.append("placebo")
     return bands_of([att] * len(families), how, families=families, level=level)
 
 
-def att_table(att: AttGt, panel: Panel, bands: list[Bands]) -> pl.DataFrame:
+def att_table(
+    att: AttGt, run: tuple[str, str, int], outcome: str, bands: list[Bands]
+) -> pl.DataFrame:
     """Lay out effects and bands as the `ATT` table."""
     shape = att.att.shape
     lower, upper = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -156,5 +153,5 @@ def att_table(att: AttGt, panel: Panel, bands: list[Bands]) -> pl.DataFrame:
         "n_control": att.n_control.ravel(),
         "family": pl.Series(family.ravel().tolist(), dtype=pl.String),
     }
-    named = [pl.lit(value).alias(name) for name, value in zip(RUN, panel.run, strict=True)]
-    return conform(pl.DataFrame(columns).with_columns(*named, outcome=pl.lit(panel.outcome)), ATT)
+    named = [pl.lit(value).alias(name) for name, value in zip(RUN, run, strict=True)]
+    return conform(pl.DataFrame(columns).with_columns(*named, outcome=pl.lit(outcome)), ATT)

@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Num, Shaped
 
 from pythia_profile.did import inputs
 from pythia_profile.did.errors import NoControlError, OptionError
+from pythia_profile.did.groups import Step
 from pythia_profile.schema import NEVER
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def event_study(
     since = np.arange(len(grid)) - np.searchsorted(grid, labels)[:, None]
     treated = (labels != NEVER)[:, None]
     times = [e for e in np.unique(since[treated[:, 0]]) if e != -1]
+    _check_size(outcomes.size, len(times))
     dummies = {float(e): ((since == e) & treated).astype(np.float64) for e in times}
     return _fit(outcomes, dummies, grid, _clusters(clusters, outcomes))
 
@@ -100,8 +102,8 @@ def two_by_two(
     y: Shaped[npt.ArrayLike, "U C"],
     cohort: Shaped[npt.ArrayLike, " U"],
     checkpoints: Shaped[npt.ArrayLike, " C"],
-    g: float,
-    c: float,
+    g: Step,
+    c: Step,
     *,
     clusters: Shaped[npt.ArrayLike, " U"] | None = None,
 ) -> Witness:
@@ -162,6 +164,14 @@ def _clusters(clusters: Any, y: Float[np.ndarray, "U C"]) -> Num[np.ndarray, " U
     return np.where(given == NEVER, len(names) + rows, number)
 
 
+def _check_size(outcomes: int, effects: int) -> None:
+    if (size := outcomes * (effects + 1)) > LARGEST:
+        raise OptionError(
+            f"regression: {outcomes} outcomes and {effects} effects need {size * 8 / 2**30:.0f} "
+            f"GiB, expected {LARGEST * 8 / 2**30:.0f} at most; take fewer rows or checkpoints"
+        )
+
+
 def _fit(
     y: Float[np.ndarray, "U C"],
     dummies: dict[Any, Bool[np.ndarray, "U C"] | Float[np.ndarray, "U C"]],
@@ -171,11 +181,7 @@ def _fit(
     import pandas as pd
     from linearmodels.panel import PanelOLS
 
-    if (size := y.size * (len(dummies) + 1)) > LARGEST:
-        raise OptionError(
-            f"regression: {y.size} outcomes and {len(dummies)} effects need {size * 8 / 2**30:.0f} "
-            f"GiB, expected {LARGEST * 8 / 2**30:.0f} at most; take fewer rows or checkpoints"
-        )
+    _check_size(y.size, len(dummies))
     index = pd.MultiIndex.from_product([np.arange(len(y)), np.arange(len(grid))])
     outcome = pd.Series(y.ravel(), index=index, name="y")
     names = [f"x{k}" for k in range(len(dummies))]

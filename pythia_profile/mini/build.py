@@ -108,7 +108,7 @@ def describe(home: Path | None, config: MiniConfig) -> Suite:
         tokenizer="tokenizer.json",
         single_pass=True,
         study_defaults={
-            "rows_per_cohort": min(64, config.batch_size * config.interval),
+            "rows_per_cohort": min(96, config.batch_size * config.interval),
             "batches_per_cohort": 0,
             "never_treated": config.never_treated,
         },

@@ -58,8 +58,8 @@ class MiniConfig:
     interval: int = 32
     never_treated: int = 1024
     spare: int = 512
-    peak_lr: float = 4.5e-3
-    min_lr: float = 4.5e-4
+    peak_lr: float = 6e-3
+    min_lr: float = 6e-4
     warmup_steps: int = 5
     beta1: float = 0.9
     beta2: float = 0.95

@@ -3,6 +3,7 @@
     scores/mini/xs/seed0/step32/scores.parquet    the unit's table
                                 done.json         its key, hash, counts
                                 quarantine.json   instead, when it needs a person
+    tokens/mini/xs/seed0/step32/00000.parquet     every token's statistics, on request
     .scores/<key>/00000.parquet                   chunks of an unfinished unit
 
 Killed at any moment, a later run repeats at most one chunk and ends with the same bytes. A lease
@@ -21,8 +22,10 @@ import polars as pl
 
 from pythia_profile.checkpoints.load import CheckpointLoader
 from pythia_profile.checkpoints.weights import CheckpointError
+from pythia_profile.errors import StudyError
 from pythia_profile.schema import SCORES, conform
-from pythia_profile.scoring.rows import ScoringError, score_checkpoint
+from pythia_profile.scoring.outcomes import Decode
+from pythia_profile.scoring.rows import ScoringError, score_rows
 from pythia_profile.scoring.units import (
     ScoringSettings,
     Unit,
@@ -39,7 +42,7 @@ from pythia_profile.store import (
     write_json,
 )
 
-__all__ = ["Work", "score_units", "work_folder"]
+__all__ = ["Work", "score_units", "token_folder", "work_folder"]
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +60,35 @@ def work_folder(scores: Path) -> Path:
     return scores.with_name(f".{scores.name}")
 
 
+def token_folder(scores: Path) -> Path:
+    """Folder beside `scores` for the statistics of single tokens."""
+    return scores.with_name("tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What every unit of a run is scored with."""
+
+    rows: pl.DataFrame
+    checksum: str
+    scores: Path
+    settings: ScoringSettings
+    loader: CheckpointLoader
+    decode: Decode | None
+    advance: Callable[[int], None]
+
+    def key(self, unit: Unit) -> str:
+        return unit_key(unit, self.checksum, self.settings)
+
+
 def score_units(
     works: Iterable[Work],
     rows: pl.DataFrame,
     scores: Path,
     settings: ScoringSettings,
     advance: Callable[[int], None] = lambda _: None,
+    *,
+    decode: Decode | None = None,
 ) -> None:
     """Score every unit that is not done and that no other process is at.
 
@@ -73,6 +99,7 @@ def score_units(
     rows : the `ROWS` table.
     scores : folder of the unit tables.
     advance : called with the number of rows scored.
+    decode : from token ids to text, for outcomes that need it.
 
     Raises
     ------
@@ -80,94 +107,102 @@ def score_units(
         The folder cannot be written to, or the disk is full; every finished chunk is kept.
     """
     loader = CheckpointLoader(settings.dtype, settings.device, settings.attention)
-    checksum = rows_sha256(rows)
+    desk = _Desk(rows, rows_sha256(rows), scores, settings, loader, decode, advance)
     shared = make_folder(work_folder(scores))
     for work in works:
-        key = unit_key(work.unit, checksum, settings)
+        key = desk.key(work.unit)
         with lease(shared / f"{key}.lease") as mine:
             if mine and not is_done(scores, work.unit, key):
-                _score_or_quarantine(work, key, rows, scores, settings, loader, advance)
+                _score_unless_done_meanwhile(work, desk)
 
 
-def _score_or_quarantine(
-    work: Work,
-    key: str,
-    rows: pl.DataFrame,
-    scores: Path,
-    settings: ScoringSettings,
-    loader: CheckpointLoader,
-    advance: Callable[[int], None],
-) -> None:
-    folder = scores / work.unit.place
+def _score_unless_done_meanwhile(work: Work, desk: _Desk) -> None:
+    """Score a unit; without leases, another process may finish it first and clear its chunks."""
     try:
-        _score_unit(work, key, rows, scores, settings, loader, advance)
-        (folder / "quarantine.json").unlink(missing_ok=True)
+        _score_or_quarantine(work, desk)
+    except (OSError, StudyError):
+        if not is_done(desk.scores, work.unit, desk.key(work.unit)):
+            raise
+
+
+def _score_or_quarantine(work: Work, desk: _Desk) -> None:
+    record = desk.scores / work.unit.place / "quarantine.json"
+    try:
+        _score_unit(work, desk)
+        record.unlink(missing_ok=True)
     except (CheckpointError, ScoringError) as error:
-        write_json({"key": key, "reason": str(error)}, folder / "quarantine.json")
+        write_json({"key": desk.key(work.unit), "reason": str(error)}, record)
         log.warning("quarantined %s: %s", work.unit.name, error)
 
 
-def _score_unit(
-    work: Work,
-    key: str,
-    rows: pl.DataFrame,
-    scores: Path,
-    settings: ScoringSettings,
-    loader: CheckpointLoader,
-    advance: Callable[[int], None],
-) -> None:
-    unfinished = work_folder(scores) / key
+def _score_unit(work: Work, desk: _Desk) -> None:
+    unfinished = work_folder(desk.scores) / desk.key(work.unit)
     remove_leftovers(unfinished)
-    remove_leftovers(scores / work.unit.place)
-    model, started, scored = None, time.monotonic(), 0
-    batch = max(1, settings.batch_tokens // max(1, len(rows["tokens"].item(0)) - 1))
+    remove_leftovers(desk.scores / work.unit.place)
+    settings, model = desk.settings, None
+    started, scored, batch_tokens = time.monotonic(), 0, settings.batch_tokens
+    batch = max(1, batch_tokens // max(1, len(desk.rows["tokens"].item(0)) - 1))
     step = max(batch, settings.chunk_rows // batch * batch)
-    chunks = []
-    for number, start in enumerate(range(0, len(rows), step)):
+    parts = []
+    for number, start in enumerate(range(0, len(desk.rows), step)):
         chunk = unfinished / f"{number:05d}.parquet"
-        chunks.append(chunk)
-        if _is_whole(chunk):
-            advance(len(rows[start : start + step]))
+        part = desk.rows[start : start + step]
+        if (finished := _read_chunk(chunk)) is not None:
+            parts.append(finished)
+            desk.advance(len(part))
             continue
-        model = model or loader.load(work.checkpoint)
-        frame = score_checkpoint(
-            model, rows[start : start + step], batch_tokens=settings.batch_tokens, advance=advance
+        model = model or desk.loader.load(work.checkpoint)
+        found = score_rows(
+            model,
+            part,
+            outcomes=settings.outcomes,
+            keep_tokens=settings.keep_tokens,
+            batch_tokens=batch_tokens,
+            decode=desk.decode,
+            advance=desk.advance,
         )
-        _write(frame, chunk)
-        scored += len(frame)
-    _commit(work.unit, key, rows_sha256(rows), chunks, scores, settings)
-    shutil.rmtree(unfinished, ignore_errors=True)
+        if found.tokens is not None:
+            _write(found.tokens, unfinished / "tokens" / chunk.name)
+        _write(found.rows, chunk)
+        parts.append(found.rows)
+        scored, batch_tokens = scored + len(part), min(batch_tokens, found.batch_tokens)
     seconds = time.monotonic() - started
+    speed = {"rows": scored, "seconds": round(seconds, 2), "batch_tokens": batch_tokens}
+    _commit(work.unit, desk, pl.concat(parts), speed)
+    shutil.rmtree(unfinished, ignore_errors=True)
     log.debug("scored %s: %d rows in %.1f s", work.unit.name, scored, seconds)
 
 
-def _commit(
-    unit: Unit,
-    key: str,
-    checksum: str,
-    chunks: list[Path],
-    scores: Path,
-    settings: ScoringSettings,
-) -> None:
-    """Join the chunks into the unit's table, then leave the record that it is done."""
-    named = pl.concat([pl.read_parquet(chunk) for chunk in chunks]).with_columns(
+def _commit(unit: Unit, desk: _Desk, frame: pl.DataFrame, speed: dict[str, float]) -> None:
+    """Write the unit's table, then leave the record that it is done.
+
+    The record says how fast this run was; everything else in it is the same for every run.
+    """
+    named = frame.with_columns(
         suite=pl.lit(unit.suite),
         size=pl.lit(unit.size),
         seed=pl.lit(unit.seed, pl.Int64),
         checkpoint=pl.lit(unit.checkpoint, pl.Int64),
     )
     table = conform(named, SCORES)
-    folder = scores / unit.place
+    folder = desk.scores / unit.place
     _write(table, folder / "scores.parquet")
+    kept = work_folder(desk.scores) / desk.key(unit) / "tokens"
+    if kept.is_dir():
+        final = token_folder(desk.scores) / unit.place
+        shutil.rmtree(final, ignore_errors=True)
+        make_folder(final.parent)
+        kept.replace(final)
     outcomes = [name for name, dtype in table.schema.items() if dtype.is_float()]
     record = {
-        "key": key,
+        "key": desk.key(unit),
         "sha256": file_sha256(folder / "scores.parquet"),
         "rows": len(table),
-        "rows_sha256": checksum,
+        "rows_sha256": desk.checksum,
         "finite": {name: int(table[name].is_finite().sum()) for name in outcomes},
         "weights": dict(unit.weights),
-        "settings": asdict(settings),
+        "settings": asdict(desk.settings),
+        "speed": speed,
     }
     write_json(record, folder / "done.json")
 
@@ -177,12 +212,9 @@ def _write(frame: pl.DataFrame, path: Path) -> None:
         frame.write_parquet(file, compression="zstd")
 
 
-def _is_whole(chunk: Path) -> bool:
-    """Whether a chunk is there and readable; one that is not gets written again."""
-    if not chunk.exists():
-        return False
+def _read_chunk(chunk: Path) -> pl.DataFrame | None:
+    """Read a finished chunk; None where there is none, or a damaged one, which is scored again."""
     try:
-        pl.read_parquet_metadata(chunk)
+        return pl.read_parquet(chunk)
     except (pl.exceptions.PolarsError, OSError):
-        return False
-    return True
+        return None

@@ -1,9 +1,11 @@
-"""Scores of token rows under one model: one line per row, means over the row's targets.
+"""Scores of token rows under one model: one line per row, and on request every token's statistics.
 
-A row of T tokens has T - 1 targets: token 0 is only read. Sums over a row are float64.
+A row of T tokens has T - 1 targets: token 0 is only read. Means over a row are float64.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +14,10 @@ import torch
 from transformers.modeling_utils import PreTrainedModel
 
 from pythia_profile.errors import ProfileError
-from pythia_profile.scoring.surprisal import TokenStatistics, token_statistics
+from pythia_profile.scoring.outcomes import Batch, Decode, Outcome, outcomes_of
+from pythia_profile.scoring.surprisal import Compile, token_statistics
 
-__all__ = ["ScoringError", "score_checkpoint"]
+__all__ = ["BATCH_TOKENS", "ScoredRows", "ScoringError", "score_checkpoint", "score_rows"]
 
 BATCH_TOKENS = 4096
 """Tokens in one forward pass, in whole rows; fixed, so that results do not depend on luck."""
@@ -24,11 +27,31 @@ class ScoringError(ProfileError):
     """Rows and model do not belong together, or the model gives no numbers."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScoredRows:
+    """What one model says of some rows.
+
+    Attributes
+    ----------
+    rows : `row_id` and the columns of every outcome.
+    tokens : `row_id`, and of each target `surprisal` and `entropy` (float16, nats) and `rank`
+        (uint16), as arrays of T - 1; None unless asked for.
+    batch_tokens : tokens of a forward pass; less than asked for where memory ran out.
+    """
+
+    rows: pl.DataFrame
+    tokens: pl.DataFrame | None
+    batch_tokens: int
+
+
 def score_checkpoint(
     model: PreTrainedModel,
     rows: pl.DataFrame | npt.NDArray[np.integer],
     *,
+    outcomes: Sequence[str] = (),
     batch_tokens: int = BATCH_TOKENS,
+    decode: Decode | None = None,
+    compile: Compile = "auto",
     advance: Callable[[int], None] | None = None,
 ) -> pl.DataFrame:
     """Score rows under a model.
@@ -37,54 +60,130 @@ def score_checkpoint(
     ----------
     model : a causal language model in eval mode, `CheckpointLoader.load` gives one.
     rows : frame with `row_id` and `tokens`, or (n, T) token ids, then rows 0 to n - 1.
+    outcomes : further sets of columns, named as in `pythia_profile.scoring.outcomes`.
     batch_tokens : tokens in one forward pass, in whole rows, at least one row.
+    decode : from token ids to text, for outcomes that need it.
+    compile : of the token statistics, as in `token_statistics`.
     advance : called with the number of rows of each pass, when they are scored.
 
     Returns
     -------
     One line per row, in the given order: `row_id`, `log_likelihood` (nats per token), `accuracy`
-    (share of greedy hits), `mean_rank` (0 = greedy), `entropy` (nats).
+    (share of greedy hits), `mean_rank` (0 = greedy), `entropy` (nats), then further outcomes.
 
     Raises
     ------
     ScoringError
-        Rows of unequal length, longer than the model reads, token ids outside the vocabulary, or
-        logits that are not finite.
+        Rows of unequal length, shorter than an outcome needs or longer than the model reads, token
+        ids outside the vocabulary, or logits that are not finite.
+    """
+    ways: dict[str, Any] = {"outcomes": outcomes, "decode": decode, "compile": compile}
+    return score_rows(model, rows, batch_tokens=batch_tokens, advance=advance, **ways).rows
+
+
+def score_rows(
+    model: PreTrainedModel,
+    rows: pl.DataFrame | npt.NDArray[np.integer],
+    *,
+    outcomes: Sequence[str] = (),
+    keep_tokens: bool = False,
+    batch_tokens: int = BATCH_TOKENS,
+    decode: Decode | None = None,
+    compile: Compile = "auto",
+    advance: Callable[[int], None] | None = None,
+) -> ScoredRows:
+    """Score rows as `score_checkpoint` does, and keep every token's statistics on request.
+
+    Where memory runs out, the batch is halved, down to single rows, and the batch that did is part
+    of the result.
     """
     row_ids, tokens = _tokens(rows)
-    _check_rows(model, row_ids, tokens)
-    step = max(1, batch_tokens // max(1, tokens.shape[1] - 1))
-    parts = []
-    for start in range(0, len(tokens), step):
-        batch = torch.from_numpy(tokens[start : start + step].astype(np.int64))
-        statistics = batch_statistics(model, batch.to(model.device))
-        parts.append(_row_means(statistics, len(batch)))
-        _check_finite(parts[-1], row_ids[start : start + step], statistics)
+    wanted = outcomes_of(outcomes)
+    _check_rows(model, row_ids, tokens, wanted)
+    targets = max(1, tokens.shape[1] - 1)
+    step = max(1, batch_tokens // targets)
+    parts, kept, start = [], [], 0
+    while start < len(tokens):
+        here = slice(start, start + step)
+        try:
+            batch = _forward(model, tokens[here], decode, compile)
+            columns = [column for one in wanted for column in one.compute(batch)]
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            step = _halved(step, error)
+            continue
+        means = torch.stack(columns, dim=1).cpu().numpy()
+        _check_finite(means, row_ids[here], batch)
+        parts.append(means)
+        if keep_tokens:
+            kept.append(_token_table(row_ids[here], batch))
+        start += len(means)
         if advance is not None:
-            advance(len(batch))
-    means = np.concatenate(parts) if parts else np.empty((0, 4))
-    names = ("log_likelihood", "accuracy", "mean_rank", "entropy")
-    return pl.DataFrame({"row_id": row_ids} | dict(zip(names, means.T, strict=True)))
+            advance(len(means))
+    names = [name for one in wanted for name in one.columns]
+    values = np.concatenate(parts) if parts else np.empty((0, len(names)))
+    frame = pl.DataFrame({"row_id": row_ids} | dict(zip(names, values.T, strict=True)))
+    table = pl.concat(kept) if kept else None
+    return ScoredRows(frame, table, step * targets)
 
 
 @torch.no_grad()
-def batch_statistics(model: PreTrainedModel, tokens: torch.Tensor) -> TokenStatistics:
-    """Statistics of all targets of `tokens` (rows, T): row by row, (rows * (T - 1),) each."""
-    hidden = model.base_model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
-    head = model.get_output_embeddings().weight
-    return token_statistics(hidden.flatten(0, 1), head, tokens[:, 1:].flatten())
-
-
-def _row_means(statistics: TokenStatistics, rows: int) -> npt.NDArray[np.float64]:
-    """(rows, 4): log-likelihood, accuracy, mean rank, entropy."""
-    columns = (
-        -statistics.surprisal,
-        statistics.rank == 0,
-        statistics.rank,
-        statistics.entropy,
+def _forward(
+    model: PreTrainedModel,
+    tokens: npt.NDArray[np.integer],
+    decode: Decode | None,
+    compile: Compile,
+) -> Batch:
+    """Statistics of all targets of `tokens` (B, T)."""
+    ids = torch.from_numpy(tokens.astype(np.int64)).to(model.device)
+    hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+    found = token_statistics(
+        hidden.flatten(0, 1),
+        model.get_output_embeddings().weight,
+        ids[:, 1:].flatten(),
+        compile=compile,
     )
-    means = [column.reshape(rows, -1).double().mean(dim=1) for column in columns]
-    return torch.stack(means, dim=1).cpu().numpy()
+    shape = len(ids), -1
+    return Batch(
+        tokens=ids,
+        surprisal=found.surprisal.reshape(shape),
+        entropy=found.entropy.reshape(shape),
+        rank=found.rank.reshape(shape),
+        varentropy=found.varentropy.reshape(shape),
+        model=model,
+        decode=decode,
+    )
+
+
+def _halved(step: int, error: Exception) -> int:
+    """Half the batch after running out of memory; anything else is raised again."""
+    ran_out = isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "not enough memory" in str(error) or "can't allocate memory" in str(error)
+    )
+    if not ran_out:
+        raise error
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if step == 1:
+        raise ScoringError(
+            "out of memory with a single row in the batch; use a narrower dtype, a larger device "
+            "or fewer workers"
+        ) from error
+    return step // 2
+
+
+def _token_table(row_ids: npt.NDArray[np.int64], batch: Batch) -> pl.DataFrame:
+    """Lay out every target in six bytes: surprisal and entropy to three digits, and the rank."""
+    width = batch.surprisal.shape[1]
+    half = pl.Array(pl.Float16, width)
+    ranks = batch.rank.clamp_max(2**16 - 1).to(torch.uint16)
+    return pl.DataFrame(
+        {
+            "row_id": row_ids,
+            "surprisal": pl.Series(batch.surprisal.half().cpu().numpy(), dtype=half),
+            "entropy": pl.Series(batch.entropy.half().cpu().numpy(), dtype=half),
+            "rank": pl.Series(ranks.cpu().numpy(), dtype=pl.Array(pl.UInt16, width)),
+        }
+    )
 
 
 def _tokens(
@@ -105,14 +204,21 @@ def _tokens(
 
 
 def _check_rows(
-    model: PreTrainedModel, row_ids: npt.NDArray[np.int64], tokens: npt.NDArray[np.integer]
+    model: PreTrainedModel,
+    row_ids: npt.NDArray[np.int64],
+    tokens: npt.NDArray[np.integer],
+    wanted: Sequence[Outcome],
 ) -> None:
     positions = getattr(model.config, "max_position_embeddings", None)
-    if tokens.shape[1] < 2:
-        raise ScoringError(f"rows have {tokens.shape[1]} tokens; scoring needs at least 2")
-    if positions is not None and tokens.shape[1] - 1 > positions:
+    width = tokens.shape[1]
+    for one in wanted:
+        if width < one.tokens_needed:
+            raise ScoringError(
+                f"rows have {width} tokens; outcome '{one.name}' needs at least {one.tokens_needed}"
+            )
+    if positions is not None and width - 1 > positions:
         raise ScoringError(
-            f"rows have {tokens.shape[1]} tokens, this model reads {positions} and the last target "
+            f"rows have {width} tokens, this model reads {positions} and the last target "
             f"({positions + 1} in all); rows and model do not belong together"
         )
     vocabulary = model.get_output_embeddings().weight.shape[0]
@@ -125,15 +231,29 @@ def _check_rows(
 
 
 def _check_finite(
-    means: npt.NDArray[np.float64], row_ids: npt.NDArray[np.int64], statistics: TokenStatistics
+    means: npt.NDArray[np.float64], row_ids: npt.NDArray[np.int64], batch: Batch
 ) -> None:
     finite = np.isfinite(means).all(axis=1)
     if finite.all():
         return
     row = int(np.flatnonzero(~finite)[0])
-    tokens = statistics.surprisal.reshape(len(means), -1)[row]
-    place = int((~torch.isfinite(tokens)).nonzero()[0]) + 1
+    odd = (~torch.isfinite(batch.surprisal[row])).nonzero()
+    place = int(odd[0]) + 1 if len(odd) else 1
+    layer = first_broken_layer(batch.model, batch.tokens[row : row + 1, :-1])
     raise ScoringError(
-        f"row {row_ids[row]} has a surprisal that is not a finite number, first at token {place}; "
-        "the weights hold NaN or infinity, or float16 overflows (use float32)"
+        f"row {row_ids[row]} has a surprisal that is not a finite number, first at token {place}"
+        f"{layer}; the weights hold NaN or infinity, or float16 overflows (use float32)"
     )
+
+
+@torch.no_grad()
+def first_broken_layer(model: PreTrainedModel, tokens: torch.Tensor) -> str:
+    """Name the first layer whose output is not finite, as a clause; empty where none is."""
+    states = model.base_model(
+        input_ids=tokens, use_cache=False, output_hidden_states=True
+    ).hidden_states
+    for number, state in enumerate(states):
+        if not torch.isfinite(state).all():
+            name = "the embedding" if number == 0 else f"layer {number} of {len(states) - 1}"
+            return f", first in the output of {name}"
+    return ", in the output matrix alone"

@@ -1,13 +1,11 @@
 """Scoring as one call: a suite, rows, sizes -> the `SCORES` table, resumable."""
 
-import json
-import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
@@ -17,14 +15,13 @@ from pythia_profile.errors import NotFoundError, UnfinishedError
 from pythia_profile.progress import track
 from pythia_profile.schema import ROWS, SCORES, conform
 from pythia_profile.scoring.engine import Work, work_folder
+from pythia_profile.scoring.outcomes import outcomes_of
 from pythia_profile.scoring.units import ScoringSettings, Unit, is_done, rows_sha256, unit_key
 from pythia_profile.store import read_json, write_json, write_table
 from pythia_profile.suites.model import Suite
 from pythia_profile.workers import available_cores, run_workers
 
 __all__ = ["score", "units_of"]
-
-log = logging.getLogger(__name__)
 
 WORKER = "pythia_profile.scoring.worker"
 _WAIT_SECONDS = 1.0
@@ -63,9 +60,12 @@ def score(
     """
     rows = conform(rows, ROWS)
     settings = settings or ScoringSettings()
+    _check_text(suite, settings)
     works = units_of(suite, sizes or list(suite.sizes), checkpoints)
     with _kept(folder) as scores:
-        _score_missing(works, rows, scores, settings, workers or available_cores())
+        tokenizer = str(suite.root / suite.tokenizer) if suite.root and suite.tokenizer else None
+        plan = _Plan(rows, scores, settings, workers or available_cores(), tokenizer)
+        _score_missing(works, plan)
         tables = [pl.read_parquet(scores / work.unit.place / "scores.parquet") for work in works]
         return conform(pl.concat(tables), SCORES)
 
@@ -95,32 +95,50 @@ def units_of(
     return works
 
 
-def _score_missing(
-    works: list[Work], rows: pl.DataFrame, scores: Path, settings: ScoringSettings, workers: int
-) -> None:
-    keys = {}
-    checksum = rows_sha256(rows)
-    for work in works:
-        keys[work.unit.place] = unit_key(work.unit, checksum, settings)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the workers of a run share."""
+
+    rows: pl.DataFrame
+    scores: Path
+    settings: ScoringSettings
+    workers: int
+    tokenizer: str | None
+
+
+def _check_text(suite: Suite, settings: ScoringSettings) -> None:
+    """Refuse outcomes that are unknown, or need a tokenizer that the suite does not have."""
+    for one in outcomes_of(settings.outcomes):
+        if one.needs_text and not suite.tokenizer:
+            raise NotFoundError(
+                f"outcome '{one.name}' needs a tokenizer, and suite '{suite.name}' names none"
+            )
+
+
+def _score_missing(works: list[Work], plan: _Plan) -> None:
+    checksum = rows_sha256(plan.rows)
+    keys = {work.unit.place: unit_key(work.unit, checksum, plan.settings) for work in works}
 
     def missing() -> list[Work]:
-        return [w for w in works if not is_done(scores, w.unit, keys[w.unit.place])]
+        return [w for w in works if not is_done(plan.scores, w.unit, keys[w.unit.place])]
 
     def quarantined(work: Work) -> str | None:
-        record = scores / work.unit.place / "quarantine.json"
+        record = plan.scores / work.unit.place / "quarantine.json"
         content = read_json(record) if record.exists() else {}
         return content.get("reason") if content.get("key") == keys[work.unit.place] else None
 
-    total, left = len(works) * len(rows), missing()
+    left = missing()
     if not left:
         return
-    with track("scoring", total, "rows", done=total - len(left) * len(rows)) as task:
+    total = len(works) * len(plan.rows)
+    done = total - len(left) * len(plan.rows)
+    with track("scoring", total, "rows", done=done) as task:
         while left:
-            _run(left, rows, scores, settings, workers, task.advance)
+            _run(left, plan, task.advance)
             left = [work for work in missing() if quarantined(work) is None]
             if left:  # another process is at these units
                 time.sleep(_WAIT_SECONDS)
-    shutil.rmtree(work_folder(scores), ignore_errors=True)
+    shutil.rmtree(work_folder(plan.scores), ignore_errors=True)
     failed = {work.unit.name: quarantined(work) for work in missing()}
     if failed:
         name, reason = next(iter(failed.items()))
@@ -130,20 +148,21 @@ def _score_missing(
         )
 
 
-def _run(works, rows, scores, settings, workers, advance) -> None:  # type: ignore[no-untyped-def]
-    largest_first = list(reversed(works))
-    plan = {
-        "settings": asdict(settings),
+def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None:
+    """Let workers share the units, the largest models first."""
+    content = {
+        "settings": asdict(plan.settings),
+        "tokenizer": plan.tokenizer,
         "works": [
             {"unit": asdict(work.unit), "checkpoint": str(work.checkpoint)}
-            for work in largest_first
+            for work in reversed(works)
         ],
     }
-    shared = work_folder(scores)
-    write_json(json.loads(json.dumps(plan)), shared / "plan.json")
-    write_table(rows, shared / "rows.parquet", ROWS)
-    command = [WORKER, str(shared / "plan.json"), str(shared / "rows.parquet"), str(scores)]
-    count = min(workers, len(works))
+    shared = work_folder(plan.scores)
+    write_json(content, shared / "plan.json")
+    write_table(plan.rows, shared / "rows.parquet", ROWS)
+    command = [WORKER, str(shared / "plan.json"), str(shared / "rows.parquet"), str(plan.scores)]
+    count = min(plan.workers, len(works))
     run_workers([command] * count, workers=count, on_line=lambda line: advance(int(line)))
 
 

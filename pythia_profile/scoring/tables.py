@@ -14,6 +14,9 @@ from pythia_profile.store import read_json
 
 __all__ = ["read_scores"]
 
+_OF_A_PANEL = ("dtype", "attention", "batch_tokens", "outcomes")
+"""Settings that every unit of a panel must share; the device may differ between machines."""
+
 
 def read_scores(
     scores: Path,
@@ -55,6 +58,7 @@ def read_scores(
 
 
 def _matches(record: dict[str, Any], checksum: str, ways: dict[str, Any]) -> bool:
-    made = record.get("settings", {})
-    same = all(made.get(name) == ways[name] for name in ("dtype", "attention", "batch_tokens"))
+    made = {**record.get("settings", {})}
+    made["outcomes"] = tuple(made.get("outcomes", ()))
+    same = all(made.get(name) == ways[name] for name in _OF_A_PANEL)
     return bool(same and record.get("rows_sha256") == checksum)

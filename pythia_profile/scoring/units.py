@@ -29,6 +29,8 @@ class ScoringSettings:
     ----------
     dtype, attention, device : of the forward pass.
     batch_tokens : tokens in one forward pass, in whole rows.
+    outcomes : sets of columns beyond the base ones, as in `pythia_profile.scoring.outcomes`.
+    keep_tokens : whether every token's statistics are kept too.
     chunk_rows : rows committed at a time; no number depends on it.
     """
 
@@ -36,6 +38,8 @@ class ScoringSettings:
     attention: str = "sdpa"
     device: str = "cpu"
     batch_tokens: int = 4096
+    outcomes: tuple[str, ...] = ()
+    keep_tokens: bool = False
     chunk_rows: int = 1024
 
 

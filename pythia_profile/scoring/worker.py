@@ -8,10 +8,12 @@ last line. Several workers may share a plan, on one machine or many: each takes 
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import torch
+from tokenizers import Tokenizer
 
 from pythia_profile.errors import ProfileError
 from pythia_profile.scoring.engine import Work, score_units
@@ -24,7 +26,9 @@ def main(plan: Path, rows: Path, scores: Path) -> None:
     content = read_json(plan)
     works = [Work(Unit(**work["unit"]), Path(work["checkpoint"])) for work in content["works"]]
     settings = ScoringSettings(**content["settings"])
-    score_units(works, pl.read_parquet(rows), scores, settings, _report)
+    settings = replace(settings, outcomes=tuple(settings.outcomes))
+    decode = Tokenizer.from_file(content["tokenizer"]).decode if content["tokenizer"] else None
+    score_units(works, pl.read_parquet(rows), scores, settings, _report, decode=decode)
 
 
 def _report(rows: int) -> None:

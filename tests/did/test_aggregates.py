@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pythia_profile.did import NEVER, aggregate, att_gt, contrast
+from pythia_profile.did import NEVER, aggregate, att_gt, contrast, difference
 from pythia_profile.did.errors import EmptyFamilyError, NoRowsError, OptionError, PanelShapeError
 from tests.did.planted import planted
 
@@ -145,6 +145,34 @@ def test_balance_keeps_the_cohorts_and_event_times_that_all_reach():
     assert got.estimate[1] == pytest.approx(shares @ [att.att[0, 1], att.att[1, 2]], abs=ROUNDING)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_aggregate_over_some_cohorts_is_that_of_a_panel_without_the_others(kind):
+    panel = planted(cohorts=(10, 20, 30))
+    att = att_gt(panel.y, panel.cohort, panel.checkpoints)
+    kept = panel.cohort != 20
+    without = att_gt(panel.y[kept], panel.cohort[kept], panel.checkpoints)
+
+    got = aggregate(att, kind, cohorts=[10, 30])
+
+    expected = aggregate(without, kind)
+    assert got.at == expected.at
+    np.testing.assert_allclose(got.estimate, expected.estimate, atol=ROUNDING)
+    np.testing.assert_allclose(got.se, expected.se, atol=1e-8)
+
+
+def test_late_cohorts_are_compared_with_early_ones_along_event_time():
+    panel = planted(cohorts=(10, 20, 30))
+    att = att_gt(panel.y, panel.cohort, panel.checkpoints)
+
+    gap = difference(
+        aggregate(att, "event_time", cohorts=[30]), aggregate(att, "event_time", cohorts=[10, 20])
+    )
+
+    rows = att.n_treated[:2, 0] / att.n_treated[:2, 0].sum()
+    assert gap.at == (-20, -10, 0, 10)
+    assert gap.estimate[2] == pytest.approx(att.att[2, 3] - rows @ [att.att[0, 1], att.att[1, 2]])
+
+
 def test_a_difference_of_contrasts_of_one_panel_knows_their_covariance():
     panel = planted()
     att = att_gt(panel.y, panel.cohort, panel.checkpoints)
@@ -194,7 +222,12 @@ def test_panels_without_common_rows_are_independent():
     [
         (lambda a: aggregate(a, "mean"), OptionError, "got 'mean', expected one of event_time"),
         (lambda a: aggregate(a, "cohort", balance=10), OptionError, "expected event_time"),
-        (lambda a: aggregate(a, "cohort", shares="random"), OptionError, "fixed or estimated"),
+        (lambda a: aggregate(a, "cohort", cohorts=[15]), OptionError, "no cohort 15; the first"),
+        (
+            lambda a: aggregate(a, "cohort", shares="random"),
+            OptionError,
+            "expected one of fixed, estimated",
+        ),
         (
             lambda a: aggregate(a, "event_time", balance=99),
             EmptyFamilyError,

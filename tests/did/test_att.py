@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_ind
 
-from pythia_profile.did import NEVER, att_gt
+from pythia_profile.did import NEVER, att_gt, bands
 from pythia_profile.did.errors import (
     CheckpointOrderError,
     ClusterError,
@@ -72,6 +73,7 @@ def test_a_trend_common_to_all_rows_changes_nothing(seed, control):
 
     np.testing.assert_allclose(moved.att, plain.att, atol=100 * ROUNDING)
     np.testing.assert_allclose(moved.se, plain.se, atol=100 * ROUNDING)
+    assert bands(moved, 50).critical == pytest.approx(bands(plain, 50).critical)
 
 
 @given(seed=st.integers(0, 2**32 - 1), base=st.sampled_from(["universal", "varying"]))
@@ -92,6 +94,7 @@ def test_permuted_rows_change_no_bit(seed, base):
 
     np.testing.assert_array_equal(mixed.att, plain.att)
     np.testing.assert_array_equal(mixed.se, plain.se)
+    np.testing.assert_array_equal(bands(mixed, 50).upper, bands(plain, 50).upper)
 
 
 @given(
@@ -111,6 +114,24 @@ def test_new_names_for_cohorts_and_checkpoints_change_nothing(seed, steps, float
 
     np.testing.assert_array_equal(renamed.att, plain.att)
     np.testing.assert_array_equal(renamed.se, plain.se)
+    np.testing.assert_array_equal(bands(renamed, 50).upper, bands(plain, 50).upper)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e6])
+@pytest.mark.parametrize("control", CONTROLS)
+def test_levels_of_rows_change_nothing_however_large(small, size, control):
+    levels = size * np.random.default_rng(0).normal(size=(len(small.y), 1))
+    settings_ = {"control": control, "units": np.arange(len(small.y))}
+
+    plain = att_gt(small.y, small.cohort, small.checkpoints, **settings_)
+    moved = att_gt(small.y + levels, small.cohort, small.checkpoints, **settings_)
+
+    rounding = size * 1e-14  # adding the level rounds the outcome itself, to 1e-16 of the level
+    np.testing.assert_allclose(moved.att, plain.att, atol=ROUNDING + rounding)
+    np.testing.assert_allclose(moved.se, plain.se, atol=ROUNDING + rounding)
+    np.testing.assert_allclose(
+        bands(moved).upper[plain.post], bands(plain).upper[plain.post], atol=1e-9 + 10 * rounding
+    )
 
 
 def test_outcomes_of_any_number_type_are_taken(small):
@@ -122,6 +143,51 @@ def test_outcomes_of_any_number_type_are_taken(small):
         np.testing.assert_array_equal(got.att, expected.att)
     listed = att_gt(whole.tolist(), small.cohort.tolist(), small.checkpoints.tolist())
     np.testing.assert_array_equal(listed.att, expected.att)
+
+
+@pytest.mark.parametrize("scale", [1e-90, 1e90])
+def test_the_unit_of_the_outcome_scales_effects_and_errors_only(small, scale):
+    plain = att_gt(small.y, small.cohort, small.checkpoints)
+    scaled = att_gt(scale * small.y, small.cohort, small.checkpoints)
+
+    np.testing.assert_allclose(scaled.att / scale, plain.att, atol=ROUNDING)
+    np.testing.assert_allclose(scaled.se / scale, plain.se, atol=ROUNDING)
+    np.testing.assert_allclose(scaled.df, plain.df)
+    assert bands(scaled).critical == pytest.approx(bands(plain).critical)
+
+
+def test_degrees_of_freedom_are_welchs():
+    panel = planted(cohorts=(10,), rows=12, never=15)
+    att = att_gt(panel.y, panel.cohort, panel.checkpoints, small_sample=True)
+
+    change = panel.y[:, 2] - panel.y[:, 0]
+    on, off = change[panel.cohort == 10], change[panel.cohort == NEVER]
+    test = ttest_ind(on, off, equal_var=False)
+    assert att.df[0, 2] == pytest.approx(test.df)
+    assert att.att[0, 2] / att.se[0, 2] == pytest.approx(test.statistic)
+    lower, upper = att.interval(0.9)
+    expected = test.confidence_interval(0.9)
+    assert (lower[0, 2], upper[0, 2]) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_layout_of_the_matrix_in_memory_changes_no_bit(small):
+    by_row = att_gt(np.ascontiguousarray(small.y), small.cohort, small.checkpoints)
+    by_column = att_gt(np.asfortranarray(small.y), small.cohort, small.checkpoints)
+
+    np.testing.assert_array_equal(by_column.att, by_row.att)
+    np.testing.assert_array_equal(by_column.se, by_row.se)
+
+
+def test_discrete_outcomes_with_equal_rows_do_not_depend_on_their_order():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, size=(90, 4)).astype(float)  # at most 16 distinct rows
+    cohort, cluster = np.repeat([10, 20, NEVER], 30), np.arange(90) // 3
+    order = rng.permutation(90)
+
+    plain = att_gt(y, cohort, [0, 10, 20, 30], clusters=cluster)
+    mixed = att_gt(y[order], cohort[order], [0, 10, 20, 30], clusters=cluster[order])
+
+    np.testing.assert_array_equal(bands(mixed).upper, bands(plain).upper)
 
 
 def test_cohorts_between_checkpoints_use_the_last_one_before_them(small):
@@ -172,6 +238,13 @@ def test_adjustment_for_the_base_removes_what_the_base_predicts():
     np.testing.assert_allclose(adjusted.comparison.theta[0, 1:], 0.6, atol=0.001)
 
 
+def test_adjusted_effects_are_zero_at_the_base_without_rounding(small):
+    adjusted = att_gt(small.y, small.cohort, small.checkpoints, estimator="ancova", control="both")
+
+    for i, b in enumerate(adjusted.comparison.base[:, 0]):
+        assert (adjusted.att[i, b], adjusted.se[i, b]) == (0.0, 0.0)
+
+
 def test_adjustment_with_a_constant_base_is_difference_in_differences():
     panel = planted(cohorts=(10,))
     panel.y[:, 0] = 4.0
@@ -211,6 +284,16 @@ def test_copies_of_rows_in_one_cluster_leave_the_standard_error_alone(small):
     )
 
     np.testing.assert_allclose(copies.se, plain.se, atol=ROUNDING)
+
+
+def test_an_estimate_says_what_it_is(small):
+    text = str(att_gt(small.y, small.cohort, small.checkpoints, control="not_yet"))
+
+    assert text == (
+        "ATT(g, c) of 3 cohorts at 5 checkpoints, 42 treated rows, up to 30 control rows "
+        "('not_yet'); estimator did, universal base\n9 of 15 cells have no controls or no base, "
+        "and no estimate"
+    )
 
 
 def test_few_clusters_are_noted():
@@ -289,6 +372,11 @@ BAD = {
         MissingOutcomeError,
         "1 of 285",
     ),
+    "huge": (
+        lambda p: att_gt(with_cell(p.y, 1e300), p.cohort, p.checkpoints),
+        PanelShapeError,
+        r"the largest outcome is 1e\+300",
+    ),
     "ids twice": (
         lambda p: att_gt(p.y, p.cohort, p.checkpoints, units=np.arange(len(p.y)) // 2),
         DuplicateError,
@@ -343,6 +431,16 @@ BAD = {
         lambda p: att_gt(p.y, p.cohort, p.checkpoints, control="all"),
         OptionError,
         "got 'all', expected one of never, not_yet, both",
+    ),
+    "unknown rule for gaps": (
+        lambda p: att_gt(p.y, p.cohort, p.checkpoints, missing="drop"),
+        OptionError,
+        "missing: got 'drop', expected one of error, available",
+    ),
+    "lines of different lengths": (
+        lambda _: att_gt([[1.0, 2.0], [3.0]], [10, 10], [0, 10]),
+        PanelShapeError,
+        "y: lines of different lengths",
     ),
     "weight 0": (
         lambda p: att_gt(p.y, p.cohort, p.checkpoints, weights=np.arange(len(p.y))),

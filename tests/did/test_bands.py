@@ -189,6 +189,15 @@ def test_estimates_from_moments_alone_ask_for_covariance_draws():
         bands(att)
 
 
+def test_two_panels_cannot_be_drawn_from_their_moments():
+    one, two = (estimates(planted(seed), units=np.arange(57)) for seed in (1, 2))
+    gap = aggregate(one, "overall") - aggregate(two, "overall")
+
+    assert bands(gap, 200).critical > 1.5
+    with pytest.raises(NoRowsError, match="common rows are not known"):
+        bands(gap, 200, multiplier="covariance")
+
+
 def test_interquartile_sigma_of_normal_numbers_is_their_deviation():
     numbers = np.random.default_rng(0).normal(scale=[[1.0], [3.0]], size=(2, 200_000))
 
@@ -208,6 +217,9 @@ def test_families_select_their_cells(small):
     assert bands(att, 100, family="path:20").member.any(axis=1).tolist() == [False, True, False]
     assert bands(att, 100, family=mask).size == 1
     assert bands(curve, 100).size == len(curve)
+    np.testing.assert_array_equal(
+        bands(att, 100, family="event_time").upper, bands(curve, 100).upper
+    )
     assert bands(curve, 100, family="post").size == 4
 
 
@@ -227,6 +239,9 @@ def test_a_band_says_what_it_is():
 
     assert "95% simultaneous band over family 'post': 9 cells; critical value" in text
     assert "300 normal draws, seed 7" in text
+    assert "over family 'event_time, all'" in str(
+        bands(estimates(planted()), 100, family="event_time")
+    )
 
 
 def test_cells_without_variance_are_dropped_and_counted():
@@ -263,7 +278,7 @@ def planted_with(panel, y):
             OptionError,
             r"expected bool of shape \(3, 5\)",
         ),
-        (lambda a: bands(a, 0), OptionError, "draws: got 0"),
+        (lambda a: bands(a, 0), OptionError, "draws: got 0, expected a whole number from 10"),
         (lambda a: bands(a, workers=0), OptionError, "workers: got 0"),
         (lambda a: bands(a, level=1.0), OptionError, r"level: got 1\.0"),
         (lambda a: bands(a, multiplier="gauss"), OptionError, "expected one of normal"),

@@ -7,6 +7,7 @@ from scipy.stats import chi2_contingency
 
 from pythia_profile.did import NEVER, Panel, att_gt
 from pythia_profile.did.checks import batch_icc, level_gap, reliability, trait_gap
+from pythia_profile.did.errors import PanelShapeError
 from pythia_profile.did.leave_out import checkpoint_check
 from tests.did.planted import planted
 
@@ -71,6 +72,8 @@ def test_icc_is_the_analysis_of_variance_with_unequal_batches():
     size = (len(change) - sum(len(p) ** 2 for p in parts) / len(change)) / (len(parts) - 1)
     assert icc[1, 3] == pytest.approx((between - within) / (between + (size - 1) * within))
     assert np.isnan(batch_icc(att, np.arange(len(order)))).all()
+    with pytest.raises(PanelShapeError, match="expected 60 whole numbers"):
+        batch_icc(att, np.arange(3))
 
 
 def test_level_gap_is_the_difference_of_base_outcomes():
@@ -95,6 +98,7 @@ def with_traits(panel, **traits):
         y=panel.y,
         cohort=panel.cohort,
         cluster=panel.cluster,
+        weight=np.ones(len(panel.y)),
         row_id=np.arange(len(panel.y)),
         checkpoints=panel.checkpoints,
         traits=pl.DataFrame(traits),

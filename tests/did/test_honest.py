@@ -13,10 +13,10 @@ from pythia_profile.did.honest import (
     breakdowns,
     folded_half_length,
     relative_bounds,
-    relative_interval,
+    relative_intervals,
     sensitivity,
     smooth_bounds,
-    smooth_interval,
+    smooth_intervals,
 )
 from pythia_profile.did.paths import EventStudy, effect_weights, event_study_of
 from tests.did.planted import planted
@@ -110,13 +110,14 @@ def test_the_largest_bias_of_each_extrapolation_is_that_of_the_linear_program(ev
     change = np.diff(slopes(event), axis=0)
     target = np.concatenate([np.zeros(5), weights])
 
-    for estimator in _extrapolations(event, weights):
+    estimators = _extrapolations(event, weights)
+    for estimator, bias in zip(estimators, _bias(event, estimators), strict=True):
         result = linprog(
             -estimator, A_ub=np.vstack([change, -change]), b_ub=np.ones(2 * len(change)),
             bounds=(None, None),
         )  # fmt: skip
         assert result.success  # unbounded unless linear trends cancel
-        assert _bias(event, estimator) == pytest.approx(-result.fun, abs=1e-7)
+        assert bias == pytest.approx(-result.fun, abs=1e-7)
         np.testing.assert_allclose(estimator[5:], target[5:])
 
 
@@ -128,7 +129,7 @@ def test_half_length_covers_a_biased_estimate(bias):
     assert inside == pytest.approx(0.9, abs=1e-9)
 
 
-def coverage(interval, event, violation, weights, size, repeats=2000):
+def coverage(intervals, event, violation, weights, size, repeats=2000):
     """Share of simulated intervals that hold the true effect, here 0."""
     rng = np.random.default_rng(5)
     root = np.linalg.cholesky(event.covariance)
@@ -138,7 +139,7 @@ def coverage(interval, event, violation, weights, size, repeats=2000):
             event.before, event.after, event.steps,
             violation + root @ rng.normal(size=len(violation)), event.covariance, np.inf,
         )  # fmt: skip
-        lower, upper = interval(drawn, weights, size, 0.95)
+        lower, upper = intervals(drawn, weights, 0.95)(size)
         held += lower <= 0 <= upper
     return held / repeats
 
@@ -157,7 +158,7 @@ def test_relative_intervals_cover_under_the_worst_violation(sign, size, trend):
     violation = np.concatenate([before - before[-1], after])
     violation[:5] -= 0.0 if trend == 0 else violation[4] + 0.1 * trend
 
-    assert coverage(relative_interval, event, violation, weights, size) >= 0.95 - SLACK
+    assert coverage(relative_intervals, event, violation, weights, size) >= 0.95 - SLACK
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -169,7 +170,7 @@ def test_smooth_intervals_cover_under_the_worst_violation(sign, size):
     places = np.concatenate([event.before, event.after])
     curved = sign * size * places**2 / 2  # second difference: size, on both sides
 
-    share = coverage(smooth_interval, event, linear + curved, weights, size)
+    share = coverage(smooth_intervals, event, linear + curved, weights, size)
 
     assert share >= 0.95 - SLACK
     if size == 0:
@@ -183,9 +184,10 @@ def test_intervals_on_panels_cover_under_a_drift_within_bounds():
         drift = 0.02 * (panel.checkpoints - 30) / 10  # parallel trends fail, by a constant slope
         panel.y += (panel.cohort != NEVER)[:, None] * drift
         att = att_gt(panel.y, panel.cohort, panel.checkpoints)
-        result = sensitivity(att, cohort=30, restriction="smooth", bounds=[0.0])
-        truth = panel.truth[0, 3:].mean()
-        held += result.lower[0] <= truth <= result.upper[0]
+        event = event_study_of(att, 30)
+        weights = effect_weights(event, "average")
+        lower, upper = smooth_intervals(event, weights, 0.95)(0.0)
+        held += lower <= panel.truth[0, 3:].mean() <= upper
     assert held / 150 >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 150)
 
 
@@ -222,10 +224,16 @@ def test_the_breakdown_value_is_where_the_interval_reaches_zero(restriction):
     assert "exclude 0 up to" in str(around)
 
 
+def test_without_a_cohort_the_aggregate_over_event_times_is_meant():
+    _, att = parallel()
+
+    assert sensitivity(att).breakdown == sensitivity(aggregate(att, "event_time")).breakdown
+
+
 def test_intervals_grow_with_the_size_of_the_violation():
     _, att = parallel()
 
-    for restriction, bounds in (("relative", [0, 1, 2]), ("smooth", [0, 0.01, 0.1])):
+    for restriction, bounds in (("relative", None), ("smooth", None), ("smooth", [0, 0.01])):
         got = sensitivity(att, cohort=40, restriction=restriction, bounds=bounds)
         assert (np.diff(got.upper - got.lower) > 0).all()
         assert (got.lower <= np.nan_to_num(got.identified_lower, nan=np.inf)).all()
@@ -272,12 +280,11 @@ def test_effects_are_chosen_by_name_event_time_or_weights():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda a: sensitivity(a), OptionError, "cohort: got None, expected one of 30, 40"),
-        (lambda a: sensitivity(a, cohort=35), OptionError, "got 35"),
+        (lambda a: sensitivity(a, cohort=35), OptionError, "got 35, expected one of 30, 40"),
         (
             lambda a: sensitivity(a, cohort=30, restriction="flat"),
             OptionError,
-            "relative or smooth",
+            "one of relative",
         ),
         (lambda a: sensitivity(a, cohort=30, bounds=[-1]), OptionError, "numbers from 0 on"),
         (lambda a: sensitivity(a, cohort=30, level=2), OptionError, "between 0 and 1"),

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pythia_profile.did import NEVER, att_gt, bands, effects, estimate, panel
+from pythia_profile.did import NEVER, att_gt, bands, effects, estimate, panel, stream_effects
 from pythia_profile.did.errors import (
     DuplicateError,
     EarlyCohortError,
@@ -100,6 +100,23 @@ def test_traits_of_rows_stay_beside_them(scored):
     domain = dict(rows.select("row_id", "domain").iter_rows())
     assert laid.traits["domain"].to_list() == [domain[row] for row in laid.row_id.tolist()]
     assert "tokens" not in laid.traits.columns
+
+
+def test_a_column_of_weights_weighs_the_rows(scored):
+    scores, rows = scored
+    heavy = rows.with_columns(weight=pl.lit(1.0) + (pl.col("row_id") % 3))
+
+    laid = panel(scores, heavy, weights="weight")
+
+    np.testing.assert_array_equal(laid.weight, 1.0 + laid.row_id % 3)
+    alone = att_gt(laid.y, laid.cohort, laid.checkpoints, weights=laid.weight, units=laid.row_id)
+    np.testing.assert_array_equal(effects(laid).att, alone.att)
+    streamed = stream_effects(scores.lazy(), heavy, weights="weight", block=10)
+    np.testing.assert_allclose(streamed.se, alone.se, atol=1e-12)
+    with pytest.raises(TableError, match="table 'rows': weight missing"):
+        panel(scores, rows, weights="weight")
+    with pytest.raises(OptionError, match="not above 0"):
+        effects(panel(scores, heavy.with_columns(weight=0.0), weights="weight"))
 
 
 def test_a_lazy_table_gives_the_same_panel(scored, tmp_path):
@@ -263,7 +280,7 @@ def test_unknown_rules_are_refused(scored):
         panel(*scored, unbalanced="drop")
     with pytest.raises(OptionError, match="expected one of error, drop"):
         panel(*scored, early="keep")
-    with pytest.raises(OptionError, match="clusters: got 'cohort', expected row or batch"):
+    with pytest.raises(OptionError, match="clusters: got 'cohort', expected one of row, batch"):
         estimate(panel(*scored), clusters="cohort")
 
 
@@ -307,7 +324,7 @@ def test_effects_say_what_batches_and_base_do_to_their_precision(scored):
     plain = effects(panel(scores, rows))
 
     assert any("within batches: 1.000; rows are not independent" in note for note in alike.notes)
-    assert any("outcomes correlate only" in note for note in plain.notes)
+    assert any("(median over cells); with rows assigned" in note for note in plain.notes)
 
 
 def test_effects_of_a_panel_with_gaps_use_what_is_there(scored):

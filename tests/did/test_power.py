@@ -118,7 +118,7 @@ def test_the_best_split_beats_every_other(target, most_batches):
     [
         (lambda: design(COMPONENTS, cohorts=0), OptionError, "cohorts: got 0"),
         (lambda: design(COMPONENTS, cohorts=2, power=1.0), OptionError, "power: got 1.0"),
-        (lambda: design(COMPONENTS, cohorts=2, target="cell"), OptionError, "cohort or mean"),
+        (lambda: design(COMPONENTS, cohorts=2, target="cell"), OptionError, "one of cohort, mean"),
         (
             lambda: design(COMPONENTS, cohorts=2, batches=[1], rows=[1]),
             OptionError,

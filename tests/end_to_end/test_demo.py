@@ -109,7 +109,7 @@ def test_every_row_has_the_step_of_its_place_in_the_order(tables):
     assert (rows.filter(pl.col("treatment_step").is_null())["row_id"] >= 8192).all()
     assert len(rows) - len(treated) == 1024
     cohort = (treated["treatment_step"] + 31) // 32 * 32
-    assert cohort.value_counts()["count"].unique().to_list() == [64]
+    assert cohort.value_counts()["count"].unique().to_list() == [96]
 
 
 def test_scores_are_those_of_the_checkpoint_in_the_cache(demo, tables):

@@ -59,7 +59,7 @@ def score(scores: Path, table: Path, checkpoints: Path) -> None:
         )
         for step, folder in enumerate(sorted(checkpoints.iterdir()))
     ]
-    settings = ScoringSettings(batch_tokens=64, chunk_rows=8)
+    settings = ScoringSettings(batch_tokens=64, chunk_rows=8, keep_tokens=True)
     engine.score_units(works, pl.read_parquet(table), scores, settings)
 
 

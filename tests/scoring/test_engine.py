@@ -19,7 +19,10 @@ from pythia_profile.checkpoints.local import weight_hashes
 from pythia_profile.errors import StudyError
 from pythia_profile.schema import ROWS, SCORES
 from pythia_profile.scoring import engine
+from pythia_profile.scoring import rows as rows_module
 from pythia_profile.scoring.engine import Work, score_units, work_folder
+from pythia_profile.scoring.outcomes import Batch
+from pythia_profile.scoring.rows import _token_table
 from pythia_profile.scoring.units import ScoringSettings, Unit
 
 SETTINGS = ScoringSettings(batch_tokens=64, chunk_rows=8)
@@ -67,13 +70,17 @@ def works_of(checkpoints: Path) -> list[Work]:
     ]
 
 
-def tables(scores: Path) -> dict[str, str]:
-    """Hash of every file of finished units."""
-    return {
-        str(path.relative_to(scores)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(scores.glob("t/**/*"))
-        if path.is_file()
-    }
+def tables(scores: Path) -> dict[Path, str]:
+    """Hash of every table and the record of every finished unit."""
+    hashes = {}
+    for path in sorted(scores.glob("t/**/*")):
+        if path.suffix == ".parquet":
+            hashes[path.relative_to(scores)] = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif path.suffix == ".json":
+            record = json.loads(path.read_text())
+            record.pop("speed")  # how long it took is no result
+            hashes[path.relative_to(scores)] = json.dumps(record)
+    return hashes
 
 
 def test_every_unit_leaves_a_table_and_a_record(checkpoints, rows, tmp_path):
@@ -105,7 +112,7 @@ def test_chunks_change_no_bytes(checkpoints, rows, tmp_path):
 
 def test_a_finished_unit_is_not_scored_again(checkpoints, rows, tmp_path, monkeypatch):
     score_units(works_of(checkpoints), rows, tmp_path / "scores", SETTINGS)
-    monkeypatch.setattr(engine, "score_checkpoint", lambda *_, **__: pytest.fail("scored again"))
+    monkeypatch.setattr(engine, "score_rows", lambda *_, **__: pytest.fail("scored again"))
 
     score_units(works_of(checkpoints), rows, tmp_path / "scores", SETTINGS)
 
@@ -163,10 +170,11 @@ def test_killed_anywhere_a_later_run_ends_with_the_same_bytes(checkpoints, rows,
 
     assert run(*points) == [f"{point} killed, exit 0" for point in points]
 
-    expected = tables(tmp_path / "0" / "scores")
-    assert len(expected) == 6
+    expected = [tables(tmp_path / "0" / name) for name in ("scores", "tokens")]
+    assert [len(found) for found in expected] == [6, 12]
     for point in points:
-        assert tables(tmp_path / str(point) / "scores") == expected, point
+        found = [tables(tmp_path / str(point) / name) for name in ("scores", "tokens")]
+        assert found == expected, point
         assert list((tmp_path / str(point)).rglob("*.part")) == [], point
 
 
@@ -207,10 +215,10 @@ def test_a_full_disk_loses_no_finished_chunk(checkpoints, rows, tmp_path, monkey
     monkeypatch.setattr(os, "fsync", real)
     kept = list(work_folder(tmp_path / "scores").glob("*/*.parquet"))
     scored = []
-    original = engine.score_checkpoint
+    original = engine.score_rows
     monkeypatch.setattr(
         engine,
-        "score_checkpoint",
+        "score_rows",
         lambda model, part, **named: scored.append(len(part)) or original(model, part, **named),
     )
 
@@ -226,3 +234,99 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(checkpoints, rows, t
 
     with pytest.raises(StudyError, match="cannot write"):
         score_units(works_of(checkpoints), rows, blocked, SETTINGS)
+
+
+def test_every_tokens_statistics_are_kept_on_request(checkpoints, rows, tmp_path):
+    settings = ScoringSettings(batch_tokens=64, chunk_rows=8, keep_tokens=True)
+
+    score_units(works_of(checkpoints)[:1], rows, tmp_path / "scores", settings)
+
+    kept = pl.concat(
+        pl.read_parquet(path) for path in sorted((tmp_path / "tokens/t/s/seed0/step0").iterdir())
+    )
+    scores = pl.read_parquet(tmp_path / "scores/t/s/seed0/step0/scores.parquet")
+    assert kept["row_id"].to_list() == rows["row_id"].to_list()
+    surprisal = kept["surprisal"].to_numpy().astype(np.float64)
+    assert surprisal.shape == (30, 8)
+    # float16 keeps 11 bits of a surprisal near 4
+    assert -surprisal.mean(axis=1) == pytest.approx(scores["log_likelihood"].to_list(), abs=4e-3)
+    assert kept["rank"].to_numpy().mean(axis=1) == pytest.approx(scores["mean_rank"].to_list())
+
+
+def test_a_token_takes_six_bytes_at_most(tmp_path):
+    rng = np.random.default_rng(0)
+    shape = 64, 2048
+    batch = Batch(
+        tokens=torch.zeros(64, 2049),
+        surprisal=torch.tensor(rng.gamma(0.6, 4.0, shape)),
+        entropy=torch.tensor(rng.gamma(3.0, 1.0, shape)),
+        rank=torch.tensor(np.minimum(rng.zipf(1.3, shape) - 1, 50_000)),
+        varentropy=torch.zeros(shape),
+        model=None,
+    )
+
+    engine._write(_token_table(np.arange(64), batch), tmp_path / "tokens.parquet")
+
+    assert (tmp_path / "tokens.parquet").stat().st_size <= 6 * 64 * 2048
+
+
+@pytest.mark.parametrize("leased", [True, False])
+def test_two_processes_share_the_units_and_give_one_result(checkpoints, rows, tmp_path, leased):
+    """With the lease each takes what the other is not at; without it both do all, same bytes."""
+    table = tmp_path / "rows.parquet"
+    rows.write_parquet(table)
+    code = (
+        "import sys, filelock\n"
+        f"if not {leased}:\n"
+        "    def none(*_, **__): raise OSError(37, 'No locks available')\n"
+        "    filelock.FileLock.acquire = none\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import killed_at; from pathlib import Path\n"
+        f"killed_at.score(Path({str(tmp_path / 'two' / 'scores')!r}), Path({str(table)!r}), "
+        f"Path({str(checkpoints)!r}))"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in "ab"]
+    ends = [(process.communicate()[1], process.returncode) for process in both]
+    settings = ScoringSettings(batch_tokens=64, chunk_rows=8, keep_tokens=True)
+    score_units(works_of(checkpoints), rows, tmp_path / "one" / "scores", settings)
+
+    assert [code for _, code in ends] == [0, 0], ends
+    for name in ("scores", "tokens"):
+        assert tables(tmp_path / "two" / name) == tables(tmp_path / "one" / name)
+
+
+def test_memory_that_runs_out_halves_the_batch_and_says_so(
+    checkpoints, rows, tmp_path, monkeypatch
+):
+    original = rows_module._forward
+
+    def small_memory(model, tokens, *rest):
+        if len(tokens) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(model, tokens, *rest)
+
+    score_units(works_of(checkpoints)[:1], rows, tmp_path / "enough", SETTINGS)
+    monkeypatch.setattr(rows_module, "_forward", small_memory)
+    score_units(works_of(checkpoints)[:1], rows, tmp_path / "scarce", SETTINGS)
+
+    place = "t/s/seed0/step0"
+    record = json.loads((tmp_path / "scarce" / place / "done.json").read_text())
+    assert record["speed"]["batch_tokens"] == 16
+    a, b = (
+        pl.read_parquet(tmp_path / run / place / "scores.parquet") for run in ("enough", "scarce")
+    )
+    # float32 sums over another batch shape: the last bits of numbers near 4
+    assert (a["log_likelihood"] - b["log_likelihood"]).abs().max() < 1e-5
+
+
+def test_memory_for_not_even_one_row_quarantines_with_advice(
+    checkpoints, rows, tmp_path, monkeypatch
+):
+    def none_left(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(rows_module, "_forward", none_left)
+    score_units(works_of(checkpoints)[:1], rows, tmp_path, SETTINGS)
+
+    reason = (tmp_path / "t/s/seed0/step0/quarantine.json").read_text()
+    assert "out of memory with a single row in the batch; use a narrower dtype" in reason

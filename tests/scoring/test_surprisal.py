@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pythia_profile.errors import ProfileError
 from pythia_profile.scoring import TokenStatistics, token_statistics
+from pythia_profile.scoring.reductions import compiled_reduction, plain_reduction
 
 # float32 logits of size about 10 carry errors near 1e-6; sums over the vocabulary add a few of them
 SURPRISAL = 1e-5
@@ -130,3 +131,43 @@ def test_a_target_outside_the_vocabulary_is_named(target):
 
     with pytest.raises(ProfileError, match=f"token id {target} at position 1 .*vocabulary of 30"):
         token_statistics(hidden, head, targets)
+
+
+def test_compiled_and_plain_reductions_agree():
+    """One compiled pass, or torch's own operations: the same up to rounding, also in two parts."""
+    fused = compiled_reduction()
+    if fused is None:  # no compiler on this machine: then `always` must fall back to the plain way
+        hidden, head, targets = problem(0, 30, 16, 400, 3.0)
+        assert torch.equal(
+            token_statistics(hidden, head, targets, compile="always").rank,
+            token_statistics(hidden, head, targets, compile="never").rank,
+        )
+        return
+    torch.manual_seed(0)
+    logits, targets = 5 * torch.randn(16, 300), torch.randint(0, 300, (16,))
+    rounded = logits.bfloat16()
+    lost = (logits - rounded.float()).bfloat16()
+    for parts in ((logits,), (rounded, lost)):
+        plain = plain_reduction(tuple(part.clone() for part in parts), targets)
+        for ours, theirs in zip(fused(parts, targets), plain, strict=True):
+            assert (ours.double() - theirs.double()).abs().max() < SURPRISAL * 20
+
+
+def test_without_a_compiler_the_plain_way_is_taken(monkeypatch):
+    monkeypatch.setattr("pythia_profile.scoring.surprisal.compiled_reduction", lambda: None)
+    hidden, head, targets = problem(0, 12, 16, 50, 3.0)
+
+    found = token_statistics(hidden, head, targets, compile="always")
+
+    assert_matches(found, by_definition(hidden, head, targets))
+
+
+def test_varentropy_is_the_variance_of_the_log_probability():
+    hidden, head, targets = problem(6, 25, 16, 80, 3.0)
+    log_p = torch.log_softmax(hidden.double() @ head.double().T, dim=1)
+    p = log_p.exp()
+    expected = (p * log_p**2).sum(1) - (p * log_p).sum(1) ** 2
+
+    found = token_statistics(hidden, head, targets)
+
+    assert (found.varentropy.double() - expected).abs().max() < 1e-3

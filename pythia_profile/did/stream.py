@@ -1,0 +1,218 @@
+"""Panels that need not fit in memory: rows are read in blocks, and only their sums are kept.
+
+In: `SCORES` as a lazy table and `ROWS`. Out: `AttGt` without rows, or the `ATT` table with bands
+simulated from the covariance. A block holds some rows at all checkpoints; clusters are never cut.
+Memory is that of one block and of the groups' moments, whatever the number of rows.
+"""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from pythia_profile.did.att import AttGt, assemble
+from pythia_profile.did.comparison import Base, Control, Estimator, compare
+from pythia_profile.did.draws import Drawing
+from pythia_profile.did.errors import NoRowsError, OptionError
+from pythia_profile.did.groups import Sums, gather, summarize
+from pythia_profile.did.inputs import check_sizes, positive
+from pythia_profile.did.panels import (
+    Early,
+    Panel,
+    Rules,
+    Unbalanced,
+    check_tables,
+    lay_out,
+    only_run,
+)
+from pythia_profile.did.table import ClusterBy, att_table, cell_bands
+from pythia_profile.did.threads import one_blas_thread
+from pythia_profile.schema import NEVER
+
+BLOCK = 20_000
+"""Rows read at once; at 144 checkpoints, 23 MB of outcomes and some 150 MB of table."""
+
+
+@one_blas_thread
+def stream_effects(
+    scores: pl.LazyFrame,
+    rows: pl.DataFrame,
+    *,
+    outcome: str = "log_likelihood",
+    control: Control = "never",
+    base: Base = "universal",
+    estimator: Estimator = "did",
+    clusters: ClusterBy = "row",
+    anticipation: int = 0,
+    unbalanced: Unbalanced = "error",
+    early: Early = "error",
+    weights: str | None = None,
+    block: int = BLOCK,
+) -> AttGt:
+    """Estimate ATT(g, c) from sums over blocks of rows; settings as in `panel` and `effects`.
+
+    Parameters
+    ----------
+    scores : scores of one run, for instance `pl.scan_parquet("scores/**/*.parquet")`; reading is
+        fastest where files are sorted by row.
+    block : rows read at once.
+
+    Raises
+    ------
+    OptionError
+        `ancova`, or `available` gaps: both need all rows at once.
+    NoRowsError
+        None of the rows was scored.
+    """
+    if estimator == "ancova" or unbalanced == "available":
+        raise OptionError(
+            f"streaming: got estimator '{estimator}' and unbalanced '{unbalanced}'; ancova and "
+            "available gaps need all rows at once, use panel and effects"
+        )
+    if isinstance(block, bool) or block < 1:
+        raise OptionError(f"block: got {block}, expected a number of rows")
+    rules = Rules(outcome=outcome, unbalanced=unbalanced, early=early, weights=weights)
+    check_tables(scores, rows, rules)
+    run = only_run(scores)
+    steps = scores.select(pl.col("checkpoint").unique().sort()).collect(engine="streaming")
+    grid = steps["checkpoint"].to_numpy().astype(np.int64)
+    values = scores.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64))
+    total = _Total(len(grid))
+    for chosen in _blocks(rows, block):
+        laid = _read(values, chosen, grid, run, rules)
+        if laid is not None:
+            total.add(laid, clusters, estimator)
+    if not total.by_cohort:
+        raise NoRowsError(f"none of the {len(rows)} rows of the sample was scored")
+    return total.effects(grid, control, base, estimator, clusters == "batch", anticipation)
+
+
+def stream_estimate(
+    scores: pl.LazyFrame,
+    rows: pl.DataFrame,
+    *,
+    outcome: str = "log_likelihood",
+    family: str = "post",
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    workers: int = 1,
+    **settings: object,
+) -> pl.DataFrame:
+    """ATT table from blocks of rows; bands are simulated from the covariance of the cells.
+
+    Parameters
+    ----------
+    settings : as in `stream_effects`.
+    """
+    att = stream_effects(scores, rows, outcome=outcome, **settings)  # type: ignore[arg-type]
+    how = Drawing(draws, seed, "covariance", workers)
+    found = cell_bands(att, how, family=family, level=level)
+    return att_table(att, only_run(scores), outcome, found)
+
+
+class _Total:
+    """Sums of each cohort over the blocks read so far."""
+
+    def __init__(self, checkpoints: int) -> None:
+        self.by_cohort: dict[int, Sums] = {}
+        self.center: Float[np.ndarray, " C"] = np.zeros(checkpoints)
+        self.notes: list[str] = []
+
+    def add(self, laid: Panel, clusters: ClusterBy, estimator: Estimator) -> None:
+        """Take in a block; all blocks are centered at the mean of the first."""
+        if not self.by_cohort:
+            self.center = laid.y.mean(axis=0)
+        rows = gather(
+            laid.y,
+            laid.cohort,
+            clusters=laid.cluster if clusters == "batch" else None,
+            weights=positive(laid.weight),
+            units=laid.row_id,
+            levels=estimator != "did",
+            center=self.center,
+        )
+        sums = summarize(rows, small_sample=False)
+        for h, g in enumerate(np.unique(laid.cohort).tolist()):
+            part = _group(sums, h)
+            known = self.by_cohort.get(g)
+            self.by_cohort[g] = part if known is None else _joined(known, part)
+        named = f"rows {laid.row_id[0]} to {laid.row_id[-1]}: "
+        self.notes += [named + note for note in laid.notes]
+
+    def effects(
+        self,
+        grid: Int[np.ndarray, " C"],
+        control: Control,
+        base: Base,
+        estimator: Estimator,
+        small_sample: bool,
+        anticipation: int,
+    ) -> AttGt:
+        """Estimate from all blocks."""
+        groups = np.array(sorted(self.by_cohort))
+        sums = Sums(*(np.stack(parts) for parts in zip(*map(self._fields, groups), strict=True)))
+        cohorts = groups[groups != NEVER]
+        plan = compare(
+            cohorts,
+            grid,
+            never=len(groups) > len(cohorts),
+            control=control,
+            base=base,
+            estimator=estimator,
+            anticipation=anticipation,
+        )
+        check_sizes(groups, sums.rows, sums.clusters)
+        if small_sample:
+            sums = replace(sums, factor=sums.clusters / (sums.clusters - 1))
+        att = assemble(cohorts, grid, plan, sums, None, None, base, estimator, anticipation)
+        return replace(att, notes=(*self.notes, *att.notes))
+
+    def _fields(self, cohort: int) -> tuple[np.ndarray, ...]:
+        sums = self.by_cohort[cohort]
+        return tuple(getattr(sums, name)[0] for name in Sums.__slots__)
+
+
+def _blocks(rows: pl.DataFrame, size: int) -> list[pl.DataFrame]:
+    """Rows in the order of their batches, cut where a batch ends."""
+    ordered = rows.sort("batch", "row_id", nulls_last=True)
+    batch = ordered["batch"].fill_null(-1).to_numpy()
+    own = ordered["batch"].is_null().to_numpy()
+    starts = np.flatnonzero(np.append(True, (np.diff(batch) != 0) | own[1:]))
+    place = np.searchsorted(starts, np.arange(size, len(ordered), size), side="left")
+    cuts = np.unique(np.append(starts, len(ordered))[place])
+    return [ordered[a:b] for a, b in pairwise([0, *cuts.tolist(), len(ordered)]) if b > a]
+
+
+def _read(
+    values: pl.LazyFrame,
+    rows: pl.DataFrame,
+    grid: Int[np.ndarray, " C"],
+    run: tuple[str, str, int],
+    rules: Rules,
+) -> Panel | None:
+    """Lay out a block; None where none of its rows was scored."""
+    ids = rows["row_id"]
+    within = pl.col("row_id").is_between(ids.min(), ids.max())
+    wanted = values.filter(within).join(rows.lazy().select("row_id"), on="row_id", how="semi")
+    found = wanted.collect(engine="streaming")
+    if not len(found):
+        return None
+    laid = lay_out(found, rows, grid, run, rules)
+    return laid if len(laid) else None
+
+
+def _group(sums: Sums, h: int) -> Sums:
+    return Sums(*(getattr(sums, name)[h : h + 1] for name in Sums.__slots__))
+
+
+def _joined(one: Sums, other: Sums) -> Sums:
+    return Sums(
+        one.rows + other.rows,
+        one.clusters + other.clusters,
+        one.total + other.total,
+        one.moment + other.moment,
+        one.factor,
+    )

@@ -1,0 +1,189 @@
+"""Outcomes of a row: each named set is a group of columns, most from one forward pass.
+
+    base            log_likelihood, accuracy, mean_rank, entropy
+    first_K         log-likelihood of the first K targets
+    min_K           mean log-likelihood of the K % least likely targets (Shi et al., 2024)
+    min_K++         the same of standardized log-likelihoods (Zhang et al., 2024)
+    zlib            log-likelihood per bit that zlib needs for the text (Carlini et al., 2021)
+    extraction_K    greedy continuation of the row's first K tokens by K more: share of tokens that
+                    match, and whether all do (Carlini et al., 2023)
+
+In: the statistics of a batch of rows. Out: one number a row and column, float64. Higher means
+better remembered, but for `mean_rank` and `entropy`.
+"""
+
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.modeling_utils import PreTrainedModel
+
+from pythia_profile.errors import NotFoundError, ProfileError, not_found
+
+__all__ = ["BASE", "KNOWN", "Batch", "Outcome", "outcome", "outcomes_of"]
+
+BASE = "base"
+KNOWN = (BASE, "first_64", "min_20", "min_20++", "zlib", "extraction_32")
+"""Names as examples; the numbers may be others."""
+
+Decode = Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch of scored rows: B rows, T tokens, T - 1 targets.
+
+    Attributes
+    ----------
+    tokens : (B, T) token ids.
+    surprisal, entropy, rank, varentropy : (B, T - 1) of each target.
+    model : that gave them.
+    decode : from token ids to text; None where there is no tokenizer.
+    """
+
+    tokens: Tensor
+    surprisal: Tensor
+    entropy: Tensor
+    rank: Tensor
+    varentropy: Tensor
+    model: PreTrainedModel
+    decode: Decode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A named set of columns.
+
+    Attributes
+    ----------
+    name : as a study names it.
+    columns : what it adds to the scores.
+    compute : from a batch to (B,) float64 for each column.
+    tokens_needed : shortest row it is defined for.
+    needs_text : whether it needs a tokenizer.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    compute: Callable[[Batch], tuple[Tensor, ...]]
+    tokens_needed: int = 2
+    needs_text: bool = False
+
+
+def outcomes_of(names: Sequence[str]) -> list[Outcome]:
+    """Return the outcomes called `names`, the base ones always and first."""
+    return [outcome(name) for name in dict.fromkeys((BASE, *names))]
+
+
+def outcome(name: str) -> Outcome:
+    """Return the outcome called `name`.
+
+    Raises
+    ------
+    NotFoundError
+        There is none; a typo is answered with near matches.
+
+    Examples
+    --------
+    >>> outcome("first_32").columns
+    ('log_likelihood_first_32',)
+    >>> outcome("min_20").columns
+    ('min_20',)
+    """
+    if name == BASE:
+        return Outcome(BASE, ("log_likelihood", "accuracy", "mean_rank", "entropy"), _base)
+    if name == "zlib":
+        return Outcome("zlib", ("log_likelihood_per_zlib_bit",), _zlib, needs_text=True)
+    for pattern, make in _PATTERNS.items():
+        if found := re.fullmatch(pattern, name):
+            return make(int(found[1]))
+    raise not_found("outcome", name, list(KNOWN))
+
+
+def _base(batch: Batch) -> tuple[Tensor, ...]:
+    hits = (batch.rank == 0).double()
+    columns = (-batch.surprisal.double(), hits, batch.rank.double(), batch.entropy.double())
+    return tuple(column.mean(dim=1) for column in columns)
+
+
+def _first(count: int) -> Outcome:
+    if count < 1:
+        raise NotFoundError(f"outcome 'first_{count}': expected at least one target")
+    return Outcome(
+        f"first_{count}",
+        (f"log_likelihood_first_{count}",),
+        lambda batch: (-batch.surprisal[:, :count].double().mean(dim=1),),
+        tokens_needed=count + 1,
+    )
+
+
+def _least(percent: int) -> Outcome:
+    _check_percent(percent)
+    name = f"min_{percent}"
+    return Outcome(name, (name,), lambda batch: (_mean_of_least(-batch.surprisal, percent),))
+
+
+def _least_standardized(percent: int) -> Outcome:
+    _check_percent(percent)
+
+    def compute(batch: Batch) -> tuple[Tensor, ...]:
+        spread = batch.varentropy.double().sqrt().clamp_min(1e-6)
+        z = (batch.entropy.double() - batch.surprisal.double()) / spread
+        return (_mean_of_least(z, percent),)
+
+    return Outcome(f"min_{percent}++", (f"min_{percent}_standardized",), compute)
+
+
+def _mean_of_least(values: Tensor, percent: int) -> Tensor:
+    count = max(1, values.shape[1] * percent // 100)
+    return values.double().topk(count, dim=1, largest=False).values.mean(dim=1)
+
+
+def _check_percent(percent: int) -> None:
+    if not 1 <= percent <= 100:
+        raise NotFoundError(f"outcome 'min_{percent}': expected a percentage from 1 to 100")
+
+
+def _zlib(batch: Batch) -> tuple[Tensor, ...]:
+    if batch.decode is None:
+        raise ProfileError("outcome 'zlib' needs the suite's tokenizer, and there is none")
+    texts = [batch.decode(row) for row in batch.tokens.tolist()]
+    bits = torch.tensor([8.0 * len(zlib.compress(text.encode())) for text in texts])
+    total = batch.surprisal.double().sum(dim=1)
+    return (-total / bits.to(total),)
+
+
+def _extraction(count: int) -> Outcome:
+    if count < 1:
+        raise NotFoundError(f"outcome 'extraction_{count}': expected at least one token")
+
+    def compute(batch: Batch) -> tuple[Tensor, ...]:
+        continued = greedy_continuation(batch.model, batch.tokens[:, :count], count)
+        hits = (continued == batch.tokens[:, count : 2 * count]).double()
+        return hits.mean(dim=1), hits.min(dim=1).values
+
+    columns = (f"extraction_{count}_share", f"extraction_{count}_full")
+    return Outcome(f"extraction_{count}", columns, compute, tokens_needed=2 * count)
+
+
+@torch.no_grad()
+def greedy_continuation(model: PreTrainedModel, prompt: Tensor, count: int) -> Tensor:
+    """Continue each prompt (B, K) by `count` tokens, always the likeliest one: (B, count)."""
+    output = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
+    tokens = []
+    for _ in range(count - 1):
+        tokens.append(output.logits[:, -1].argmax(dim=1, keepdim=True))
+        output = model(input_ids=tokens[-1], past_key_values=output.past_key_values, use_cache=True)
+    tokens.append(output.logits[:, -1].argmax(dim=1, keepdim=True))
+    return torch.cat(tokens, dim=1)
+
+
+_PATTERNS: dict[str, Callable[[int], Outcome]] = {
+    r"first_(\d+)": _first,
+    r"min_(\d+)": _least,
+    r"min_(\d+)\+\+": _least_standardized,
+    r"extraction_(\d+)": _extraction,
+}
