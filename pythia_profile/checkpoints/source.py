@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,7 +33,15 @@ from pythia_profile.checkpoints.pins import Hub, checkpoint_cache
 from pythia_profile.errors import RefusedError
 from pythia_profile.store import make_folder
 
-__all__ = ["HubCheckpoint", "check_space", "prune", "source_from"]
+__all__ = [
+    "HubCheckpoint",
+    "check_space",
+    "locked",
+    "prune",
+    "prune_after",
+    "source_facts",
+    "source_from",
+]
 
 log = logging.getLogger(__name__)
 
@@ -86,10 +94,6 @@ class HubCheckpoint:
         there = [file for file in self.files if not self._seems_here(file)]
         return sum(2 if file.sha256 else 1 for file in there)
 
-    def facts(self) -> dict[str, Any]:
-        """Return plain values; `source_from` takes them back."""
-        return asdict(self)
-
     @contextmanager
     def held(
         self,
@@ -121,7 +125,7 @@ class HubCheckpoint:
         home = make_folder(self.folder.parent)
         try:
             with ExitStack() as stack:
-                with _locked(home / f".{self.commit}.lock"):
+                with locked(home / f".{self.commit}.lock"):
                     stack.enter_context(_user(home, self.commit))
                     self._bring(hub, stop, advance)
                 yield self.folder
@@ -177,6 +181,11 @@ class HubCheckpoint:
         return isinstance(known, str) and _size(Path(known)) == file.size
 
 
+def source_facts(source: Path | HubCheckpoint) -> str | dict[str, Any]:
+    """Return a source as JSON-able values; `source_from` takes them back."""
+    return str(source) if isinstance(source, Path) else asdict(source)
+
+
 def source_from(said: str | dict[str, Any]) -> Path | HubCheckpoint:
     """Take back a source from JSON: a folder, or the facts of a checkpoint on the hub."""
     if isinstance(said, str):
@@ -223,6 +232,12 @@ def prune(home: Path, keep: int, spare: Collection[str] = ()) -> None:
         _delete(folder)
 
 
+def prune_after(run: Iterable[HubCheckpoint]) -> None:
+    """Delete what a run that has ended leaves beyond what it was to keep."""
+    for home, keep in {(_home(source.cache), source.keep) for source in run}:
+        prune(home, keep)
+
+
 def _home(cache: str) -> Path:
     return checkpoint_cache(Path(cache) if cache else None) / "models"
 
@@ -242,14 +257,23 @@ def _size(path: Path) -> int:
 
 
 @contextmanager
-def _locked(path: Path, timeout: float = -1) -> Iterator[None]:
+def locked(path: Path, timeout: float = -1) -> Iterator[None]:
     """Hold a lock while the block runs; where the file system knows no locks, hold none.
 
     It may be released in another thread than it was taken in.
+
+    Raises
+    ------
+    Timeout
+        Another process holds it for longer than `timeout` seconds; by default one waits.
     """
     lock = FileLock(path, thread_local=False)
-    with suppress(NotImplementedError):
+    try:
         lock.acquire(timeout=timeout)
+    except Timeout:
+        raise
+    except (OSError, NotImplementedError) as error:
+        log.debug("%s: no lock to be had (%s)", path, error)
     try:
         yield
     finally:
@@ -263,7 +287,7 @@ def _user(home: Path, commit: str) -> Iterator[None]:
     Begins while the commit is locked, so that nobody deletes the folder meanwhile.
     """
     path = home / f".{commit}.use~{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    with _locked(path):
+    with locked(path):
         try:
             yield
         finally:
@@ -274,7 +298,7 @@ def _in_use(folder: Path) -> bool:
     """Whether a live process uses a commit's folder; the marks of dead ones are removed."""
     for path in folder.parent.glob(f".{folder.name}.use~*"):
         try:
-            with _locked(path, timeout=0):
+            with locked(path, timeout=0):
                 path.unlink(missing_ok=True)
         except Timeout:
             return True
@@ -285,7 +309,7 @@ def _delete(folder: Path) -> None:
     """Delete a commit's folder, unless somebody has begun to fetch or use it."""
     with (
         suppress(Timeout),
-        _locked(folder.parent / f".{folder.name}.lock", timeout=0),
+        locked(folder.parent / f".{folder.name}.lock", timeout=0),
     ):
         if not _in_use(folder):
             log.debug("deleting %s", folder)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from data_order.retry import Patience
-from pythia_profile.checkpoints.source import HubCheckpoint
+from pythia_profile.checkpoints.source import HubCheckpoint, locked
 from pythia_profile.errors import ProfileError
 
 __all__ = ["Source", "Supply", "slots_for"]
@@ -68,6 +68,7 @@ class Supply:
     patience: Patience = field(default_factory=Patience)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _coming: _Coming | None = field(default=None, repr=False)
+    _reserved: ExitStack | None = field(default=None, repr=False)
 
     def __enter__(self) -> "Supply":
         return self
@@ -80,6 +81,7 @@ class Supply:
     ) -> None:
         """End what is being fetched; it is left for a later run."""
         self._stop.set()
+        self.begin(None)
         coming, self._coming = self._coming, None
         if coming is not None:
             _end(coming)
@@ -113,22 +115,32 @@ class Supply:
         with self._place(), self._fetched(source) as folder:
             yield folder
 
-    def begin(self, source: Source) -> bool:
-        """Begin to fetch a checkpoint in the background, if a place is free.
-
-        Returns whether it began; the next `held` is then expected to be for this source.
-        """
-        if isinstance(source, Path) or self._coming is not None:
+    def reserve(self) -> bool:
+        """Take a free place for the checkpoint that is used next; False where there is none."""
+        if self._reserved is not None or self._coming is not None:
             return False
         place = ExitStack()
         try:
             place.enter_context(self._place(wait=False))
         except Timeout:
             return False
+        self._reserved = place
+        return True
+
+    def begin(self, source: Source | None) -> None:
+        """Fetch a checkpoint into the reserved place, in the background; None gives it back.
+
+        The next `held` is then expected to be for this source.
+        """
+        place, self._reserved = self._reserved, None
+        if place is None:
+            return
+        if source is None or isinstance(source, Path):
+            place.close()
+            return
         coming = self._coming = _Coming(source, place)
         coming.thread = threading.Thread(target=self._fetch, args=(coming,), daemon=True)
         coming.thread.start()
-        return True
 
     def _fetch(self, coming: _Coming) -> None:
         try:
@@ -143,22 +155,18 @@ class Supply:
     @contextmanager
     def _place(self, wait: bool = True) -> Iterator[None]:
         """Hold one of the places; without `wait`, a Timeout where none is free."""
-        while True:
-            for number in range(self.slots):
-                lock = FileLock(self.folder / f"place-{number}.lock", thread_local=False)
-                with suppress(Timeout):
-                    lock.acquire(blocking=False)
-                    break
-            else:
+        with ExitStack() as stack:
+            while not any(self._took(number, stack) for number in range(self.slots)):
                 if not wait:
                     raise Timeout("no place is free")
                 time.sleep(_LOOK_AGAIN_SECONDS)
-                continue
-            break
-        try:
             yield
-        finally:
-            lock.release()
+
+    def _took(self, number: int, stack: ExitStack) -> bool:
+        with suppress(Timeout):
+            stack.enter_context(locked(self.folder / f"place-{number}.lock", timeout=0))
+            return True
+        return False
 
 
 def _end(coming: _Coming) -> None:

@@ -1,5 +1,6 @@
 """Scoring as one call: a suite, rows, sizes -> the `SCORES` table, resumable."""
 
+import logging
 import shutil
 import tempfile
 import time
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from pythia_profile.checkpoints.local import checkpoint_folder, weight_hashes
+from pythia_profile.checkpoints.grid import Grid, locate
+from pythia_profile.checkpoints.source import HubCheckpoint, prune_after, source_facts
+from pythia_profile.checkpoints.supply import slots_for
 from pythia_profile.errors import NotFoundError, UnfinishedError
 from pythia_profile.progress import track
 from pythia_profile.schema import ROWS, SCORES, conform
@@ -22,6 +25,8 @@ from pythia_profile.suites.model import Suite
 from pythia_profile.workers import available_cores, run_workers
 
 __all__ = ["score", "units_of"]
+
+log = logging.getLogger(__name__)
 
 WORKER = "pythia_profile.scoring.worker"
 _WAIT_SECONDS = 1.0
@@ -36,8 +41,13 @@ def score(
     settings: ScoringSettings | None = None,
     folder: Path | None = None,
     workers: int | None = None,
+    grid: Grid | None = None,
+    faulty: str = "refuse",
 ) -> pl.DataFrame:
     """Score `rows` at every checkpoint of every size.
+
+    Checkpoints on the hub are listed first and judged by their listing; each is fetched when it is
+    needed, checked, and deleted when it is scored.
 
     Parameters
     ----------
@@ -46,6 +56,9 @@ def score(
     settings : precision, attention, batch rule.
     folder : where finished units are kept and found again; a temporary one by default.
     workers : scoring processes at a time; the cores at hand by default. No number depends on it.
+    grid : the checkpoints, from `checkpoints.grid.locate`; found and judged by default.
+    faulty : what to do with checkpoints that are not what they claim to be: `refuse` to score any,
+        `skip` them, or `accept` them.
 
     Returns
     -------
@@ -55,13 +68,18 @@ def score(
     ------
     NotFoundError
         A size or checkpoint that the suite does not have.
+    RefusedError
+        Checkpoints are faulty, or the disk has no room for one.
     UnfinishedError
         Some checkpoints could not be scored; the others' tables are kept.
     """
     rows = conform(rows, ROWS)
     settings = settings or ScoringSettings()
     _check_text(suite, settings)
-    works = units_of(suite, sizes or list(suite.sizes), checkpoints)
+    grid = grid or locate(suite, sizes or list(suite.sizes), checkpoints)
+    works = units_of(suite, grid, faulty)
+    if not works:
+        raise NotFoundError(f"suite '{suite.name}': none of the checkpoints asked for is there")
     with _kept(folder) as scores:
         tokenizer = str(suite.root / suite.tokenizer) if suite.root and suite.tokenizer else None
         plan = _Plan(rows, scores, settings, workers or available_cores(), tokenizer)
@@ -70,29 +88,21 @@ def score(
         return conform(pl.concat(tables), SCORES)
 
 
-def units_of(
-    suite: Suite, sizes: Sequence[str], checkpoints: Sequence[int] | None = None
-) -> list[Work]:
-    """List the units of some sizes, each with its folder and the hashes of its files."""
-    works = []
-    for size in sizes:
-        model = suite.size(size)
-        for step in checkpoints or model.checkpoints:
-            if step not in model.checkpoints:
-                raise NotFoundError(
-                    f"no checkpoint {step} of {suite.name} {size}; known: "
-                    f"{', '.join(map(str, model.checkpoints))}"
-                )
-            place = checkpoint_folder(suite, size, step)
-            unit = Unit(
+def units_of(suite: Suite, grid: Grid, faulty: str = "refuse") -> list[Work]:
+    """List the units of a grid of checkpoints, by the user's choice on faulty ones."""
+    return [
+        Work(
+            Unit(
                 suite=suite.name,
-                size=size,
+                size=place.size,
                 seed=suite.seed,
-                checkpoint=step,
-                weights=weight_hashes(place),
-            )
-            works.append(Work(unit, place))
-    return works
+                checkpoint=place.step,
+                weights=place.weights,
+            ),
+            place.source,
+        )
+        for place in grid.chosen(faulty)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +132,13 @@ def _score_missing(works: list[Work], plan: _Plan) -> None:
     def missing() -> list[Work]:
         return [w for w in works if not is_done(plan.scores, w.unit, keys[w.unit.place])]
 
-    def quarantined(work: Work) -> str | None:
-        record = plan.scores / work.unit.place / "quarantine.json"
-        content = read_json(record) if record.exists() else {}
-        return content.get("reason") if content.get("key") == keys[work.unit.place] else None
+    def given_up(work: Work) -> tuple[str, str] | None:
+        for word, name in (("quarantined", "quarantine.json"), ("failed", "failed.json")):
+            record = plan.scores / work.unit.place / name
+            content = read_json(record) if record.exists() else {}
+            if content.get("key") == keys[work.unit.place]:
+                return word, content.get("reason", "")
+        return None
 
     left = missing()
     if not left:
@@ -135,26 +148,35 @@ def _score_missing(works: list[Work], plan: _Plan) -> None:
     with track("scoring", total, "rows", done=done) as task:
         while left:
             _run(left, plan, task.advance)
-            left = [work for work in missing() if quarantined(work) is None]
+            left = [work for work in missing() if given_up(work) is None]
             if left:  # another process is at these units
                 time.sleep(_WAIT_SECONDS)
     shutil.rmtree(work_folder(plan.scores), ignore_errors=True)
-    failed = {work.unit.name: quarantined(work) for work in missing()}
-    if failed:
-        name, reason = next(iter(failed.items()))
+    prune_after(work.checkpoint for work in works if isinstance(work.checkpoint, HubCheckpoint))
+    ended = {work.unit.name: given_up(work) or ("failed", "") for work in missing()}
+    if ended:
+        name, (_, reason) = next(iter(ended.items()))
+        words = [word for word, _ in ended.values()]
+        counts = " and ".join(
+            f"{words.count(word)} {said}"
+            for word, said in (("quarantined", "are quarantined"), ("failed", "failed for now"))
+            if word in words
+        )
         raise UnfinishedError(
-            f"{len(failed)} of {len(works)} checkpoints could not be scored and are quarantined: "
-            f"{', '.join(failed)}; first ({name}): {reason}"
+            f"{len(ended)} of {len(works)} checkpoints could not be scored, {counts}: "
+            f"{', '.join(ended)}; first ({name}): {reason}"
         )
 
 
 def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None:
     """Let workers share the units, the largest models first."""
+    count = min(plan.workers, len(works))
     content = {
         "settings": asdict(plan.settings),
         "tokenizer": plan.tokenizer,
+        "slots": slots_for(count),
         "works": [
-            {"unit": asdict(work.unit), "checkpoint": str(work.checkpoint)}
+            {"unit": asdict(work.unit), "checkpoint": source_facts(work.checkpoint)}
             for work in reversed(works)
         ],
     }
@@ -162,8 +184,14 @@ def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None
     write_json(content, shared / "plan.json")
     write_table(plan.rows, shared / "rows.parquet", ROWS)
     command = [WORKER, str(shared / "plan.json"), str(shared / "rows.parquet"), str(plan.scores)]
-    count = min(plan.workers, len(works))
-    run_workers([command] * count, workers=count, on_line=lambda line: advance(int(line)))
+
+    def hear(line: str) -> None:
+        if line.isdigit():
+            advance(int(line))
+        else:
+            log.info("%s", line)
+
+    run_workers([command] * count, workers=count, on_line=hear)
 
 
 @contextmanager

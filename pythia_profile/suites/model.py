@@ -133,6 +133,14 @@ class Suite:
             raise not_found(f"size in suite '{self.name}':", name, list(self.sizes))
         return self.sizes[name]
 
+    def usual_checkpoints(self, size: str) -> tuple[int, ...]:
+        """Checkpoints of a size with which a study begins; empty where only its repository knows.
+
+        Those of `study_defaults`, else all of the size.
+        """
+        proposed = self.study_defaults.get("checkpoints")
+        return proposed if isinstance(proposed, tuple) else self.size(size).checkpoints
+
     def learning_rate(self, size: str, updates: npt.ArrayLike) -> Rates:
         """Rate of each update (n,), 1-based, for one size."""
         model = self.size(size)
