@@ -280,7 +280,9 @@ def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
 
 def _inference(study: Study) -> dict[str, Any]:
     names = ("outcomes", "control", "base", "draws", "seed", "level")
-    return {name: getattr(study, name) for name in names}
+    chosen = {name: getattr(study, name) for name in names}
+    by_batch = study.clusters == "auto" and study.batches_per_cohort > 0
+    return {**chosen, "clusters": "batch" if by_batch or study.clusters == "batch" else "row"}
 
 
 def _key(folder: Path, study: Study, stage: Stage) -> str:
@@ -326,7 +328,17 @@ def _stage(name: str) -> Stage:
 _WHAT = ("suite", "sizes", "training_seed", "checkpoints")
 _DRAW = (*_WHAT, "seed", "rows_per_cohort", "batches_per_cohort", "never_treated")
 _WAYS = ("dtype", "attention", "scorers", "token_table")
-_INFERENCE = ("sizes", "seed", "outcomes", "control", "base", "draws", "level")
+_INFERENCE = (
+    "sizes",
+    "seed",
+    "outcomes",
+    "control",
+    "base",
+    "clusters",
+    "batches_per_cohort",
+    "draws",
+    "level",
+)
 _AUDIT = ("counterfactual_size", "counterfactual_cohorts")
 _TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
 _AUDIT_TABLES = ("counterfactual.parquet", "counterfactual_summary.parquet")

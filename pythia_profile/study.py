@@ -10,7 +10,7 @@ The settings hold everything that a number depends on; options of a verb only ch
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pythia_profile.errors import StudyError
 from pythia_profile.settings import checked, read_settings, write_settings
@@ -50,6 +50,7 @@ class Study:
     outcomes : columns of the scores to estimate effects on.
     dtype, attention : precision and attention implementation of every forward pass.
     control, base : control rows and base checkpoint, as `did.att_gt` names them.
+    clusters : `row`, `batch`, or `auto`: by batch where rows are drawn batch by batch.
     draws, level : bootstrap draws; confidence level of bands and intervals.
     counterfactual_size : size of which twin runs are trained; empty for none (mini suite only).
     counterfactual_cohorts : how many cohorts have a twin run.
@@ -68,8 +69,9 @@ class Study:
     outcomes: tuple[str, ...] = ("log_likelihood",)
     dtype: str = "float32"
     attention: str = "sdpa"
-    control: str = "never"
-    base: str = "universal"
+    control: Literal["never", "not_yet", "both"] = "never"
+    base: Literal["universal", "varying"] = "universal"
+    clusters: Literal["auto", "row", "batch"] = "auto"
     draws: int = 1000
     level: float = 0.95
     counterfactual_size: str = ""

@@ -25,6 +25,7 @@ from pythia_profile.did.comparison import Base, Comparison, Control, Estimator, 
 from pythia_profile.did.groups import Rows, Sums, gather, summarize
 from pythia_profile.did.missing import Missing, pseudo_values
 from pythia_profile.did.sides import Side, sides
+from pythia_profile.did.spread import Spread
 from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
 
@@ -44,6 +45,7 @@ class AttGt:
         base checkpoint it is 0 by construction.
     se : (G, C) analytic standard error, same unit.
     df : (G, C) degrees of freedom of the standard error (Welch and Satterthwaite).
+    spread : variance by side, with its degrees of freedom.
     treated : treated side of each cell: rows, mean of Y_c − θ Y_b, its variance.
     control : control side of each cell.
     comparison : base, pool of controls and coefficient of each cell.
@@ -61,6 +63,7 @@ class AttGt:
     att: Float[np.ndarray, "G C"]
     se: Float[np.ndarray, "G C"]
     df: Float[np.ndarray, "G C"]
+    spread: Spread = field(repr=False)
     treated: Side = field(repr=False)
     control: Side = field(repr=False)
     comparison: Comparison = field(repr=False)
@@ -240,21 +243,25 @@ def assemble(
     """Estimate every cell from the groups' sums."""
     treated, control = sides(comparison, sums)
     if adjustment is not None and rows is not None:
-        spread = control_variance(comparison, adjustment, rows, sums, control)
-        control = replace(control, variance=np.where(control.variance > 0, spread, 0.0))
+        adjusted = control_variance(comparison, adjustment, rows, sums, control)
+        control = replace(control, variance=np.where(control.variance > 0, adjusted, 0.0))
     known = (control.rows > 0) & ((comparison.base >= 0) | (comparison.theta == 0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance = treated.variance + control.variance
-        share = np.where(variance > 0, treated.variance / variance, 0.5)
-        spread = share**2 / (treated.clusters - 1) + (1 - share) ** 2 / (control.clusters - 1)
-        df = np.where(variance > 0, 1.0 / spread, np.inf)
+    spread = Spread(
+        np.where(known, treated.variance, 0.0),
+        treated.clusters - 1.0,
+        np.where(known, control.variance, 0.0),
+        control.clusters - 1.0,
+    )
+    with np.errstate(invalid="ignore"):
         effect = treated.mean - control.mean
+        variance = treated.variance + control.variance
     return AttGt(
         cohorts=cohorts,
         checkpoints=checkpoints,
         att=np.where(known, effect, np.nan),
         se=np.where(known, np.sqrt(variance), np.nan),
-        df=np.where(known, df, np.nan),
+        df=np.where(known, spread.df(), np.nan),
+        spread=spread,
         treated=treated,
         control=control,
         comparison=comparison,

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Num, Shaped
 from scipy import sparse
 from scipy.special import stdtrit
 
@@ -25,6 +25,7 @@ from pythia_profile.did.errors import EmptyFamilyError, NoRowsError, PanelShapeE
 from pythia_profile.did.functionals import Part, quadratic_forms, row_scores, rows_of
 from pythia_profile.did.inputs import numbers
 from pythia_profile.did.sides import ROUNDING
+from pythia_profile.did.spread import Spread
 from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
 
@@ -40,6 +41,7 @@ class Contrast:
     estimate : (K,) in units of the outcome.
     se : (K,) standard error.
     df : (K,) degrees of freedom of the standard error (Welch and Satterthwaite).
+    spread : variance by side, with its degrees of freedom.
     parts : weights over the cells of one panel, or of several.
     """
 
@@ -48,6 +50,7 @@ class Contrast:
     estimate: Float[np.ndarray, " K"]
     se: Float[np.ndarray, " K"]
     df: Float[np.ndarray, " K"]
+    spread: Spread
     parts: tuple[Part, ...]
 
     def __len__(self) -> int:
@@ -67,8 +70,15 @@ class Contrast:
         """Return the contrasts with these labels, in this order."""
         places = [self.at.index(label) for label in at]
         parts = tuple(Part(p.att, p.weights[places], p.shares[:, places]) for p in self.parts)
+        spread = self.spread.at(places)
         return Contrast(
-            self.kind, tuple(at), self.estimate[places], self.se[places], self.df[places], parts
+            kind=self.kind,
+            at=tuple(at),
+            estimate=self.estimate[places],
+            se=self.se[places],
+            df=self.df[places],
+            spread=spread,
+            parts=parts,
         )
 
     @one_blas_thread
@@ -153,8 +163,9 @@ def contrast(
 def _from_parts(kind: str, at: tuple[Any, ...], parts: tuple[Part, ...]) -> Contrast:
     merged = _merge(parts)
     estimate = sum(p.weights @ np.nan_to_num(p.att.att.ravel()) for p in merged)
-    variance, df = _variance(merged)
-    return Contrast(kind, at, estimate, np.sqrt(variance), df, merged)
+    spread = _spread(merged)
+    se = np.sqrt(spread.treated + spread.control)
+    return Contrast(kind, at, estimate, se, spread.df(), spread, merged)
 
 
 def _merge(parts: tuple[Part, ...]) -> tuple[Part, ...]:
@@ -167,27 +178,36 @@ def _merge(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     return tuple(merged.values())
 
 
-def _variance(
-    parts: tuple[Part, ...],
-) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
-    """Variance of each contrast and its degrees of freedom."""
+def _spread(parts: tuple[Part, ...]) -> Spread:
+    """Variance of each contrast that comes from the cohorts, and from the never-treated rows."""
     if _closed(parts):
-        clusters = parts[0].att.sums.clusters
+        att = parts[0].att
+        clusters, never = att.sums.clusters, np.arange(len(att.sums.rows)) >= len(att.cohorts)
         by_group = np.zeros((len(clusters), parts[0].weights.shape[0]))
         for h, moment, functional in quadratic_forms(parts[0]):
             variance = ((functional @ moment) * functional).sum(axis=1)
             scale = functional**2 @ np.diag(moment)
             by_group[h] = np.where(variance > ROUNDING * scale, variance, 0.0)
     else:
-        scores, factor, group = _shared_scores(parts)
-        clusters = np.bincount(group)
-        by_group = np.zeros((len(clusters), scores.shape[1]))
+        scores, factor, labels = _shared_scores(parts)
+        names, group, clusters = np.unique(labels, return_inverse=True, return_counts=True)
+        never = names == NEVER
+        by_group = np.zeros((len(names), scores.shape[1]))
         np.add.at(by_group, group, factor[:, None] * scores**2)
+    freedom = np.maximum(clusters - 1.0, 1.0)
+    return Spread(
+        *_side(by_group[~never], freedom[~never]), *_side(by_group[never], freedom[never])
+    )
+
+
+def _side(
+    by_group: Float[np.ndarray, "H K"], freedom: Float[np.ndarray, " H"]
+) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+    """Variance of one side and its degrees of freedom; infinite where there is none."""
     variance = by_group.sum(axis=0)
-    share = by_group / np.where(variance > 0, variance, np.inf)
+    share = by_group / np.where(variance > 0, variance, 1.0)
     with np.errstate(divide="ignore"):
-        df = 1.0 / (share**2 / np.maximum(clusters - 1, 1)[:, None]).sum(axis=0)
-    return variance, df
+        return variance, 1.0 / (share**2 / freedom[:, None]).sum(axis=0)
 
 
 def _closed(parts: tuple[Part, ...]) -> bool:
@@ -197,8 +217,8 @@ def _closed(parts: tuple[Part, ...]) -> bool:
 
 def _shared_scores(
     parts: tuple[Part, ...],
-) -> tuple[Float[np.ndarray, "n K"], Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """Influence of each cluster over all parts, its factor, and the number of its group.
+) -> tuple[Float[np.ndarray, "n K"], Float[np.ndarray, " n"], Num[np.ndarray, " n"]]:
+    """Influence of each cluster over all parts, its factor, and its cohort.
 
     A cluster that several parts hold stands once, with the sum of its influences.
     """
@@ -221,8 +241,7 @@ def _shared_scores(
     )
     total = np.zeros((len(first), scores[0].shape[1]))
     np.add.at(total, number, np.concatenate(scores))
-    group = np.unique(np.concatenate(labels)[first], return_inverse=True)[1]
-    return total, np.concatenate(factors)[first], group
+    return total, np.concatenate(factors)[first], np.concatenate(labels)[first]
 
 
 def _sparse(weights: Any, shape: tuple[int, int]) -> sparse.csr_array:

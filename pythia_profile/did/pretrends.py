@@ -102,16 +102,18 @@ def placebo(
     places = np.flatnonzero(members.any(axis=1))
     if not places.size:
         raise DegenerateError(f"placebo: all {int(att.placebo.sum())} cells have zero variance")
+    df = att.spread.pooled_df(members)
     observed, largest = [], []
     for g, errors in enumerate(cell_draws(att, how)):
         if (cells := np.flatnonzero(members[g])).size:
             sigma = interquartile_sigma(errors[cells])
             cells, sigma = cells[sigma > 0], sigma[sigma > 0]
-            observed.append(_normal_scale(att, g, cells, sigma).max(initial=0.0))
+            scaled = np.abs(att.att[g, cells]) / sigma
+            observed.append(normal_scale(scaled, df[g, cells]).max(initial=0.0))
             largest.append((np.abs(errors[cells]) / sigma[:, None]).max(axis=0, initial=0.0))
     statistic, drawn = np.array(observed), np.array(largest)
     cohort_p = _p_value(statistic[:, None], drawn)
-    wald, df = _wald(att, members)
+    wald, rank = _wald(att, members)
     return Placebo(
         statistic=float(statistic.max()),
         p_value=float(_p_value(statistic.max()[None, None], drawn.max(axis=0)[None])[0]),
@@ -121,17 +123,22 @@ def placebo(
         cohort_p=cohort_p,
         cohort_p_adjusted=holm(cohort_p),
         wald=wald,
-        wald_df=df,
-        wald_p=float(chdtrc(df, wald)),
+        wald_df=rank,
+        wald_p=float(chdtrc(rank, wald)),
     )
 
 
-def _normal_scale(
-    att: AttGt, g: int, cells: Num[np.ndarray, " n"], sigma: Float[np.ndarray, " n"]
+def normal_scale(
+    t: Float[np.ndarray, " n"], df: Float[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
-    """|ATT / σ| of cells, brought from Student's t to the normal distribution."""
-    lower_tail = stdtr(att.df[g, cells], -np.abs(att.att[g, cells]) / sigma)
-    z: Float[np.ndarray, " n"] = -ndtri(np.maximum(lower_tail, 1e-300))
+    """Values |t| of Student's t as those of the normal distribution with the same tail.
+
+    Examples
+    --------
+    >>> normal_scale(np.array([2.262]), np.array([9.0])).round(2)
+    array([1.96])
+    """
+    z: Float[np.ndarray, " n"] = -ndtri(np.maximum(stdtr(df, -t), 1e-300))
     return z
 
 

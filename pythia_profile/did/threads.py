@@ -1,8 +1,8 @@
 """Linear algebra on one thread.
 
 The products here are small (145 × 100 × 1,000): threads of the BLAS library would spend their time
-waiting for one another. On two cores shared with other work the whole estimate took 4 to 12 s with
-two BLAS threads and 1.3 to 2 s with one.
+waiting for one another. On two cores shared with other work the whole estimate took 2.3 to 12 s
+with two BLAS threads and 1.3 to 2.0 s with one (eight runs each).
 """
 
 from collections.abc import Callable

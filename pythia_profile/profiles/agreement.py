@@ -53,6 +53,7 @@ def agreement(
     outcomes: Sequence[str] = ("log_likelihood",),
     control: str = "never",
     base: str = "universal",
+    clusters: str = "row",
     draws: int = 200,
     seed: int = 0,
     level: float = 0.95,
@@ -63,6 +64,7 @@ def agreement(
     ----------
     rows, scores : the tables of a study; all sizes scored the same rows.
     control, base : as in `did.att_gt`.
+    clusters : `row`, or `batch` where rows were drawn batch by batch.
     draws, seed : random halves, and bootstrap draws of the intervals.
     level : of the intervals.
 
@@ -73,7 +75,7 @@ def agreement(
     profiles: dict[tuple[str, int, str], dict[str, dict[str, _Profile]]] = {}
     how = Drawing(draws, seed)
     for laid in panels(rows, _on_common_checkpoints(scores), outcomes):
-        att = effects(laid, control=control, base=base)  # type: ignore[arg-type]
+        att = effects(laid, control=control, base=base, clusters=clusters)  # type: ignore[arg-type]
         suite, size, training_seed = laid.run
         by_size = profiles.setdefault((suite, training_seed, laid.outcome), {})
         by_size[size] = {kind: _profile(att, kind, how) for kind in CELL_SETS}

@@ -22,7 +22,8 @@ class Effects:
     Attributes
     ----------
     att, placebo : the tables `ATT` and `PLACEBO`.
-    notes : rows and cells that were dropped and why, and where bands should not be trusted.
+    notes : rows and cells that were dropped and why, families and critical values of the bands,
+        and where they should not be trusted.
     """
 
     att: pl.DataFrame
@@ -37,6 +38,7 @@ def estimate_effects(
     outcomes: Sequence[str] = ("log_likelihood",),
     control: str = "never",
     base: str = "universal",
+    clusters: str = "row",
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -48,19 +50,22 @@ def estimate_effects(
     rows, scores : the tables of a study.
     outcomes : columns of the scores.
     control, base : as in `did.att_gt`.
+    clusters : `row`, or `batch` where rows were drawn batch by batch.
     draws, seed, level : of the simultaneous bands; cells from the cohort on are one family, cells
         before it another.
     """
     how = Drawing(draws, seed)
     cells, tests, notes = [], [], []
     for laid in panels(rows, scores, outcomes):
-        att = effects(laid, control=control, base=base)  # type: ignore[arg-type]
-        cells.append(att_table(att, laid, cell_bands(att, how, level=level)))
+        att = effects(laid, control=control, base=base, clusters=clusters)  # type: ignore[arg-type]
+        found = cell_bands(att, how, level=level)
+        cells.append(att_table(att, laid.run, laid.outcome, found))
         named = [pl.lit(value).alias(name) for name, value in zip(RUN, laid.run, strict=True)]
         if att.placebo.any():
             lines = _test_lines(placebo(att, draws=draws, seed=seed))
             tests.append(lines.with_columns(*named, outcome=pl.lit(laid.outcome)))
-        notes += [f"{laid.run[1]}, {laid.outcome}: {note}" for note in (*laid.notes, *att.notes)]
+        said = [*att.notes, *(str(band) for band in found)]
+        notes += [f"{laid.run[1]}, {laid.outcome}: {note}" for note in said]
     placebos = pl.concat(tests) if tests else pl.DataFrame(schema=PLACEBO.columns)
     return Effects(conform(pl.concat(cells), ATT), conform(placebos, PLACEBO), tuple(notes))
 

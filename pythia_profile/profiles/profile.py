@@ -28,6 +28,7 @@ def profile(
     outcomes: Sequence[str] = ("log_likelihood",),
     control: str = "never",
     base: str = "universal",
+    clusters: str = "row",
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -40,6 +41,7 @@ def profile(
     suite : gives each cohort's mean learning rate; without it that column is null.
     outcomes : columns of the scores.
     control, base : as in `did.att_gt`.
+    clusters : `row`, or `batch` where rows were drawn batch by batch.
     draws, seed, level : of the bands, simultaneous over the lines of one kind; a mean over cohorts
         (`at` null) has its own interval at the same level.
 
@@ -49,7 +51,7 @@ def profile(
     """
     parts = []
     for laid in panels(rows, scores, outcomes):
-        att = effects(laid, control=control, base=base)  # type: ignore[arg-type]
+        att = effects(laid, control=control, base=base, clusters=clusters)  # type: ignore[arg-type]
         lines = profile_lines(att, draws=draws, seed=seed, level=level)
         rates = mean_learning_rates(suite, laid) if suite else {}
         parts.append(

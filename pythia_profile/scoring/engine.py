@@ -4,7 +4,7 @@
                                 done.json         its key, hash, counts
                                 quarantine.json   instead, when it needs a person
                                 failed.json       instead, when a later run may succeed
-    tokens/mini/xs/seed0/step32/00000.parquet     every token's statistics, on request
+    tokens/mini/xs/seed0/step32/<key>/00000.parquet   every token's statistics, on request
     .scores/<key>/00000.parquet                   chunks of an unfinished unit
 
 Killed at any moment, a later run repeats at most one chunk and ends with the same bytes. A lease
@@ -203,15 +203,18 @@ def _score_chunks(work: Work, desk: _Desk, files: ExitStack, ahead: Callable[[],
     unfinished = work_folder(desk.scores) / desk.key(work.unit)
     remove_leftovers(unfinished)
     remove_leftovers(desk.scores / work.unit.place)
+    remove_leftovers(token_folder(desk.scores) / work.unit.place)
     settings, model = desk.settings, None
     started, scored, batch_tokens = time.monotonic(), 0, settings.batch_tokens
     batch = max(1, batch_tokens // max(1, len(desk.rows["tokens"].item(0)) - 1))
     step = max(batch, settings.chunk_rows // batch * batch)
+    tokens = _tokens_of(work.unit, desk)
     parts = []
     for number, start in enumerate(range(0, len(desk.rows), step)):
         chunk = unfinished / f"{number:05d}.parquet"
         part = desk.rows[start : start + step]
-        if (finished := _read_chunk(chunk)) is not None:
+        finished = _read_chunk(chunk)
+        if finished is not None and (tokens is None or (tokens / chunk.name).exists()):
             parts.append(finished)
             desk.advance(len(part))
             continue
@@ -229,8 +232,8 @@ def _score_chunks(work: Work, desk: _Desk, files: ExitStack, ahead: Callable[[],
             decode=desk.decode,
             advance=desk.advance,
         )
-        if found.tokens is not None:
-            _write(found.tokens, unfinished / "tokens" / chunk.name)
+        if tokens is not None and found.tokens is not None:
+            _write(found.tokens, tokens / chunk.name)
         _write(found.rows, chunk)
         parts.append(found.rows)
         scored, batch_tokens = scored + len(part), min(batch_tokens, found.batch_tokens)
@@ -239,6 +242,13 @@ def _score_chunks(work: Work, desk: _Desk, files: ExitStack, ahead: Callable[[],
     _commit(work.unit, desk, pl.concat(parts), speed)
     shutil.rmtree(unfinished, ignore_errors=True)
     log.debug("scored %s: %d rows in %.1f s", work.unit.name, scored, seconds)
+
+
+def _tokens_of(unit: Unit, desk: _Desk) -> Path | None:
+    """Folder of the unit's token statistics, named by its key; None where they are not kept."""
+    if not desk.settings.keep_tokens:
+        return None
+    return token_folder(desk.scores) / unit.place / desk.key(unit)[:16]
 
 
 def _commit(unit: Unit, desk: _Desk, frame: pl.DataFrame, speed: dict[str, float]) -> None:
@@ -255,12 +265,10 @@ def _commit(unit: Unit, desk: _Desk, frame: pl.DataFrame, speed: dict[str, float
     table = conform(named, SCORES)
     folder = desk.scores / unit.place
     _write(table, folder / "scores.parquet")
-    kept = work_folder(desk.scores) / desk.key(unit) / "tokens"
-    if kept.is_dir():
-        final = token_folder(desk.scores) / unit.place
-        shutil.rmtree(final, ignore_errors=True)
-        make_folder(final.parent)
-        kept.replace(final)
+    tokens = _tokens_of(unit, desk)
+    for other in (token_folder(desk.scores) / unit.place).glob("*"):
+        if other != tokens:  # made in another way
+            shutil.rmtree(other, ignore_errors=True)
     outcomes = [name for name, dtype in table.schema.items() if dtype.is_float()]
     record = {
         "key": desk.key(unit),

@@ -157,13 +157,11 @@ def _score_missing(works: list[Work], plan: _Plan) -> None:
     if ended:
         name, (_, reason) = next(iter(ended.items()))
         words = [word for word, _ in ended.values()]
-        counts = " and ".join(
-            f"{words.count(word)} {said}"
-            for word, said in (("quarantined", "are quarantined"), ("failed", "failed for now"))
-            if word in words
+        counts = ", ".join(
+            f"{words.count(word)} {word}" for word in ("quarantined", "failed") if word in words
         )
         raise UnfinishedError(
-            f"{len(ended)} of {len(works)} checkpoints could not be scored, {counts}: "
+            f"{len(ended)} of {len(works)} checkpoints could not be scored ({counts}): "
             f"{', '.join(ended)}; first ({name}): {reason}"
         )
 

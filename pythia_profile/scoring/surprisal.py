@@ -20,8 +20,11 @@ __all__ = ["Compile", "TokenStatistics", "token_statistics"]
 
 Compile = Literal["auto", "always", "never"]
 
-CPU_CHUNK_BYTES = 13 * 2**20
-"""Logits of a chunk on a CPU: 64 tokens at Pythia's vocabulary, which stay in the shared cache."""
+CPU_CHUNK_BYTES = 2 * 2**20
+"""Logits of a chunk on a CPU: what stays in a core's cache, for `CPU_TOKENS` at least."""
+
+CPU_TOKENS = 64
+"""Tokens for which the matrix product reaches most of its rate; at Pythia's vocabulary, 13 MB."""
 
 GPU_CHUNK_BYTES = 512 * 2**20
 """Logits of a chunk on a GPU: enough to fill it, little beside its memory."""
@@ -104,8 +107,9 @@ def token_statistics(
 
 
 def _usual_chunk(device: torch.device, vocabulary: int) -> int:
-    budget = CPU_CHUNK_BYTES if device.type == "cpu" else GPU_CHUNK_BYTES
-    return max(1, budget // (4 * vocabulary))
+    if device.type == "cpu":
+        return max(CPU_TOKENS, CPU_CHUNK_BYTES // (4 * vocabulary))
+    return max(1, GPU_CHUNK_BYTES // (4 * vocabulary))
 
 
 def _check_targets(targets: Tensor, vocabulary: int) -> None:

@@ -242,7 +242,8 @@ def test_every_tokens_statistics_are_kept_on_request(checkpoints, rows, tmp_path
     score_units(works_of(checkpoints)[:1], rows, tmp_path / "scores", settings)
 
     kept = pl.concat(
-        pl.read_parquet(path) for path in sorted((tmp_path / "tokens/t/s/seed0/step0").iterdir())
+        pl.read_parquet(path)
+        for path in sorted((tmp_path / "tokens/t/s/seed0/step0").glob("*/*.parquet"))
     )
     scores = pl.read_parquet(tmp_path / "scores/t/s/seed0/step0/scores.parquet")
     assert kept["row_id"].to_list() == rows["row_id"].to_list()
