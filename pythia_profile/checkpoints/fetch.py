@@ -25,9 +25,9 @@ from data_order.errors import RemoteError, RemoteNotFoundError
 from data_order.hub import TIMEOUT, asked_wait, hub_errors, origin
 from data_order.retry import TRANSIENT, Fault, persist
 from pythia_profile.checkpoints.api import HubFile
-from pythia_profile.checkpoints.listing import is_safe
+from pythia_profile.checkpoints.listing import LARGEST_JSON, is_safe
 from pythia_profile.checkpoints.pins import Hub
-from pythia_profile.checkpoints.weights import LARGEST_JSON, CheckpointError
+from pythia_profile.errors import CheckpointError
 
 __all__ = ["fetch_file", "is_whole"]
 

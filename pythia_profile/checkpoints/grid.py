@@ -7,7 +7,7 @@ judged in the same way, by the hashes of their files.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pythia_profile.checkpoints.api import HubFile
@@ -53,10 +53,12 @@ class Grid:
     ----------
     places : those that can be read, by size and step.
     verdicts : one for each that was asked for.
+    pins : what the hub said; None where nothing lies there.
     """
 
     places: tuple[Place, ...]
     verdicts: tuple[Verdict, ...]
+    pins: Pins | None = field(default=None, repr=False)
 
     @property
     def faulty(self) -> list[Verdict]:
@@ -142,7 +144,7 @@ def locate(
                 continue
             source = _source(suite, size, step, revision, revision.checkpoint, hub, keep)
             places.append(Place(size, step, source, _hashes(revision.checkpoint)))
-    return Grid(tuple(places), tuple(verdicts))
+    return Grid(tuple(places), tuple(verdicts), pins)
 
 
 def folder_listing(suite: Suite, size: str, steps: Sequence[int]) -> Listing:
@@ -229,6 +231,6 @@ def _refusal(grid: Grid) -> str:
     more = f" and {len(grid.faulty) - 3} more" if len(grid.faulty) > 3 else ""
     return (
         f"{len(grid.faulty)} of {len(grid.verdicts)} checkpoints are not what they claim to be: "
-        f"{first}{more}; leave them out with --skip-faulty, or score them all the same with "
-        "--accept-faulty; `pythia-profile audit` lists them"
+        f"{first}{more}; leave them out with faulty = 'skip' in study.toml, or score them all the "
+        "same with 'accept'; `pythia-profile audit` lists them"
     )

@@ -14,6 +14,9 @@ from pythia_profile.checkpoints.api import HubFile
 
 __all__ = ["Checkpoint", "Listing", "Revision", "is_safe"]
 
+LARGEST_JSON = 4 * 2**20
+"""Bytes of the largest config or index that is read; the published ones have under 100 kB."""
+
 CONFIG = "config.json"
 _SINGLE = {"safetensors": "model.safetensors", "bin": "pytorch_model.bin"}
 _SHARD = {

@@ -15,12 +15,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from pythia_profile.errors import ProfileError
+from pythia_profile.checkpoints.listing import LARGEST_JSON
+from pythia_profile.errors import CheckpointError
 
 __all__ = ["CheckpointError", "WeightFiles", "find_weights", "read_json_file", "tensors"]
-
-LARGEST_JSON = 4 * 2**20
-"""Bytes of the largest config or index that is read; the published ones have under 100 kB."""
 
 LARGEST_HEADER = 16 * 2**20
 """Bytes of the largest safetensors header that is parsed; that of 12b has 60 kB."""
@@ -29,10 +27,6 @@ _FORMATS = (
     ("safetensors", "model.safetensors"),
     ("bin", "pytorch_model.bin"),
 )
-
-
-class CheckpointError(ProfileError):
-    """A checkpoint's files are not what a checkpoint of its architecture must be."""
 
 
 @dataclass(frozen=True, slots=True)

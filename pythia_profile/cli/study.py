@@ -72,10 +72,38 @@ def sample(study: StudyFolder) -> None:
     _run(study, "sample")
 
 
-@app.command(epilog="Example: pythia-profile score my-study --workers 2")
-def score(study: StudyFolder, workers: Workers = None) -> None:
-    """Score the sampled rows at every checkpoint; goes on where it was interrupted."""
-    _run(study, "score", workers)
+@app.command(
+    epilog="Examples: pythia-profile score my-study --workers 2 · pythia-profile score my-study "
+    "--shard 1/4"
+)
+def score(
+    study: StudyFolder,
+    workers: Workers = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Score quarantined checkpoints again.")
+    ] = False,
+    shard: Annotated[
+        str,
+        typer.Option(metavar="I/N", help="Only the I-th of N parts, for one of N machines."),
+    ] = "",
+) -> None:
+    """Score the sampled rows at every checkpoint; goes on where it was interrupted.
+
+    What failed for now is tried again in any case.
+    """
+    from pythia_profile.stages import How, run_stage
+
+    how = How(workers=workers, retry=retry, shard=_shard(shard))
+    typer.echo(run_stage(study, "score", how))
+
+
+def _shard(said: str) -> tuple[int, int] | None:
+    if not said:
+        return None
+    number, _, count = said.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise typer.BadParameter(f"--shard: got '{said}', expected I/N, as 1/4")
+    return int(number), int(count)
 
 
 @app.command(epilog="Example: pythia-profile att my-study")
@@ -135,6 +163,6 @@ def status(
 
 
 def _run(study: Path, stage: str, workers: int | None = None) -> None:
-    from pythia_profile.stages import run_stage
+    from pythia_profile.stages import How, run_stage
 
-    typer.echo(run_stage(study, stage, workers))
+    typer.echo(run_stage(study, stage, How(workers=workers)))

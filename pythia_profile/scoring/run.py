@@ -5,16 +5,17 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
 
 from pythia_profile.checkpoints.grid import Grid, locate
+from pythia_profile.checkpoints.pins import Pins
 from pythia_profile.checkpoints.source import HubCheckpoint, prune_after, source_facts
 from pythia_profile.checkpoints.supply import slots_for
-from pythia_profile.errors import NotFoundError, UnfinishedError
+from pythia_profile.errors import NotFoundError, StudyError, UnfinishedError
 from pythia_profile.progress import track
 from pythia_profile.schema import ROWS, SCORES, conform
 from pythia_profile.scoring.engine import Work, work_folder
@@ -24,12 +25,17 @@ from pythia_profile.store import read_json, write_json, write_table
 from pythia_profile.suites.model import Suite
 from pythia_profile.workers import available_cores, run_workers
 
-__all__ = ["score", "units_of"]
+__all__ = ["Shard", "part_of", "score", "units_of"]
 
 log = logging.getLogger(__name__)
 
 WORKER = "pythia_profile.scoring.worker"
 _WAIT_SECONDS = 1.0
+_QUARANTINED = "quarantined"
+_ADVICE = "; quarantined ones are not scored again before `score --retry`"
+
+Shard = tuple[int, int]
+"""Which part of how many, from 1 on."""
 
 
 def score(
@@ -43,6 +49,8 @@ def score(
     workers: int | None = None,
     grid: Grid | None = None,
     faulty: str = "refuse",
+    retry: bool = False,
+    shard: Shard | None = None,
 ) -> pl.DataFrame:
     """Score `rows` at every checkpoint of every size.
 
@@ -59,6 +67,8 @@ def score(
     grid : the checkpoints, from `checkpoints.grid.locate`; found and judged by default.
     faulty : what to do with checkpoints that are not what they claim to be: `refuse` to score any,
         `skip` them, or `accept` them.
+    retry : score units again that were quarantined; those that failed are tried again anyway.
+    shard : (i, n), 1-based: only the i-th of n equal parts of the units, for one of n machines.
 
     Returns
     -------
@@ -76,16 +86,48 @@ def score(
     rows = conform(rows, ROWS)
     settings = settings or ScoringSettings()
     _check_text(suite, settings)
-    grid = grid or locate(suite, sizes or list(suite.sizes), checkpoints)
+    grid = grid or _located(suite, sizes or list(suite.sizes), checkpoints, folder)
     works = units_of(suite, grid, faulty)
     if not works:
         raise NotFoundError(f"suite '{suite.name}': none of the checkpoints asked for is there")
+    works = part_of(works, shard)
     with _kept(folder) as scores:
         tokenizer = str(suite.root / suite.tokenizer) if suite.root and suite.tokenizer else None
-        plan = _Plan(rows, scores, settings, workers or available_cores(), tokenizer)
+        count = workers or available_cores()
+        plan = _Plan(rows, scores, settings, count, tokenizer, retry, shard)
         _score_missing(works, plan)
         tables = [pl.read_parquet(scores / work.unit.place / "scores.parquet") for work in works]
         return conform(pl.concat(tables), SCORES)
+
+
+def _located(
+    suite: Suite, sizes: Sequence[str], checkpoints: Sequence[int] | None, folder: Path | None
+) -> Grid:
+    """Find the checkpoints; what the hub says is asked for once and kept in `folder`."""
+    kept = folder / "pins.json" if folder is not None else None
+    known = Pins.read(read_json(kept)) if kept is not None and kept.exists() else None
+    grid = locate(suite, sizes, checkpoints, pins=known)
+    if kept is not None and grid.pins is not None:
+        write_json(grid.pins.facts(), kept)
+    return grid
+
+
+def part_of(works: list[Work], shard: Shard | None) -> list[Work]:
+    """Return the units of one of several machines: every n-th, so that each gets all sizes.
+
+    Raises
+    ------
+    StudyError
+        There is no such part, or nothing is in it.
+    """
+    if shard is None:
+        return works
+    number, count = shard
+    if not 1 <= number <= count:
+        raise StudyError(f"shard: got {number}/{count}, expected a part from 1 to {count}")
+    if count > len(works):
+        raise StudyError(f"shard: {len(works)} checkpoints cannot be shared by {count} machines")
+    return works[number - 1 :: count]
 
 
 def units_of(suite: Suite, grid: Grid, faulty: str = "refuse") -> list[Work]:
@@ -114,6 +156,14 @@ class _Plan:
     settings: ScoringSettings
     workers: int
     tokenizer: str | None
+    retry: bool = False
+    shard: Shard | None = None
+
+    @property
+    def shared(self) -> Path:
+        """Folder for what the workers of this run share."""
+        folder = work_folder(self.scores)
+        return folder / "shard-{}-of-{}".format(*self.shard) if self.shard else folder
 
 
 def _check_text(suite: Suite, settings: ScoringSettings) -> None:
@@ -143,6 +193,11 @@ def _score_missing(works: list[Work], plan: _Plan) -> None:
     left = missing()
     if not left:
         return
+    for work in left:
+        (plan.scores / work.unit.place / "failed.json").unlink(missing_ok=True)
+        if plan.retry:
+            (plan.scores / work.unit.place / "quarantine.json").unlink(missing_ok=True)
+    left = [work for work in left if given_up(work) is None]
     total = len(works) * len(plan.rows)
     done = total - len(left) * len(plan.rows)
     with track("scoring", total, "rows", done=done) as task:
@@ -151,7 +206,7 @@ def _score_missing(works: list[Work], plan: _Plan) -> None:
             left = [work for work in missing() if given_up(work) is None]
             if left:  # another process is at these units
                 time.sleep(_WAIT_SECONDS)
-    shutil.rmtree(work_folder(plan.scores), ignore_errors=True)
+    _tidy(plan, list(keys.values()))
     prune_after(work.checkpoint for work in works if isinstance(work.checkpoint, HubCheckpoint))
     ended = {work.unit.name: given_up(work) or ("failed", "") for work in missing()}
     if ended:
@@ -160,10 +215,30 @@ def _score_missing(works: list[Work], plan: _Plan) -> None:
         counts = ", ".join(
             f"{words.count(word)} {word}" for word in ("quarantined", "failed") if word in words
         )
+        advice = _ADVICE if _QUARANTINED in words else ""
         raise UnfinishedError(
             f"{len(ended)} of {len(works)} checkpoints could not be scored ({counts}): "
-            f"{', '.join(ended)}; first ({name}): {reason}"
+            f"{_some(list(ended))}; first ({name}): {reason}" + advice
         )
+
+
+def _some(names: list[str], most: int = 12) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _tidy(plan: _Plan, keys: list[str]) -> None:
+    """Remove what is unfinished; of several machines each removes what is its own."""
+    everything = work_folder(plan.scores)
+    if plan.shard is None:
+        shutil.rmtree(everything, ignore_errors=True)
+        return
+    for key in keys:
+        shutil.rmtree(everything / key, ignore_errors=True)
+        (everything / f"{key}.lease").unlink(missing_ok=True)
+    shutil.rmtree(plan.shared, ignore_errors=True)
+    with suppress(OSError):  # others are still at work in it
+        everything.rmdir()
 
 
 def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None:
@@ -178,7 +253,7 @@ def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None
             for work in reversed(works)
         ],
     }
-    shared = work_folder(plan.scores)
+    shared = plan.shared
     write_json(content, shared / "plan.json")
     write_table(plan.rows, shared / "rows.parquet", ROWS)
     command = [WORKER, str(shared / "plan.json"), str(shared / "rows.parquet"), str(plan.scores)]

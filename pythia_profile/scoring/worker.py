@@ -21,7 +21,7 @@ from pythia_profile.checkpoints.source import HubCheckpoint, source_from
 from pythia_profile.checkpoints.supply import Supply
 from pythia_profile.errors import ProfileError
 from pythia_profile.redaction import RedactingFormatter, redact
-from pythia_profile.scoring.engine import Work, score_units, work_folder
+from pythia_profile.scoring.engine import Work, score_units
 from pythia_profile.scoring.units import ScoringSettings, Unit
 from pythia_profile.store import read_json
 
@@ -37,7 +37,7 @@ def main(plan: Path, rows: Path, scores: Path) -> None:
     settings = ScoringSettings(**content["settings"])
     settings = replace(settings, outcomes=tuple(settings.outcomes))
     decode = Tokenizer.from_file(content["tokenizer"]).decode if content["tokenizer"] else None
-    supply = Supply(work_folder(scores), content["slots"], wanted)
+    supply = Supply(plan.parent, content["slots"], wanted)
     table = pl.read_parquet(rows)
     score_units(works, table, scores, settings, _report, decode=decode, supply=supply)
 
