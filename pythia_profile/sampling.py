@@ -1,6 +1,7 @@
 """Which rows a study follows: the suite's order and store -> the `ROWS` table."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import polars as pl
 
@@ -88,7 +89,8 @@ def open_rows(suite: Suite) -> TokenRows:
     """
     if suite.store is None:
         raise NotFoundError(f"suite '{suite.name}' names no store of its rows in training order")
-    where = suite.root / suite.store if suite.root else suite.store
+    here = suite.root is not None and not suite.store.startswith("hf://")
+    where = (suite.root or Path()) / suite.store if here else suite.store
     return TokenRows.open(where, row_tokens=suite.row_tokens, vocabulary=suite.vocabulary)
 
 

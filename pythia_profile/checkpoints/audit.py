@@ -8,6 +8,8 @@ checkpoint that was asked for, with the reason.
     shared file   one weight file of several is another step's
     odd size      more or fewer bytes than the other checkpoints in this format
     unsafe        a file name that would lead out of the folder
+    odd weights   values that do not fit those of the neighbors (see `continuity`)
+    odd scores    scores that do not fit (see `plausible`)
 
 Equal by design, and no fault: the main branch and the last step; two steps between which every
 update had rate 0 (Pythia's steps 0 and 1).
@@ -33,7 +35,8 @@ MISSING, DUPLICATE, SHARED, ODD_SIZE, UNSAFE = (
     "odd size",
     "unsafe",
 )
-FAULTY = (UNSAFE, MISSING, DUPLICATE, SHARED, ODD_SIZE)
+ODD_WEIGHTS, ODD_SCORES = "odd weights", "odd scores"
+FAULTY = (UNSAFE, MISSING, DUPLICATE, SHARED, ODD_WEIGHTS, ODD_SCORES, ODD_SIZE)
 """Verdicts that are faults, the gravest first."""
 
 _ODD_SHARE = 0.1

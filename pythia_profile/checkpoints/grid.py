@@ -136,7 +136,7 @@ def locate(
             else pins.listing(suite, size)
         )
         of_size = wanted[size] or listing.known
-        _check_steps(suite, size, steps, listing)
+        suite.check_steps(size, steps or (), listing.known)
         verdicts += audit_listing(suite, size, listing, of_size)
         for step in of_size:
             revision = listing.steps.get(step)
@@ -173,20 +173,6 @@ def folder_listing(suite: Suite, size: str, steps: Sequence[int]) -> Listing:
 def _steps(suite: Suite, size: str, steps: Sequence[int] | None) -> tuple[int, ...]:
     """Return the steps to look for; empty where only the repository knows them."""
     return tuple(sorted(set(steps))) if steps else suite.usual_checkpoints(size)
-
-
-def _check_steps(suite: Suite, size: str, steps: Sequence[int] | None, listing: Listing) -> None:
-    """Refuse steps that are none of the suite; one that should be there but is not is a gap."""
-    known = suite.size(size).checkpoints or listing.known
-    for step in steps or ():
-        if step not in known:
-            near = sorted(sorted(known, key=lambda one: abs(one - step))[:2])
-            shown = known if len(known) <= 20 else near
-            word = "known" if len(known) <= 20 else f"nearest of {len(known)}"
-            raise NotFoundError(
-                f"no checkpoint {step} of {suite.name} {size}; {word}: "
-                f"{', '.join(map(str, shown)) or 'none'}"
-            )
 
 
 def _source(

@@ -9,10 +9,12 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import is_offline_mode
 from platformdirs import user_cache_path
 from pydantic import TypeAdapter, ValidationError
 
@@ -170,7 +172,7 @@ def pin(
     for size in sizes:
         repository = suite.repository(size)
         if repository is not None and repository not in pins.branches:
-            said = list_branches(repository, hub.endpoint, hub.patience)
+            said = _branches(repository, hub)
             kept = {name: commit for name, commit in said.items() if _concerns(suite, name)}
             pins = replace(pins, branches={**pins.branches, repository: kept})
     wanted = [
@@ -204,6 +206,19 @@ def moved_branches(pins: Pins, hub: Hub | None = None) -> list[str]:
                 there = now[name][:12] if name in now else "gone"
                 lines.append(f"{repository} {name}: pinned at {commit[:12]}, now {there}")
     return lines
+
+
+def _branches(repository: str, hub: Hub) -> Branches:
+    """Branches as the hub says them; in offline mode, as it last said them."""
+    key = hashlib.sha256(f"{hub.endpoint} {repository} branches".encode()).hexdigest()[:32]
+    known = checkpoint_cache(hub.cache) / "listings" / f"{key}.json"
+    if is_offline_mode() and known.is_file():
+        log.warning("offline: branches of %s are those of an earlier listing", repository)
+        return TypeAdapter(Branches).validate_python(read_json(known))
+    said = list_branches(repository, hub.endpoint, hub.patience)
+    with suppress(StudyError):
+        write_json(said, known)
+    return said
 
 
 def _concerns(suite: Suite, branch: str) -> bool:

@@ -24,7 +24,7 @@ import polars as pl
 
 from data_order.errors import RemoteError
 from pythia_profile.checkpoints.load import CheckpointLoader
-from pythia_profile.checkpoints.supply import Source, Supply
+from pythia_profile.checkpoints.supply import Supply
 from pythia_profile.checkpoints.weights import CheckpointError
 from pythia_profile.errors import StudyError
 from pythia_profile.redaction import redact
@@ -34,9 +34,12 @@ from pythia_profile.scoring.rows import ScoringError, score_rows
 from pythia_profile.scoring.units import (
     ScoringSettings,
     Unit,
+    Work,
     is_done,
     rows_sha256,
+    token_folder,
     unit_key,
+    work_folder,
 )
 from pythia_profile.store import (
     atomic_write,
@@ -50,24 +53,6 @@ from pythia_profile.store import (
 __all__ = ["Work", "score_units", "token_folder", "work_folder"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One unit and where its checkpoint is."""
-
-    unit: Unit
-    checkpoint: Source
-
-
-def work_folder(scores: Path) -> Path:
-    """Folder beside `scores` for what is not finished; removed when everything is."""
-    return scores.with_name(f".{scores.name}")
-
-
-def token_folder(scores: Path) -> Path:
-    """Folder beside `scores` for the statistics of single tokens."""
-    return scores.with_name("tokens")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,21 @@ from pythia_profile.checkpoints.supply import slots_for
 from pythia_profile.errors import NotFoundError, StudyError, UnfinishedError
 from pythia_profile.progress import track
 from pythia_profile.schema import ROWS, SCORES, conform
-from pythia_profile.scoring.engine import Work, work_folder
 from pythia_profile.scoring.outcomes import outcomes_of
-from pythia_profile.scoring.units import ScoringSettings, Unit, is_done, rows_sha256, unit_key
+from pythia_profile.scoring.units import (
+    ScoringSettings,
+    Work,
+    is_done,
+    rows_sha256,
+    unit_key,
+    units_of,
+    work_folder,
+)
 from pythia_profile.store import read_json, write_json, write_table
 from pythia_profile.suites.model import Suite
 from pythia_profile.workers import available_cores, run_workers
 
-__all__ = ["Shard", "part_of", "score", "units_of"]
+__all__ = ["Shard", "part_of", "score"]
 
 log = logging.getLogger(__name__)
 
@@ -128,23 +135,6 @@ def part_of(works: list[Work], shard: Shard | None) -> list[Work]:
     if count > len(works):
         raise StudyError(f"shard: {len(works)} checkpoints cannot be shared by {count} machines")
     return works[number - 1 :: count]
-
-
-def units_of(suite: Suite, grid: Grid, faulty: str = "refuse") -> list[Work]:
-    """List the units of a grid of checkpoints, by the user's choice on faulty ones."""
-    return [
-        Work(
-            Unit(
-                suite=suite.name,
-                size=place.size,
-                seed=suite.seed,
-                checkpoint=place.step,
-                weights=place.weights,
-            ),
-            place.source,
-        )
-        for place in grid.chosen(faulty)
-    ]
 
 
 @dataclass(frozen=True, slots=True)

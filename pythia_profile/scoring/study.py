@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pythia_profile.checkpoints.pinned import study_grid
 from pythia_profile.schema import ROWS
-from pythia_profile.scoring.run import Shard, score, units_of
+from pythia_profile.scoring.run import Shard, score
 from pythia_profile.scoring.tables import scoring_settings
+from pythia_profile.scoring.units import units_of
 from pythia_profile.store import read_table
 from pythia_profile.study import Study
 from pythia_profile.suites.model import Suite

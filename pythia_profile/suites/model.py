@@ -1,7 +1,7 @@
 """A model suite as data: what was trained, on which order, at which rates, and where it lies."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.order import TrainingOrder
-from pythia_profile.errors import StudyError, not_found
+from pythia_profile.errors import NotFoundError, StudyError, not_found
 from pythia_profile.suites.schedule import SCHEDULES, Rates
 
 __all__ = ["KnownFault", "Size", "Suite"]
@@ -140,6 +140,27 @@ class Suite:
         """
         proposed = self.study_defaults.get("checkpoints")
         return proposed if isinstance(proposed, tuple) else self.size(size).checkpoints
+
+    def check_steps(self, size: str, steps: Iterable[int], listed: Sequence[int] = ()) -> None:
+        """Refuse steps that are no checkpoints of a size; one that was to be there may be a gap.
+
+        Parameters
+        ----------
+        listed : what its repository lists, where the suite does not know; nothing is refused
+            where nobody knows.
+
+        Raises
+        ------
+        NotFoundError
+            A step is none of them; the nearest are named.
+        """
+        known = self.size(size).checkpoints or tuple(listed)
+        for step in steps if known else ():
+            if step not in known:
+                near = sorted(sorted(known, key=lambda one: abs(one - step))[:2])
+                word = "known" if len(known) <= 20 else f"nearest of {len(known)}"
+                shown = ", ".join(map(str, known if len(known) <= 20 else near))
+                raise NotFoundError(f"no checkpoint {step} of {self.name} {size}; {word}: {shown}")
 
     def learning_rate(self, size: str, updates: npt.ArrayLike) -> Rates:
         """Rate of each update (n,), 1-based, for one size."""
