@@ -25,7 +25,7 @@ ENTRIES = 100_000
 
 _EMBEDDINGS = ("gpt_neox.embed_in.weight", "model.embed_tokens.weight")
 _OUT_AND_BACK = 2.0
-_JUMP = 10.0
+_JUMP = 6.0
 _LEAST_JUMP = 0.02
 _ENOUGH = 5
 
@@ -112,22 +112,31 @@ def continuity(
 def odd_ones(steps: list[int], values: list[float]) -> dict[int, str]:
     """Find steps whose value lies far from those of both neighbors, and on one side of them.
 
-    Far is ten times the median of what the others lie off their neighbors' mean, and at least two
-    percent of the value.
+    Far is six times the median of what the others lie off the line between their neighbors, and at
+    least two percent of the value. The worst is taken out first, so that it speaks against no
+    other.
     """
-    if len(steps) < _ENOUGH:
-        return {}
-    y = np.asarray(values, dtype=np.float64)
-    x = np.asarray(steps, dtype=np.float64)
-    between = y[:-2] + (y[2:] - y[:-2]) * (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
-    off = y[1:-1] - between
-    outside = (y[1:-1] > np.maximum(y[:-2], y[2:])) | (y[1:-1] < np.minimum(y[:-2], y[2:]))
-    scale = np.nanmedian(np.abs(off))
-    far = np.abs(off) > np.maximum(_JUMP * scale, _LEAST_JUMP * np.abs(between))
-    return {
-        steps[place + 1]: f"{y[place + 1]:.4g}, neighbors {y[place]:.4g} and {y[place + 2]:.4g}"
-        for place in np.flatnonzero(far & outside)
-    }
+    left = [place for place in range(len(steps)) if np.isfinite(values[place])]
+    found = {}
+    while len(left) >= _ENOUGH:
+        x = np.array([steps[place] for place in left], dtype=np.float64)
+        y = np.array([values[place] for place in left], dtype=np.float64)
+        outside = (y[1:-1] > np.maximum(y[:-2], y[2:])) | (y[1:-1] < np.minimum(y[:-2], y[2:]))
+        off = np.where(outside, _off(x, y), -1.0)
+        worst = int(np.argmax(off)) + 1
+        others = _off(np.delete(x, worst), np.delete(y, worst))
+        if off[worst - 1] <= max(_JUMP * np.median(others), _LEAST_JUMP * abs(y[worst])):
+            break
+        near = f"neighbors {y[worst - 1]:.4g} and {y[worst + 1]:.4g}"
+        found[steps[left[worst]]] = f"{y[worst]:.4g}, {near}"
+        del left[worst]
+    return dict(sorted(found.items()))
+
+
+def _off(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How far each value but the first and last is off the line between its neighbors."""
+    line = y[:-2] + (y[2:] - y[:-2]) * (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
+    return np.abs(y[1:-1] - line)
 
 
 def _share(size: int) -> int:

@@ -125,6 +125,8 @@ def locate(
     places: list[Place] = []
     verdicts: list[Verdict] = []
     wanted = {size: _steps(suite, size, steps) for size in sizes}
+    for size in sizes:
+        suite.check_steps(size, steps or ())
     asked = sorted({step for of_size in wanted.values() for step in of_size or ()})
     if any(suite.repository(size) is not None for size in sizes):
         pins = pin(suite, sizes, asked or None, known=pins, hub=hub)
