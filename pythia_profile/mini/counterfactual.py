@@ -41,19 +41,17 @@ TWIN = "pythia_profile.mini.twin"
 
 
 def audited_cohorts(suite: Suite, count: int) -> list[int]:
-    """`count` cohorts spread evenly over the run, neither the first nor the last ones alone.
+    """`count` different cohorts spread evenly over the run; all of them where it has no more.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> [int(x) for x in np.linspace(0, 15, 7)[1:-1]]
-    [2, 5, 7, 10, 12]
+    >>> [place * 16 // (5 + 1) for place in range(1, 5 + 1)]
+    [2, 5, 8, 10, 13]
     """
     cohorts = config_of(suite).checkpoints[1:]
     if not 1 <= count <= len(cohorts):
         raise NotFoundError(f"{count} cohorts asked for, the suite has {len(cohorts)}")
-    places = np.linspace(0, len(cohorts) - 1, count + 2)[1:-1].astype(int)
-    return [cohorts[place] for place in places]
+    return [cohorts[place * len(cohorts) // (count + 1)] for place in range(1, count + 1)]
 
 
 def train_twins(
