@@ -7,10 +7,10 @@ stderr. Everything heavy is imported inside the verbs, so that `--help` answers 
 
 import sys
 
-from pythia_profile.cli import demo, order, study
+from pythia_profile.cli import check, demo, order, power, study
 from pythia_profile.cli.app import app, end_on_sigterm, run
 
-__all__ = ["app", "demo", "main", "order", "study"]
+__all__ = ["app", "check", "demo", "main", "order", "power", "study"]
 
 
 def main() -> None:
