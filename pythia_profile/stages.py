@@ -107,7 +107,7 @@ def run_all(
 
     Parameters
     ----------
-    tell : called with what each stage says.
+    tell : called with the first line of what each stage says; its notes are in the lock file.
     """
     study = open_study(folder)
     remove_leftovers(folder)
@@ -118,7 +118,7 @@ def run_all(
         if is_current(folder, study, stage):
             tell(f"{stage.name}: up to date")
         else:
-            tell(run_stage(folder, stage.name, workers))
+            tell(run_stage(folder, stage.name, workers).partition("\n")[0])
 
 
 def stage_states(folder: Path) -> dict[str, str]:

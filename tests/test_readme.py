@@ -26,7 +26,7 @@ def test_the_two_commands_stand_first_and_ci_runs_the_second():
 
 
 def test_every_verb_the_readme_names_exists(capsys):
-    verbs = set(re.findall(r"pythia-profile ([a-z]+)", README))
+    verbs = set(re.findall(r"(?:^|[`/])pythia-profile ([a-z]+)", README, re.MULTILINE))
 
     assert run(app, ["--help"]) == 0
     known = capsys.readouterr().out
