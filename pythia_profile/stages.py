@@ -252,14 +252,13 @@ def _check(folder: Path, study: Study, _: int | None) -> str:
     from pythia_profile.profiles.checks import check
 
     rows, scores = read_inputs(folder, study)
-    chosen = _inference(study)
-    for unused in ("base", "draws", "seed"):
-        del chosen[unused]
-    found = check(rows, scores, **chosen)
+    unused = ("base", "draws", "seed")
+    found = check(rows, scores, **{k: v for k, v in _inference(study).items() if k not in unused})
     for table in CHECKS:
         write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)
+    suspects = found.influence.filter("suspect")["checkpoint"].unique().sort().to_list()
     said = "".join(f"\n  {sentence}" for sentence in found.sentences)
-    return f"check: {', '.join(found.tables)}{said}"
+    return f"check: {len(CHECKS)} tables; faulty checkpoints: {suspects or 'none'}{said}"
 
 
 def _counterfactual(folder: Path, study: Study, workers: int | None) -> str:
@@ -268,7 +267,8 @@ def _counterfactual(folder: Path, study: Study, workers: int | None) -> str:
     suite, size = _open_suite(folder, study), study.counterfactual_size
     rows, scores = read_inputs(folder, study)
     cohorts = audited_cohorts(suite, study.counterfactual_cohorts)
-    twins = train_twins(suite, size, cohorts, rows, folder=folder / "twins", workers=workers)
+    where, horizon = folder / "twins", study.counterfactual_horizon
+    twins = train_twins(suite, size, cohorts, rows, folder=where, horizon=horizon, workers=workers)
     cells, summary = compare(rows, scores, twins, level=study.level)
     write_table(cells, folder / "counterfactual.parquet", COUNTERFACTUAL)
     write_table(summary, folder / "counterfactual_summary.parquet", COUNTERFACTUAL_SUMMARY)
@@ -368,7 +368,7 @@ _INFERENCE = (
     "draws",
     "level",
 )
-_AUDIT = ("counterfactual_size", "counterfactual_cohorts")
+_AUDIT = ("counterfactual_size", "counterfactual_cohorts", "counterfactual_horizon")
 _TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
 _CHECK_TABLES = tuple(f"{table.name}.parquet" for table in CHECKS)
 _AUDIT_TABLES = ("counterfactual.parquet", "counterfactual_summary.parquet")

@@ -54,6 +54,8 @@ class Study:
     draws, level : bootstrap draws; confidence level of bands and intervals.
     counterfactual_size : size of which twin runs are trained; empty for none (mini suite only).
     counterfactual_cohorts : how many cohorts have a twin run.
+    counterfactual_horizon : checkpoints after the cohort's own until which twins are trained; 0 for
+        all that follow.
     """
 
     suite: str
@@ -76,11 +78,16 @@ class Study:
     level: float = 0.95
     counterfactual_size: str = ""
     counterfactual_cohorts: int = 0
+    counterfactual_horizon: int = 0
 
     def __post_init__(self) -> None:
         for name in ("rows_per_cohort", "never_treated", "draws"):
             if getattr(self, name) < 1:
                 raise StudyError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        if self.counterfactual_horizon < 0:
+            raise StudyError(
+                f"counterfactual_horizon: got {self.counterfactual_horizon}, expected 0 or more"
+            )
         if not self.sizes:
             raise StudyError("sizes: got none, expected at least one")
         if len(set(self.sizes)) < len(self.sizes):

@@ -283,11 +283,15 @@ def _notes(
         notes.append(
             f"{missing} of {known.size} cells have no controls or no base, and no estimate"
         )
-    fewest = int(sums.clusters[: len(cohorts)].min())
-    clustered = bool((sums.clusters < sums.rows).any())
-    if clustered and fewest < FEW_CLUSTERS:
-        notes.append(
-            f"cohorts have as few as {fewest} clusters: do not trust bands over single cells, "
-            "trust aggregates over cohorts"
-        )
-    return tuple(notes)
+    return (*notes, *few_clusters(sums, len(cohorts)))
+
+
+def few_clusters(sums: Sums, cohorts: int) -> tuple[str, ...]:
+    """Return a warning where cohorts have too few clusters for bands over single cells."""
+    fewest = int(sums.clusters[:cohorts].min())
+    if fewest >= FEW_CLUSTERS or not (sums.clusters < sums.rows).any():
+        return ()
+    return (
+        f"cohorts have as few as {fewest} clusters: do not trust bands over single cells, "
+        "trust aggregates over cohorts",
+    )

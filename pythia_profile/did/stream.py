@@ -27,7 +27,7 @@ from pythia_profile.did.panels import (
     lay_out,
     only_run,
 )
-from pythia_profile.did.table import ClusterBy, att_table, cell_bands
+from pythia_profile.did.table import ClusterBy, att_table, cell_bands, tell
 from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
 
@@ -110,6 +110,7 @@ def stream_estimate(
     att = stream_effects(scores, rows, outcome=outcome, **settings)  # type: ignore[arg-type]
     how = Drawing(draws, seed, "covariance", workers)
     found = cell_bands(att, how, family=family, level=level)
+    tell(att, found)
     return att_table(att, only_run(scores), outcome, found)
 
 

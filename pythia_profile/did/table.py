@@ -3,6 +3,7 @@
 In: `Panel`. Out: `AttGt`, or the `ATT` table with bands, in units of the outcome.
 """
 
+import logging
 from dataclasses import replace
 from typing import Literal
 
@@ -17,6 +18,8 @@ from pythia_profile.did.inputs import check_option
 from pythia_profile.did.panels import Panel
 from pythia_profile.did.simultaneous import Bands, bands_of
 from pythia_profile.schema import ATT, RUN, conform
+
+log = logging.getLogger(__name__)
 
 ClusterBy = Literal["row", "batch"]
 
@@ -97,7 +100,8 @@ def estimate(
     Parameters
     ----------
     family : family of the bands; with `post`, cells before treatment get bands of their own
-        family, `placebo`. The column `family` says which one a cell belongs to.
+        family, `placebo`. The column `family` says which one a cell belongs to. Critical values and
+        notes are logged; a warning says where bands over single cells cannot be trusted.
 
     Returns
     -------
@@ -114,6 +118,7 @@ def estimate(
     )
     how = Drawing(draws, seed, multiplier, workers)
     found = cell_bands(att, how, family=family, level=level)
+    tell(att, found)
     return att_table(att, panel.run, panel.outcome, found)
 
 
@@ -125,6 +130,13 @@ def cell_bands(
     if family == "post" and (att.placebo & (att.se > 0)).any():
         families.append("placebo")
     return bands_of([att] * len(families), how, families=families, level=level)
+
+
+def tell(att: AttGt, found: list[Bands]) -> None:
+    """Log what the table cannot hold: notes of the estimate; as warnings, those of its bands."""
+    warnings = {note for band in found for note in band.notes}
+    for note in (*att.notes, *map(str, found)):
+        log.log(logging.WARNING if note in warnings else logging.INFO, note)
 
 
 def att_table(
