@@ -54,8 +54,10 @@ class CheckpointCheck:
     suspects: tuple[Step, ...]
 
     def __str__(self) -> str:
-        worst = int(np.nanargmax(np.abs(self.share)))
         named = ", ".join(f"{c:g}" for c in self.suspects) or "none"
+        if np.isnan(self.share).all():
+            return f"checkpoints: suspects {named}; the overall effect has no variance"
+        worst = int(np.nanargmax(np.abs(self.share)))
         return (
             f"checkpoints: suspects {named}; leaving out {self.checkpoints[worst]:g} changes the "
             f"overall effect most, by {self.change[worst]:+.4g} ({self.share[worst]:+.2f} standard "
@@ -73,13 +75,14 @@ def checkpoint_check(att: AttGt) -> CheckpointCheck:
     """
     overall = aggregate(att, "overall")
     placebo, se = _placebo_by_checkpoint(att)
+    change = np.array([_overall_without(att, k) for k in range(len(att.checkpoints))])
+    change -= _overall_without(att, None)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * ndtr(-np.abs(placebo / se))
+        p = 2 * ndtr(-np.abs(placebo / np.where(se > 0, se, np.nan)))
+        share = change / np.where(overall.se[0] > 0, overall.se[0], np.nan)
     tested = np.isfinite(p)
     adjusted = np.full_like(p, np.nan)
     adjusted[tested] = holm(p[tested])
-    change = np.array([_overall_without(att, k) for k in range(len(att.checkpoints))])
-    change -= _overall_without(att, None)
     center = np.nanmedian(placebo) if tested.any() else 0.0
     scale = 1.4826 * np.nanmedian(np.abs(placebo - center)) if tested.any() else np.inf
     suspect = (adjusted < 0.01) & (np.abs(placebo - center) > OUTLIER * scale)
@@ -89,7 +92,7 @@ def checkpoint_check(att: AttGt) -> CheckpointCheck:
         placebo_se=se,
         placebo_p=adjusted,
         change=change,
-        share=change / overall.se[0],
+        share=share,
         suspects=tuple(att.checkpoints[suspect].tolist()),
     )
 

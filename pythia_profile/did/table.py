@@ -5,15 +5,17 @@ In: `Panel`. Out: `AttGt`, or the `ATT` table with bands, in units of the outcom
 
 import logging
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
 
+from pythia_profile.did.aggregates import Kind
 from pythia_profile.did.att import AttGt, att_gt
 from pythia_profile.did.checks import LOW_RHO, batch_icc, reliability
 from pythia_profile.did.comparison import Base, Control, Estimator
 from pythia_profile.did.draws import Drawing, Process
+from pythia_profile.did.errors import OptionError
 from pythia_profile.did.inputs import check_option
 from pythia_profile.did.panels import Panel
 from pythia_profile.did.simultaneous import Bands, bands_of
@@ -126,6 +128,11 @@ def cell_bands(
     att: AttGt, how: Drawing, *, family: str = "post", level: float = 0.95
 ) -> list[Bands]:
     """Bands over a family of cells, and over the placebo cells where the family is `post`."""
+    if isinstance(family, str) and family in get_args(Kind):
+        raise OptionError(
+            f"family: got '{family}', expected a family of cells: post, placebo, all or "
+            f"path:COHORT; for the aggregate use bands(att, family='{family}')"
+        )
     families = [family]
     if family == "post" and (att.placebo & (att.se > 0)).any():
         families.append("placebo")
