@@ -28,7 +28,9 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from pythia_profile.scoring import score_checkpoint
 
 SHAPES = {
-    "70m": dict(hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048),
+    "70m": dict(
+        hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048
+    ),
     "1.4b": dict(
         hidden_size=2048, num_hidden_layers=24, num_attention_heads=16, intermediate_size=8192
     ),
@@ -82,7 +84,8 @@ def rounds(ways, count, device):
 
 def operations(model, rows):
     \"\"\"Multiplications and additions of all matrix products in a forward pass.\"\"\"
-    inner = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and "embed_in" not in n)
+    matrices = (p for n, p in model.named_parameters() if p.ndim == 2 and "embed_in" not in n)
+    inner = sum(p.numel() for p in matrices)
     tokens = rows[:, 1:].numel()
     attention = 4 * tokens * 2048 * model.config.hidden_size * model.config.num_hidden_layers
     return 2 * inner * tokens + attention
