@@ -7,6 +7,7 @@
     scores = pp.score(suite, rows)                 # every row at every checkpoint
     effects = pp.estimate(rows, scores)            # ATT(g, c), bands, placebo tests
     pp.heatmap(effects.att)
+    print(pp.check(rows, scores))                  # what the effects rest on
 
 Every stage takes polars frames and gives polars frames. Names are loaded when they are first used,
 so importing the package costs next to nothing.
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from pythia_profile.figures.profiles import event_time, heatmap, instantaneous, residual
     from pythia_profile.mini.build import mini_suite
     from pythia_profile.profiles.agreement import agreement
+    from pythia_profile.profiles.checks import check
     from pythia_profile.profiles.effects import estimate_effects as estimate
+    from pythia_profile.profiles.power import power
     from pythia_profile.profiles.profile import profile
     from pythia_profile.sampling import sample_rows
     from pythia_profile.scoring.plan import plan_study
@@ -41,6 +44,7 @@ _HOME = {
     "Study": "pythia_profile.study",
     "agreement": "pythia_profile.profiles.agreement",
     "audit": "pythia_profile.checkpoints.identity",
+    "check": "pythia_profile.profiles.checks",
     "create_study": "pythia_profile.study",
     "describe_size": "pythia_profile.suites.describe",
     "describe_suite": "pythia_profile.suites.describe",
@@ -54,6 +58,7 @@ _HOME = {
     "open_suite": "pythia_profile.suites.registry",
     "plan_study": "pythia_profile.scoring.plan",
     "plot_agreement": "pythia_profile.figures.comparisons:agreement",
+    "power": "pythia_profile.profiles.power",
     "profile": "pythia_profile.profiles.profile",
     "residual": "pythia_profile.figures.profiles",
     "run_study": "pythia_profile.stages:run_all",
@@ -70,6 +75,7 @@ __all__ = [
     "__version__",
     "agreement",
     "audit",
+    "check",
     "create_study",
     "describe_size",
     "describe_suite",
@@ -83,6 +89,7 @@ __all__ = [
     "open_suite",
     "plan_study",
     "plot_agreement",
+    "power",
     "profile",
     "residual",
     "run_study",
@@ -94,6 +101,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "did":
+        return import_module("pythia_profile.did")
     if name in _HOME:
         module, _, original = _HOME[name].partition(":")
         return getattr(import_module(module), original or name)

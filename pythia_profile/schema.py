@@ -16,14 +16,20 @@ from pythia_profile.errors import TableError
 __all__ = [
     "AGREEMENT",
     "ATT",
+    "CHECKS",
+    "CONTRASTS",
     "COUNTERFACTUAL",
     "COUNTERFACTUAL_SUMMARY",
+    "GAPS",
+    "INFLUENCE",
     "NEVER",
     "PLACEBO",
     "PROFILES",
     "ROWS",
     "RUN",
     "SCORES",
+    "SENSITIVITY",
+    "WITNESSES",
     "Table",
     "conform",
 ]
@@ -198,6 +204,113 @@ COUNTERFACTUAL_SUMMARY = Table(
     frozenset({"at", "correlation"}),
 )
 """The audit in numbers: `over` is all, cohort or lag, and `at` names which (null for all)."""
+
+
+SENSITIVITY = Table(
+    "sensitivity",
+    pl.Schema(
+        {
+            **_RUN_COLUMNS,
+            "outcome": pl.String(),
+            "effect": pl.String(),
+            "cohort": pl.Int64(),
+            "restriction": pl.String(),
+            "bound": pl.Float64(),
+            **_ESTIMATE,
+            "breakdown": pl.Float64(),
+        }
+    ),
+    (*RUN, "outcome", "effect", "cohort", "restriction", "bound"),
+    frozenset({"cohort"}),
+)
+"""Intervals of an effect under violations of parallel trends of size `bound`: `restriction` is
+relative (slopes after treatment up to `bound` times the largest before it) or smooth (slopes change
+by up to `bound` a checkpoint, unit of the outcome). `effect` is the average from the cohort on, the
+first or the last; `cohort` null means over all cohorts. `breakdown` is the smallest size at which
+the interval holds 0, infinity where none does."""
+
+INFLUENCE = Table(
+    "influence",
+    pl.Schema(
+        {
+            **_RUN_COLUMNS,
+            "outcome": pl.String(),
+            "checkpoint": pl.Int64(),
+            "placebo": pl.Float64(),
+            "placebo_se": pl.Float64(),
+            "p_value": pl.Float64(),
+            "change": pl.Float64(),
+            "share": pl.Float64(),
+            "suspect": pl.Boolean(),
+        }
+    ),
+    (*RUN, "outcome", "checkpoint"),
+    frozenset({"placebo", "placebo_se", "p_value", "change", "share"}),
+)
+"""What rests on each checkpoint: `placebo`, its effect on cohorts that are read later, less that of
+the other checkpoints before them (`p_value` after Holm); and the change of the overall effect
+without it, `share` in standard errors."""
+
+GAPS = Table(
+    "gaps",
+    pl.Schema(
+        {
+            **_RUN_COLUMNS,
+            "outcome": pl.String(),
+            "over": pl.String(),
+            "at": pl.String(),
+            "gap": pl.Float64(),
+            "standardized": pl.Float64(),
+            "p_value": pl.Float64(),
+        }
+    ),
+    (*RUN, "outcome", "over", "at"),
+    frozenset({"gap", "standardized", "p_value"}),
+)
+"""Treated less controls before treatment: `over` is level (`at` a cohort, at its base checkpoint)
+or trait (`at` a column of the rows, against never-treated rows); standardized by the controls."""
+
+CONTRASTS = Table(
+    "contrasts",
+    pl.Schema(
+        {
+            "suite": pl.String(),
+            "seed": pl.Int64(),
+            "outcome": pl.String(),
+            "over": pl.String(),
+            "one": pl.String(),
+            "other": pl.String(),
+            "kind": pl.String(),
+            **_ESTIMATE,
+        }
+    ),
+    ("suite", "seed", "outcome", "over", "one", "other", "kind"),
+)
+"""Difference of two means over cohorts, `one` less `other`, with its pointwise interval: `over` is
+cohorts (late less early ones of a size) or sizes (on the same rows, matched)."""
+
+WITNESSES = Table(
+    "witnesses",
+    pl.Schema(
+        {
+            **_RUN_COLUMNS,
+            "outcome": pl.String(),
+            "estimator": pl.String(),
+            "at": pl.Int64(),
+            "estimate": pl.Float64(),
+            "se": pl.Float64(),
+            "driscoll_kraay": pl.Float64(),
+            "att": pl.Float64(),
+        }
+    ),
+    (*RUN, "outcome", "estimator", "at"),
+    frozenset({"at", "se", "driscoll_kraay", "att"}),
+)
+"""Other estimators beside ours (`att`), for contrast: twfe (one effect, `at` null), event_study and
+naive_double_demeaned (`at` checkpoints since the cohort; −1 is the base)."""
+
+CHECKS = (SENSITIVITY, INFLUENCE, GAPS, CONTRASTS, WITNESSES)
+"""Tables of the stage `check`."""
 
 
 def conform(frame: pl.DataFrame, table: Table) -> pl.DataFrame:

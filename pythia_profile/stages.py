@@ -1,6 +1,6 @@
 """The stages of a study: each reads tables from the folder, calls one function, writes tables.
 
-    sample ─► score ─► att ─► profile ─► counterfactual ─► plot ─► report
+    sample ─► score ─► att ─► profile ─► check ─► counterfactual ─► plot ─► report
 
 A stage is current when its settings, its inputs and its outputs are the ones that the lock file
 remembers; `run_all` makes what is not current and leaves the rest alone.
@@ -22,6 +22,7 @@ from pythia_profile.redaction import redact
 from pythia_profile.schema import (
     AGREEMENT,
     ATT,
+    CHECKS,
     COUNTERFACTUAL,
     COUNTERFACTUAL_SUMMARY,
     PLACEBO,
@@ -30,12 +31,26 @@ from pythia_profile.schema import (
 )
 from pythia_profile.scoring.tables import study_scores
 from pythia_profile.store import digest, file_sha256, read_table, remove_leftovers, write_table
-from pythia_profile.study import Study, open_study, read_lock, update_lock
+from pythia_profile.study import (
+    Study,
+    open_study,
+    read_lock,
+    update_lock,
+)
 from pythia_profile.suites.folder import suite_facts, suite_from_facts
 from pythia_profile.suites.model import Suite
 from pythia_profile.suites.registry import open_suite
 
-__all__ = ["STAGES", "How", "Stage", "is_current", "run_all", "run_stage", "stage_states"]
+__all__ = [
+    "STAGES",
+    "How",
+    "Stage",
+    "is_current",
+    "read_inputs",
+    "run_all",
+    "run_stage",
+    "stage_states",
+]
 
 _LIBRARIES = ("torch", "transformers", "numpy", "polars", "scipy", "tokenizers", "safetensors")
 
@@ -193,7 +208,7 @@ def _score(folder: Path, study: Study, how: How) -> str:
     return score_study(folder, study, suite, workers=how.workers, retry=how.retry, shard=how.shard)
 
 
-def _read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]:
+def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Read rows and scores of a study; neither needs the checkpoints any more."""
     rows = read_table(folder / "rows.parquet", ROWS, "sample")
     return rows, study_scores(folder, study, _suite_of(folder).name, rows)
@@ -202,7 +217,7 @@ def _read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame
 def _att(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.profiles.effects import estimate_effects
 
-    rows, scores = _read_inputs(folder, study)
+    rows, scores = read_inputs(folder, study)
     found = estimate_effects(rows, scores, **_inference(study))
     write_table(found.att, folder / "att.parquet", ATT)
     write_table(found.placebo, folder / "placebo.parquet", PLACEBO)
@@ -216,7 +231,7 @@ def _profile(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.profiles.agreement import agreement
     from pythia_profile.profiles.profile import profile
 
-    rows, scores = _read_inputs(folder, study)
+    rows, scores = read_inputs(folder, study)
     profiles = profile(rows, scores, suite=_suite_of(folder), **_inference(study))
     agreed = agreement(rows, scores, **{**_inference(study), "draws": min(study.draws, 200)})
     write_table(profiles, folder / "profiles.parquet", PROFILES)
@@ -224,13 +239,29 @@ def _profile(folder: Path, study: Study, _: How) -> str:
     return f"profile: {len(profiles):,} lines, {len(agreed):,} comparisons of sizes"
 
 
+def _check(folder: Path, study: Study, _: How) -> str:
+    from pythia_profile.profiles.checks import check
+
+    rows, scores = read_inputs(folder, study)
+    unused = ("base", "draws", "seed")
+    found = check(rows, scores, **{k: v for k, v in _inference(study).items() if k not in unused})
+    for table in CHECKS:
+        write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)
+    suspects = found.influence.filter("suspect")["checkpoint"].unique().sort().to_list()
+    said = "".join(f"\n  {sentence}" for sentence in found.sentences)
+    return f"check: {len(CHECKS)} tables; faulty checkpoints: {suspects or 'none'}{said}"
+
+
 def _counterfactual(folder: Path, study: Study, how: How) -> str:
     from pythia_profile.mini.counterfactual import audited_cohorts, compare, train_twins
 
     suite, size = _open_suite(folder, study), study.counterfactual_size
-    rows, scores = _read_inputs(folder, study)
+    rows, scores = read_inputs(folder, study)
     cohorts = audited_cohorts(suite, study.counterfactual_cohorts)
-    twins = train_twins(suite, size, cohorts, rows, folder=folder / "twins", workers=how.workers)
+    where, horizon = folder / "twins", study.counterfactual_horizon
+    twins = train_twins(
+        suite, size, cohorts, rows, folder=where, horizon=horizon, workers=how.workers
+    )
     cells, summary = compare(rows, scores, twins, level=study.level)
     write_table(cells, folder / "counterfactual.parquet", COUNTERFACTUAL)
     write_table(summary, folder / "counterfactual_summary.parquet", COUNTERFACTUAL_SUMMARY)
@@ -262,6 +293,7 @@ def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
     if study.counterfactual_size:
         audit = "counterfactual"
         wanted += [(COUNTERFACTUAL, audit), (COUNTERFACTUAL_SUMMARY, audit)]
+    wanted += [(table, "check") for table in CHECKS if (folder / f"{table.name}.parquet").exists()]
     return {
         table.name: read_table(folder / f"{table.name}.parquet", table, stage)
         for table, stage in wanted
@@ -330,8 +362,9 @@ _INFERENCE = (
     "draws",
     "level",
 )
-_AUDIT = ("counterfactual_size", "counterfactual_cohorts")
+_AUDIT = ("counterfactual_size", "counterfactual_cohorts", "counterfactual_horizon")
 _TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
+_CHECK_TABLES = tuple(f"{table.name}.parquet" for table in CHECKS)
 _AUDIT_TABLES = ("counterfactual.parquet", "counterfactual_summary.parquet")
 
 STAGES = (
@@ -339,6 +372,7 @@ STAGES = (
     Stage("score", _score, (*_WHAT, *_WAYS, "faulty"), ("rows.parquet",), ("scores",)),
     Stage("att", _att, _INFERENCE, ("rows.parquet", "scores"), _TABLES[:2]),
     Stage("profile", _profile, _INFERENCE, ("rows.parquet", "scores"), _TABLES[2:]),
+    Stage("check", _check, _INFERENCE, ("rows.parquet", "scores"), _CHECK_TABLES),
     Stage(
         "counterfactual",
         _counterfactual,
@@ -348,6 +382,12 @@ STAGES = (
         wanted=lambda study: bool(study.counterfactual_size),
     ),
     Stage("plot", _plot, ("outcomes",), (*_TABLES, *_AUDIT_TABLES), ("figures",)),
-    Stage("report", _report, (), (*_TABLES, *_AUDIT_TABLES, "figures"), ("report.html",)),
+    Stage(
+        "report",
+        _report,
+        (),
+        (*_TABLES, *_CHECK_TABLES, *_AUDIT_TABLES, "figures"),
+        ("report.html",),
+    ),
 )
 """All stages, in the order in which a study runs them."""

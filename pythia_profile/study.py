@@ -57,6 +57,8 @@ class Study:
     keep : fetched checkpoints that stay on disk when they are scored; -1 for all.
     counterfactual_size : size of which twin runs are trained; empty for none (mini suite only).
     counterfactual_cohorts : how many cohorts have a twin run.
+    counterfactual_horizon : checkpoints after the cohort's own until which twins are trained; 0 for
+        all that follow.
     """
 
     suite: str
@@ -81,6 +83,7 @@ class Study:
     keep: int = 0
     counterfactual_size: str = ""
     counterfactual_cohorts: int = 0
+    counterfactual_horizon: int = 0
 
     def __post_init__(self) -> None:
         for name in ("rows_per_cohort", "never_treated", "draws"):
@@ -88,6 +91,10 @@ class Study:
                 raise StudyError(f"{name}: got {getattr(self, name)}, expected at least 1")
         if self.keep < -1:
             raise StudyError(f"keep: got {self.keep}, expected a number from 0 on, or -1 for all")
+        if self.counterfactual_horizon < 0:
+            raise StudyError(
+                f"counterfactual_horizon: got {self.counterfactual_horizon}, expected 0 or more"
+            )
         if not self.sizes:
             raise StudyError("sizes: got none, expected at least one")
         if len(set(self.sizes)) < len(self.sizes):

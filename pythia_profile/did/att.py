@@ -151,7 +151,8 @@ def att_gt(
     y : (U, C) outcome of row u at checkpoint c, such as log-likelihood in nats per token.
     cohort : (U,) treatment cohort of each row, usually the first scored checkpoint that has read
         it; NEVER for rows that no step reads.
-    checkpoints : (C,) strictly ascending steps; every cohort comes after the first.
+    checkpoints : (C,) strictly ascending steps; every cohort comes after the first. Dates and words
+        are numbered in the order given, and a note says so.
     control : `never` (never-treated rows), `not_yet` (rows of later cohorts), `both`.
     base : `universal` compares every cell with the last checkpoint before the cohort; `varying`
         compares cells before treatment with the checkpoint before them.
@@ -189,6 +190,7 @@ def att_gt(
     Source: Callaway and Sant'Anna (2021), Theorem 1 and equation 2.10; their standard errors, from
     population variances.
     """
+    checkpoints, cohort, renamed = inputs.numbered(checkpoints, cohort)
     grid = inputs.ascending(checkpoints)
     outcomes = inputs.outcomes(y)
     inputs.check_option(missing, Missing, "missing")
@@ -224,9 +226,10 @@ def att_gt(
     if estimator == "ancova":
         theta, adjustment = adjust(comparison, rows)
         comparison = replace(comparison, theta=theta)
-    return assemble(
+    att = assemble(
         cohorts, grid, comparison, sums, rows, adjustment, base, estimator, int(anticipation)
     )
+    return replace(att, notes=(*renamed, *att.notes))
 
 
 def assemble(
@@ -283,11 +286,15 @@ def _notes(
         notes.append(
             f"{missing} of {known.size} cells have no controls or no base, and no estimate"
         )
-    fewest = int(sums.clusters[: len(cohorts)].min())
-    clustered = bool((sums.clusters < sums.rows).any())
-    if clustered and fewest < FEW_CLUSTERS:
-        notes.append(
-            f"cohorts have as few as {fewest} clusters: do not trust bands over single cells, "
-            "trust aggregates over cohorts"
-        )
-    return tuple(notes)
+    return (*notes, *few_clusters(sums, len(cohorts)))
+
+
+def few_clusters(sums: Sums, cohorts: int) -> tuple[str, ...]:
+    """Return a warning where cohorts have too few clusters for bands over single cells."""
+    fewest = int(sums.clusters[:cohorts].min())
+    if fewest >= FEW_CLUSTERS or not (sums.clusters < sums.rows).any():
+        return ()
+    return (
+        f"cohorts have as few as {fewest} clusters: do not trust bands over single cells, "
+        "trust aggregates over cohorts",
+    )

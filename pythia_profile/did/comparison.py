@@ -134,7 +134,7 @@ def _check_cohorts(
         raise EarlyCohortError(
             f"{early.size} of {cohorts.size} cohorts have no checkpoint to compare with before "
             f"them ({names}; the first checkpoint is {checkpoints[0]:g}); score an earlier "
-            "checkpoint or drop these cohorts"
+            "checkpoint or drop these cohorts; never-treated rows have the cohort NEVER"
         )
 
 

@@ -47,6 +47,39 @@ def ascending(checkpoints: Any) -> Num[np.ndarray, " C"]:
     return grid
 
 
+def numbered(checkpoints: Any, cohort: Any) -> tuple[Any, Any, tuple[str, ...]]:
+    """Labels that are no numbers, such as dates or words, as their places; numbers unchanged.
+
+    Words have no order but the one they are given in. A cohort without a label (None, NaT, NaN,
+    NEVER) is never-treated.
+    """
+    grid = np.asarray(checkpoints)
+    names = grid.tolist()
+    number = int | float | np.integer | np.floating
+    if grid.ndim != 1 or grid.dtype.kind not in "UOM" or any(isinstance(n, number) for n in names):
+        return checkpoints, cohort, ()
+    if grid.dtype.kind == "M" and not (grid[1:] > grid[:-1]).all():
+        at = 1 + int(np.argmin(grid[1:] > grid[:-1]))
+        raise CheckpointOrderError(
+            f"checkpoints: number {at} is {names[at]} after {names[at - 1]}; expected strictly "
+            "ascending dates, each once"
+        )
+    places = {name: place for place, name in enumerate(names)}
+    if len(places) < len(names):
+        raise CheckpointOrderError(
+            f"checkpoints: {len(names) - len(places)} of {len(names)} labels stand twice"
+        )
+    places |= dict.fromkeys([None, NEVER, str(NEVER), float("inf")], NEVER)
+    given = [None if label != label else label for label in np.asarray(cohort).tolist()]
+    if unknown := [label for label in given if label not in places]:
+        raise PanelShapeError(
+            f"cohort: {len(unknown)} of {len(given)} labels are none of the {len(names)} "
+            f"checkpoints, first {unknown[0]!r}"
+        )
+    note = f"checkpoints {names[0]} to {names[-1]} are numbered 0 to {len(names) - 1}"
+    return np.arange(len(names)), np.array([places[label] for label in given]), (note,)
+
+
 def outcomes(y: Any) -> Float[np.ndarray, "U C"]:
     """Outcomes as float64."""
     return numbers(y, "y")
@@ -54,6 +87,8 @@ def outcomes(y: Any) -> Float[np.ndarray, "U C"]:
 
 def numbers(values: Any, what: str) -> Float[np.ndarray, "..."]:
     """Return real numbers as float64, by rows in memory."""
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
     try:
         array = np.asarray(values)
     except ValueError as error:

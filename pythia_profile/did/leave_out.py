@@ -1,6 +1,6 @@
 """Faulty checkpoints: what each checkpoint says before treatment, and what rests on it.
 
-In: `AttGt`. Out: for each checkpoint the mean placebo effect over the cohorts read later, and the
+In: `AttGt`. Out: for each checkpoint the mean effect on cohorts that are read later, and the
 change of the overall effect when the checkpoint is left out. Published checkpoints do hold the
 weights of other steps; such a checkpoint shows rows as memorized before they were read, and shifts
 all effects of the cohort that has it as its base.
@@ -32,14 +32,17 @@ class CheckpointCheck:
     Attributes
     ----------
     checkpoints : (C,) ascending.
-    placebo : (C,) mean placebo effect at the checkpoint, over the cohorts read later; near 0 unless
-        the checkpoint is faulty or trends are not parallel. NaN where no cohort is read later.
+    placebo : (C,) effect at the checkpoint less the mean effect at the other checkpoints before
+        treatment, averaged over the cohorts read later; near 0 unless the checkpoint is faulty or
+        trends are not parallel. NaN where no cohort is read later.
     placebo_se : (C,) its standard error.
     placebo_p : (C,) p-value, adjusted for all checkpoints (Holm).
     change : (C,) what the overall effect changes by when the checkpoint is left out; without the
         first, cohorts that have no other base are left out with it.
     share : (C,) the change in standard errors of the overall effect.
-    suspects : checkpoints whose placebo rejects at .01, in ascending order.
+    suspects : checkpoints whose placebo rejects at .01 and stands out among all, in ascending
+        order. Weights of a later step show so; those of an earlier step have read none of the later
+        cohorts, and show in `change`.
     """
 
     checkpoints: Num[np.ndarray, " C"]
@@ -51,8 +54,10 @@ class CheckpointCheck:
     suspects: tuple[Step, ...]
 
     def __str__(self) -> str:
-        worst = int(np.nanargmax(np.abs(self.share)))
         named = ", ".join(f"{c:g}" for c in self.suspects) or "none"
+        if np.isnan(self.share).all():
+            return f"checkpoints: suspects {named}; the overall effect has no variance"
+        worst = int(np.nanargmax(np.abs(self.share)))
         return (
             f"checkpoints: suspects {named}; leaving out {self.checkpoints[worst]:g} changes the "
             f"overall effect most, by {self.change[worst]:+.4g} ({self.share[worst]:+.2f} standard "
@@ -70,13 +75,14 @@ def checkpoint_check(att: AttGt) -> CheckpointCheck:
     """
     overall = aggregate(att, "overall")
     placebo, se = _placebo_by_checkpoint(att)
+    change = np.array([_overall_without(att, k) for k in range(len(att.checkpoints))])
+    change -= _overall_without(att, None)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * ndtr(-np.abs(placebo / se))
+        p = 2 * ndtr(-np.abs(placebo / np.where(se > 0, se, np.nan)))
+        share = change / np.where(overall.se[0] > 0, overall.se[0], np.nan)
     tested = np.isfinite(p)
     adjusted = np.full_like(p, np.nan)
     adjusted[tested] = holm(p[tested])
-    change = np.array([_overall_without(att, k) for k in range(len(att.checkpoints))])
-    change -= _overall_without(att, None)
     center = np.nanmedian(placebo) if tested.any() else 0.0
     scale = 1.4826 * np.nanmedian(np.abs(placebo - center)) if tested.any() else np.inf
     suspect = (adjusted < 0.01) & (np.abs(placebo - center) > OUTLIER * scale)
@@ -86,24 +92,50 @@ def checkpoint_check(att: AttGt) -> CheckpointCheck:
         placebo_se=se,
         placebo_p=adjusted,
         change=change,
-        share=change / overall.se[0],
+        share=share,
         suspects=tuple(att.checkpoints[suspect].tolist()),
     )
 
 
 def _placebo_by_checkpoint(att: AttGt) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
-    cells = att.placebo & (att.se > 0)
+    """Mean over the cohorts read later: effect at the checkpoint less that at the others before.
+
+    Cells are compared with one another and not with the base, since a faulty base would shift all
+    of a cohort's cells; with the varying base they are changes from one checkpoint to the next, and
+    taken as they are.
+    """
+    cells = att.placebo.copy()
+    if att.base == "universal":
+        cells |= att.identified & (np.arange(cells.shape[1]) == att.comparison.base)
+        cells &= cells.sum(axis=1, keepdims=True) > 1
     mean, se = np.full((2, len(att.checkpoints)), np.nan)
-    _, column = np.nonzero(cells)
+    row, column = np.nonzero(cells)
     if column.size:
         mass = att.treated.weight[cells]
         share = mass / np.bincount(column, weights=mass)[column]
         found, number = np.unique(column, return_inverse=True)
         shape = (len(found), cells.size)
-        weights = sparse.csr_array((share, (number, np.flatnonzero(cells))), shape=shape)
+        each = sparse.csr_array((share, (number, np.arange(len(share)))))
+        weights = each @ _deviations(row, column, shape[1] // len(cells), att.base == "universal")
+        weights.resize(shape)
         got = contrast(att, weights, found.tolist(), "placebo")
         mean[found], se[found] = got.estimate, got.se
     return mean, se
+
+
+def _deviations(
+    row: Int[np.ndarray, " n"], column: Int[np.ndarray, " n"], width: int, centered: bool
+) -> sparse.csr_array:
+    """Weights over cells of each listed one less the mean of its cohort's other ones."""
+    flat, n = row * width + column, len(row)
+    single = sparse.csr_array((np.ones(n), (np.arange(n), flat)), shape=(n, (row[-1] + 1) * width))
+    if not centered:
+        return single
+    count = np.bincount(row)[row]
+    cohort = sparse.csr_array((np.ones(n), (row, np.arange(n))))
+    total = (cohort @ single)[row]
+    scale = sparse.diags_array(1.0 / (count - 1))
+    return sparse.csr_array(single - scale @ (total - single))
 
 
 def _overall_without(att: AttGt, left_out: int | None) -> float:

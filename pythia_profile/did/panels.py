@@ -99,7 +99,7 @@ class Rules:
 
 def panel(
     scores: pl.DataFrame | pl.LazyFrame,
-    rows: pl.DataFrame,
+    rows: pl.DataFrame | pl.LazyFrame,
     *,
     outcome: str = "log_likelihood",
     unbalanced: Unbalanced = "error",
@@ -122,7 +122,7 @@ def panel(
     Raises
     ------
     TableError
-        A column is missing, or the scores hold no run or several.
+        A column is missing or of another type, or the scores hold no run or several.
     DuplicateError
         A row has two different outcomes at one checkpoint, or stands twice among the rows.
     UnbalancedPanelError, MissingOutcomeError, NoRowsError
@@ -130,11 +130,12 @@ def panel(
     """
     lazy = scores.lazy()
     rules = Rules(outcome=outcome, unbalanced=unbalanced, early=early, weights=weights)
-    check_tables(lazy, rows, rules)
+    table = check_tables(lazy, rows, rules)
     run = only_run(lazy)
     values = lazy.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64)).collect()
+    check_keys(values)
     checkpoints = values["checkpoint"].unique().sort().to_numpy().astype(np.int64)
-    laid = lay_out(values, rows, checkpoints, run, rules)
+    laid = lay_out(values, table, checkpoints, run, rules)
     if not len(laid):
         raise NoRowsError(f"no row is left: {'; '.join(laid.notes)}")
     return laid
@@ -173,11 +174,47 @@ def lay_out(
     return _settle_gaps(laid, rules.unbalanced)
 
 
-def check_tables(scores: pl.LazyFrame, rows: pl.DataFrame, rules: Rules) -> None:
-    """Refuse tables without the columns that are needed."""
-    _need(scores.collect_schema(), [*RUN, "checkpoint", "row_id", rules.outcome], SCORES.name)
+def check_tables(
+    scores: pl.LazyFrame, rows: pl.DataFrame | pl.LazyFrame, rules: Rules
+) -> pl.DataFrame:
+    """Refuse tables without the columns that are needed; return the rows, steps as integers."""
+    schema = scores.collect_schema()
+    _need(schema, [*RUN, "checkpoint", "row_id", rules.outcome], SCORES.name)
     named = [] if rules.weights is None else [rules.weights]
-    _need(rows.schema, ["row_id", "treatment_step", "batch", *named], ROWS.name)
+    table = rows.lazy().collect()
+    _need(table.schema, ["row_id", "treatment_step", "batch", *named], ROWS.name)
+    for frame, name, columns in (
+        (schema, SCORES.name, ["checkpoint", "row_id", rules.outcome]),
+        (table.schema, ROWS.name, ["row_id", "treatment_step", "batch", *named]),
+    ):
+        for column in columns:
+            if not (frame[column].is_numeric() or frame[column] in (pl.Boolean, pl.Null)):
+                raise TableError(f"table '{name}': '{column}' is {frame[column]}, expected numbers")
+    _no_nulls(table.select("row_id"), ROWS.name)
+    return table.with_columns(_whole(table[name]) for name in ("row_id", "treatment_step", "batch"))
+
+
+def check_keys(values: pl.DataFrame) -> None:
+    """Refuse scores whose row or checkpoint is not known."""
+    _no_nulls(values.select("row_id", "checkpoint"), SCORES.name)
+
+
+def _no_nulls(keys: pl.DataFrame, table: str) -> None:
+    for column in keys.iter_columns():
+        if nulls := column.null_count():
+            raise TableError(f"table '{table}': '{column.name}' holds {nulls} nulls, expected none")
+
+
+def _whole(values: pl.Series) -> pl.Series:
+    """Whole numbers as Int64, also where another tool has made them floats to hold nulls."""
+    if not values.dtype.is_float():
+        return values.cast(pl.Int64)
+    known = values.fill_nan(None)
+    if (broken := int((known != known.round()).sum())) > 0:
+        raise TableError(
+            f"table '{ROWS.name}': {broken} values of '{values.name}' are no whole numbers"
+        )
+    return known.cast(pl.Int64)
 
 
 def _weights(table: pl.DataFrame, column: str | None) -> Float[np.ndarray, " U"]:

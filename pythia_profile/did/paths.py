@@ -69,7 +69,7 @@ def event_study_of(target: AttGt | Contrast, cohort: Step | None) -> EventStudy:
     if not before.any() or not (after & (steps >= 0)).any():
         raise EmptyFamilyError(
             f"sensitivity: {before.sum()} effects before and {(after & (steps >= 0)).sum()} after "
-            "treatment, expected one or more of each"
+            "treatment have a variance, expected one or more of each"
         )
     unit = float(np.median(np.diff(steps))) if len(steps) > 1 else 1.0
     places = np.concatenate([np.flatnonzero(before), np.flatnonzero(after)])

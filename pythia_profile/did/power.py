@@ -160,6 +160,8 @@ def design(
                 f"design: {b} batches of {r} rows and {n} controls; expected two rows or more"
             )
         size = family.effective if isinstance(family, Bands) else float(family)
+        if not 1 <= size < np.inf:
+            raise OptionError(f"families: got {size:g}, expected numbers of tests from 1 on")
         error, df = _error(variances, cohorts, b, r, n, target)
         tail = 1 - level ** (1 / size)
         critical = float(stdtrit(df, 1 - tail / 2))

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 from scipy.special import ndtr, stdtrit
 
 from pythia_profile.did.aggregates import Kind, aggregate
-from pythia_profile.did.att import AttGt
+from pythia_profile.did.att import AttGt, few_clusters
 from pythia_profile.did.contrasts import Contrast
 from pythia_profile.did.draws import Drawing, Process, add_cohort, cell_draws
 from pythia_profile.did.errors import (
@@ -63,6 +63,7 @@ class Bands:
     draws : number of draws.
     seed : their seed.
     process : their distribution.
+    notes : what a reader of the bands must know.
     """
 
     family: str
@@ -79,6 +80,7 @@ class Bands:
     draws: int
     seed: int
     process: Process
+    notes: tuple[str, ...] = ()
 
     @property
     def significant(self) -> Bool[np.ndarray, "..."]:
@@ -87,11 +89,12 @@ class Bands:
 
     def __str__(self) -> str:
         dropped = f", {self.degenerate} without variance dropped" if self.degenerate else ""
-        return (
+        said = (
             f"{self.level:.0%} simultaneous band over family '{self.family}': {self.size} cells"
             f"{dropped}; critical value {self.critical:.3f} (like {self.effective:.0f} independent "
             f"cells), {self.draws} {self.process} draws, seed {self.seed}"
         )
+        return "; ".join([said, *self.notes])
 
 
 def bands(
@@ -312,4 +315,5 @@ def _bands(name: str, largest: _Largest, how: Drawing, level: float) -> Bands:
         draws=how.draws,
         seed=how.seed,
         process=how.process,
+        notes=few_clusters(target.sums, len(target.cohorts)) if isinstance(target, AttGt) else (),
     )

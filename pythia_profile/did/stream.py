@@ -23,11 +23,12 @@ from pythia_profile.did.panels import (
     Panel,
     Rules,
     Unbalanced,
+    check_keys,
     check_tables,
     lay_out,
     only_run,
 )
-from pythia_profile.did.table import ClusterBy, att_table, cell_bands
+from pythia_profile.did.table import ClusterBy, att_table, cell_bands, tell
 from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
 
@@ -37,8 +38,8 @@ BLOCK = 20_000
 
 @one_blas_thread
 def stream_effects(
-    scores: pl.LazyFrame,
-    rows: pl.DataFrame,
+    scores: pl.LazyFrame | pl.DataFrame,
+    rows: pl.DataFrame | pl.LazyFrame,
     *,
     outcome: str = "log_likelihood",
     control: Control = "never",
@@ -74,8 +75,10 @@ def stream_effects(
     if isinstance(block, bool) or block < 1:
         raise OptionError(f"block: got {block}, expected a number of rows")
     rules = Rules(outcome=outcome, unbalanced=unbalanced, early=early, weights=weights)
-    check_tables(scores, rows, rules)
+    scores, rows = scores.lazy(), check_tables(scores.lazy(), rows, rules)
     run = only_run(scores)
+    unknown = pl.col("row_id").is_null() | pl.col("checkpoint").is_null()
+    check_keys(scores.select("row_id", "checkpoint").filter(unknown).collect(engine="streaming"))
     steps = scores.select(pl.col("checkpoint").unique().sort()).collect(engine="streaming")
     grid = steps["checkpoint"].to_numpy().astype(np.int64)
     values = scores.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64))
@@ -90,8 +93,8 @@ def stream_effects(
 
 
 def stream_estimate(
-    scores: pl.LazyFrame,
-    rows: pl.DataFrame,
+    scores: pl.LazyFrame | pl.DataFrame,
+    rows: pl.DataFrame | pl.LazyFrame,
     *,
     outcome: str = "log_likelihood",
     family: str = "post",
@@ -110,7 +113,8 @@ def stream_estimate(
     att = stream_effects(scores, rows, outcome=outcome, **settings)  # type: ignore[arg-type]
     how = Drawing(draws, seed, "covariance", workers)
     found = cell_bands(att, how, family=family, level=level)
-    return att_table(att, only_run(scores), outcome, found)
+    tell(att, found)
+    return att_table(att, only_run(scores.lazy()), outcome, found)
 
 
 class _Total:

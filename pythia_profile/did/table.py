@@ -3,20 +3,25 @@
 In: `Panel`. Out: `AttGt`, or the `ATT` table with bands, in units of the outcome.
 """
 
+import logging
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
 
+from pythia_profile.did.aggregates import Kind
 from pythia_profile.did.att import AttGt, att_gt
 from pythia_profile.did.checks import LOW_RHO, batch_icc, reliability
 from pythia_profile.did.comparison import Base, Control, Estimator
 from pythia_profile.did.draws import Drawing, Process
+from pythia_profile.did.errors import OptionError
 from pythia_profile.did.inputs import check_option
 from pythia_profile.did.panels import Panel
 from pythia_profile.did.simultaneous import Bands, bands_of
 from pythia_profile.schema import ATT, RUN, conform
+
+log = logging.getLogger(__name__)
 
 ClusterBy = Literal["row", "batch"]
 
@@ -97,7 +102,8 @@ def estimate(
     Parameters
     ----------
     family : family of the bands; with `post`, cells before treatment get bands of their own
-        family, `placebo`. The column `family` says which one a cell belongs to.
+        family, `placebo`. The column `family` says which one a cell belongs to. Critical values and
+        notes are logged; a warning says where bands over single cells cannot be trusted.
 
     Returns
     -------
@@ -114,6 +120,7 @@ def estimate(
     )
     how = Drawing(draws, seed, multiplier, workers)
     found = cell_bands(att, how, family=family, level=level)
+    tell(att, found)
     return att_table(att, panel.run, panel.outcome, found)
 
 
@@ -121,10 +128,22 @@ def cell_bands(
     att: AttGt, how: Drawing, *, family: str = "post", level: float = 0.95
 ) -> list[Bands]:
     """Bands over a family of cells, and over the placebo cells where the family is `post`."""
+    if isinstance(family, str) and family in get_args(Kind):
+        raise OptionError(
+            f"family: got '{family}', expected a family of cells: post, placebo, all or "
+            f"path:COHORT; for the aggregate use bands(att, family='{family}')"
+        )
     families = [family]
     if family == "post" and (att.placebo & (att.se > 0)).any():
         families.append("placebo")
     return bands_of([att] * len(families), how, families=families, level=level)
+
+
+def tell(att: AttGt, found: list[Bands]) -> None:
+    """Log what the table cannot hold: notes of the estimate; as warnings, those of its bands."""
+    warnings = {note for band in found for note in band.notes}
+    for note in (*att.notes, *map(str, found)):
+        log.log(logging.WARNING if note in warnings else logging.INFO, note)
 
 
 def att_table(

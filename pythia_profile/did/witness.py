@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Num, Shaped
 from pythia_profile.did import inputs
 from pythia_profile.did.errors import NoControlError, OptionError
 from pythia_profile.did.groups import Step
+from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.schema import NEVER
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def _check_size(outcomes: int, effects: int) -> None:
         )
 
 
+@one_blas_thread
 def _fit(
     y: Float[np.ndarray, "U C"],
     dummies: dict[Any, Bool[np.ndarray, "U C"] | Float[np.ndarray, "U C"]],

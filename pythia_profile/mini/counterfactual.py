@@ -41,19 +41,17 @@ TWIN = "pythia_profile.mini.twin"
 
 
 def audited_cohorts(suite: Suite, count: int) -> list[int]:
-    """`count` cohorts spread evenly over the run, neither the first nor the last ones alone.
+    """`count` different cohorts spread evenly over the run; all of them where it has no more.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> [int(x) for x in np.linspace(0, 15, 7)[1:-1]]
-    [2, 5, 7, 10, 12]
+    >>> [place * 16 // (5 + 1) for place in range(1, 5 + 1)]
+    [2, 5, 8, 10, 13]
     """
     cohorts = config_of(suite).checkpoints[1:]
     if not 1 <= count <= len(cohorts):
         raise NotFoundError(f"{count} cohorts asked for, the suite has {len(cohorts)}")
-    places = np.linspace(0, len(cohorts) - 1, count + 2)[1:-1].astype(int)
-    return [cohorts[place] for place in places]
+    return [cohorts[place * len(cohorts) // (count + 1)] for place in range(1, count + 1)]
 
 
 def train_twins(
@@ -63,6 +61,7 @@ def train_twins(
     rows: pl.DataFrame,
     *,
     folder: Path,
+    horizon: int = 0,
     workers: int | None = None,
 ) -> pl.DataFrame:
     """Train a twin run for each cohort and score the cohort's and the never-treated rows in it.
@@ -70,6 +69,8 @@ def train_twins(
     Parameters
     ----------
     rows : the `ROWS` table.
+    horizon : checkpoints after the cohort's own at which a twin is scored before it ends; 0 for all
+        that follow.
     folder : where finished twins are kept and found again.
 
     Returns
@@ -82,14 +83,16 @@ def train_twins(
     commands, outputs, steps = [], {}, 0
     for cohort in cohorts:
         followed = rows.filter((of_row == cohort) | (of_row == NEVER))
-        key = digest([size, cohort, followed["row_id"].to_list(), str(home and home.name)])[:16]
+        named = [size, cohort, horizon, followed["row_id"].to_list(), str(home and home.name)]
+        key = digest(named)[:16]
         out = folder / size / f"cohort{cohort}" / f"{key}.parquet"
         outputs[cohort] = out
         if not out.exists():
             needed = out.with_name("rows.parquet")
             write_table(followed, needed, ROWS)
-            commands.append([TWIN, str(home), size, str(cohort), str(needed), str(out)])
-            steps += config.steps - max(s for s in config.checkpoints if s < cohort)
+            last = last_checkpoint(config.checkpoints, cohort, horizon)
+            commands.append([TWIN, str(home), size, str(cohort), str(last), str(needed), str(out)])
+            steps += last - max(s for s in config.checkpoints if s < cohort)
     if commands:
         with track(f"training {len(commands)} twins of {size}", steps, "steps") as task:
             run_workers(
@@ -104,6 +107,18 @@ def train_twins(
     return pl.concat(twins).with_columns(
         suite=pl.lit(suite.name), size=pl.lit(size), seed=pl.lit(suite.seed, pl.Int64)
     )
+
+
+def last_checkpoint(checkpoints: Sequence[int], cohort: int, horizon: int) -> int:
+    """Return the checkpoint at which a cohort's twin ends.
+
+    Examples
+    --------
+    >>> last_checkpoint([0, 32, 64, 96], 32, 1), last_checkpoint([0, 32, 64, 96], 32, 0)
+    (64, 96)
+    """
+    later = [step for step in checkpoints if step >= cohort]
+    return later[-1] if not horizon else later[: horizon + 1][-1]
 
 
 def compare(
@@ -157,13 +172,13 @@ def _twin_cells(
     checkpoints: npt.NDArray[np.int64],
     outcome: str,
 ) -> tuple[pl.DataFrame, "Influence"]:
-    """Estimate and truth at the cohort's checkpoint and every later one."""
+    """Estimate and truth at the cohort's checkpoint and every later one that its twin has."""
     of_row = _cohorts(rows, checkpoints.tolist())
     followed = rows.select("row_id").with_columns(cohort=of_row).sort("row_id")
     followed = followed.filter(pl.col("cohort").is_in([cohort, NEVER]))
     treated = (followed["cohort"] == cohort).to_numpy()
     base = int(checkpoints[checkpoints < cohort].max())
-    later = checkpoints[checkpoints >= cohort]
+    later = checkpoints[np.isin(checkpoints, twin["checkpoint"].unique().to_numpy())]
     y = _matrix(real, followed, later, outcome)
     y_base = _matrix(real, followed, np.array([base]), outcome)
     y_twin = _matrix(twin, followed, later, outcome)

@@ -1,10 +1,11 @@
 """Worker process that trains a twin run without one cohort.
 
-    python -m pythia_profile.mini.twin HOME SIZE COHORT ROWS OUT
+    python -m pythia_profile.mini.twin HOME SIZE COHORT LAST ROWS OUT
 
 The run forks from the checkpoint before the cohort, weights and optimizer state alike; the
-cohort's rows are replaced by spare rows, and training goes on to the end. At every later
-checkpoint the rows of ROWS are scored. The twin never read the cohort; nothing else differs.
+cohort's rows are replaced by spare rows, and training goes on to the checkpoint LAST. At every
+checkpoint on the way the rows of ROWS are scored. The twin never read the cohort; nothing else
+differs.
 """
 
 import sys
@@ -21,8 +22,8 @@ from pythia_profile.scoring.rows import score_checkpoint
 from pythia_profile.store import atomic_write, read_json
 
 
-def train_twin(home: Path, size: str, cohort: int, rows: pl.DataFrame) -> pl.DataFrame:
-    """Scores of `rows` at the cohort and every later checkpoint of the twin run.
+def train_twin(home: Path, size: str, cohort: int, last: int, rows: pl.DataFrame) -> pl.DataFrame:
+    """Scores of `rows` at the cohort and every later checkpoint of the twin run, up to `last`.
 
     Returns
     -------
@@ -34,7 +35,7 @@ def train_twin(home: Path, size: str, cohort: int, rows: pl.DataFrame) -> pl.Dat
     document = TokenRows.open(home / "document", row_tokens=config.row_tokens)
     spare = TokenRows.open(home / "spare", row_tokens=config.row_tokens)
     replaced = (cohort - base) * config.batch_size
-    later = document[cohort * config.batch_size : config.training_rows]
+    later = document[cohort * config.batch_size : last * config.batch_size]
     parts = []
     for step in train_on(state, np.concatenate([spare[:replaced], later]), config):
         if step in config.checkpoints:
@@ -49,9 +50,9 @@ def train_twin(home: Path, size: str, cohort: int, rows: pl.DataFrame) -> pl.Dat
 
 if __name__ == "__main__":
     quiet_and_single_threaded()
-    home, size, cohort, rows, out = sys.argv[1:6]
+    home, size, cohort, last, rows, out = sys.argv[1:7]
     try:
-        scores = train_twin(Path(home), size, int(cohort), pl.read_parquet(rows))
+        scores = train_twin(Path(home), size, int(cohort), int(last), pl.read_parquet(rows))
     except BrokenPipeError:
         sys.exit(1)
     with atomic_write(Path(out)) as file:

@@ -91,6 +91,7 @@ def render(
         placebo=words.placebo_sentences(tables, outcome),
         rates=words.rate_sentences(tables, outcome),
         agreement=words.agreement_sentences(tables, outcome),
+        checks=words.check_sentences(tables, outcome) if "sensitivity" in tables else [],
         audit=words.counterfactual_sentence(tables["counterfactual_summary"]) if audited else "",
         means=_means(tables["profiles"]),
         downloads={name: _download(table) for name, table in tables.items()},

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 import polars as pl
 
 from pythia_profile.figures.style import name_outcome
+from pythia_profile.profiles.verdicts import check_sentences
 
 __all__ = [
     "agreement_sentences",
+    "check_sentences",
     "counterfactual_sentence",
     "headline",
     "placebo_sentences",

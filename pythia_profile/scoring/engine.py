@@ -194,6 +194,8 @@ def _score_chunks(work: Work, desk: _Desk, files: ExitStack, ahead: Callable[[],
     batch = max(1, batch_tokens // max(1, len(desk.rows["tokens"].item(0)) - 1))
     step = max(batch, settings.chunk_rows // batch * batch)
     tokens = _tokens_of(work.unit, desk)
+    if tokens is not None:
+        remove_leftovers(tokens)
     parts = []
     for number, start in enumerate(range(0, len(desk.rows), step)):
         chunk = unfinished / f"{number:05d}.parquet"

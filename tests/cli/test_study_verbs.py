@@ -10,7 +10,7 @@ import pytest
 
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
-from pythia_profile.schema import AGREEMENT, ATT, PLACEBO, PROFILES, ROWS, conform
+from pythia_profile.schema import AGREEMENT, ATT, CHECKS, PLACEBO, PROFILES, ROWS, conform
 
 TABLES = {
     "rows.parquet": ROWS,
@@ -18,8 +18,9 @@ TABLES = {
     "placebo.parquet": PLACEBO,
     "profiles.parquet": PROFILES,
     "agreement.parquet": AGREEMENT,
+    **{f"{table.name}.parquet": table for table in CHECKS},
 }
-VERBS = ["sample", "score", "att", "profile", "plot", "report"]
+VERBS = ["sample", "score", "att", "profile", "check", "plot", "report"]
 
 
 def begin(folder: Path, suite: Path, *settings: str) -> int:
@@ -64,7 +65,7 @@ def test_run_finds_everything_up_to_date(study, capsys):
 
     assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == [
         "up to date"
-    ] * 6
+    ] * 7
 
 
 def test_a_changed_setting_runs_the_stages_it_concerns(study, tmp_path, capsys):
@@ -81,6 +82,7 @@ def test_a_changed_setting_runs_the_stages_it_concerns(study, tmp_path, capsys):
         "score": "up to date",
         "att": "out of date",
         "profile": "out of date",
+        "check": "out of date",
         "plot": "up to date",
         "report": "up to date",
     }
@@ -110,7 +112,7 @@ def test_a_study_moved_elsewhere_needs_its_checkpoints_no_more(study, tmp_path):
     gone = [f'suite = "{tmp_path}/gone"' if x.startswith("suite") else x for x in lines]
     file.write_text("\n".join(gone))
 
-    for verb in ("att", "profile", "plot", "report"):
+    for verb in ("att", "profile", "check", "plot", "report"):
         assert run(app, [verb, str(moved)]) == 0
     assert hashes(moved) == hashes(study)
 
@@ -121,6 +123,7 @@ def test_a_study_moved_elsewhere_needs_its_checkpoints_no_more(study, tmp_path):
         ("score", "no rows.parquet in"),
         ("att", "no rows.parquet in"),
         ("profile", "no rows.parquet in"),
+        ("check", "no rows.parquet in"),
         ("plot", "no att.parquet in"),
         ("report", "no att.parquet in"),
     ],
@@ -209,6 +212,6 @@ def test_quarantined_checkpoints_are_reported_and_the_others_are_estimated(
 
 
 def test_every_verb_has_help_with_an_example(capsys):
-    for verb in [*VERBS, "init", "run", "status", "demo", "counterfactual"]:
+    for verb in [*VERBS, "init", "run", "status", "demo", "counterfactual", "power"]:
         assert run(app, [verb, "--help"]) == 0
         assert "Example" in capsys.readouterr().out, verb

@@ -323,7 +323,10 @@ def test_effects_say_what_batches_and_base_do_to_their_precision(scored):
     alike = effects(panel(shared, rows))
     plain = effects(panel(scores, rows))
 
-    assert any("within batches: 1.000; rows are not independent" in note for note in alike.notes)
+    advice = "within batches: 1.000; if rows were drawn batch by batch, choose clusters='batch'"
+    assert any(advice in note for note in alike.notes)
+    by_batch = effects(panel(shared, rows), clusters="batch")
+    assert any(note.endswith("within batches: 1.000") for note in by_batch.notes)
     assert any("(median over cells); with rows assigned" in note for note in plain.notes)
 
 

@@ -25,6 +25,7 @@ PANELS = {
         "noise": 1.0,
     },
 }
+RANDOM = [f"random {seed}" for seed in range(4)]
 SIDES = {
     "never": ("never", "never_treated", True),
     "both": ("both", "not_yet_treated", True),
@@ -34,7 +35,7 @@ SIDES = {
 
 def random_panel(name, with_never):
     """Return a panel of unequal cohorts."""
-    panel = planted(seed=len(name), **PANELS[name])
+    panel = drawn(int(name[-1])) if name in RANDOM else planted(seed=len(name), **PANELS[name])
     if with_never:
         return panel
     kept = panel.cohort != NEVER
@@ -43,7 +44,20 @@ def random_panel(name, with_never):
     )
 
 
-@pytest.mark.parametrize("name", PANELS)
+def drawn(seed):
+    """Cohorts of 2 to 40 rows at some of 5 to 9 checkpoints, outcomes far from 0."""
+    rng = np.random.default_rng(seed)
+    checkpoints = np.cumsum(rng.integers(1, 9, rng.integers(5, 10)))
+    cohorts = np.sort(rng.choice(checkpoints[1:], rng.integers(2, len(checkpoints)), replace=False))
+    sizes = rng.integers(2, 41, len(cohorts))
+    cohort = np.append(np.repeat(cohorts, sizes), np.full(rng.integers(3, 60), NEVER))
+    y = rng.normal(-100, 5, (len(cohort), 1)) + rng.normal(size=(len(cohort), len(checkpoints)))
+    order = rng.permutation(len(cohort))
+    truth = np.zeros((len(cohorts), len(checkpoints)))
+    return Planted(y[order], cohort[order], checkpoints, np.full(len(cohort), NEVER), truth)
+
+
+@pytest.mark.parametrize("name", [*PANELS, *RANDOM])
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("base", ["universal", "varying"])
 @pytest.mark.parametrize("peer", [by_diff_diff, by_differences])

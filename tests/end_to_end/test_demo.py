@@ -138,14 +138,23 @@ def test_a_second_run_reuses_everything(demo):
     done = demo.again()
 
     assert done.returncode == 0
-    assert done.stdout.count("up to date") == 7
+    assert done.stdout.count("up to date") == 8
     assert {path: path.stat().st_mtime_ns for path in demo.study.rglob("*.parquet")} == before
 
 
 def test_results_go_to_stdout_and_progress_to_stderr(demo):
     stages = [line.split(":")[0] for line in demo.out.splitlines() if not line.startswith(" ")]
 
-    assert stages == ["sample", "score", "att", "profile", "counterfactual", "plot", "report"]
+    assert stages == [
+        "sample",
+        "score",
+        "att",
+        "profile",
+        "check",
+        "counterfactual",
+        "plot",
+        "report",
+    ]
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -1,0 +1,181 @@
+"""What a study would have to sample to find an effect, from the variances of a pilot.
+
+In: the tables `ROWS` and `SCORES` of a pilot, and designs. Out: `Power`, minimal detectable effect
+of every design, and the best split of a budget of scored tokens. Formulas:
+`pythia_profile.did.power`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from pythia_profile.did import Pilot, bands, best_split, design, pilot
+from pythia_profile.did.table import effects
+from pythia_profile.errors import not_found
+from pythia_profile.profiles.profile import panels
+
+__all__ = ["Power", "power"]
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Designs, with the effect that each would find; `print` it for the table.
+
+    Attributes
+    ----------
+    designs : one line for each: `batches` a cohort, `rows` a batch, `controls`, `family` (tests at
+        a time, as independent ones), `se`, `critical`, `mde` (unit of the outcome), `scored_rows`,
+        `scored_tokens`.
+    best : batches, rows and controls with the smallest standard error for `budget`, and what they
+        would find alone (`mde`).
+    budget : scored tokens.
+    variances : of the pilot.
+    notes : what the figures rest on.
+    """
+
+    designs: pl.DataFrame
+    best: dict[str, float]
+    budget: float
+    variances: Pilot
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything in plain values, for JSON."""
+        return {
+            "designs": self.designs.to_dicts(),
+            "best": self.best,
+            "budget": self.budget,
+            "variances": asdict(self.variances),
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        families = self.designs["family"].unique(maintain_order=True).to_list()
+        tests = ["1 test" if family == 1 else f"{family:.0f} tests" for family in families]
+        head = ("batches", "rows", "controls", "scored tokens", "se", *(f"mde, {t}" for t in tests))
+        plans = self.designs.group_by("batches", "rows", "controls", maintain_order=True)
+        lines = []
+        for (b, r, n), plan in plans:
+            scored, error = plan["scored_tokens"][0], plan["se"][0]
+            found = (f"{mde:.4f}" for mde in plan["mde"])
+            lines.append((f"{b:,}", f"{r:,}", f"{n:,}", f"{scored:.2g}", f"{error:.4f}", *found))
+        widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+        table = [
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            for line in (head, *lines)
+        ]
+        best = (
+            f"best split of {self.budget:.3g} scored tokens: {self.best['batches']:,} batches of "
+            f"{self.best['rows']:,} rows a cohort and {self.best['controls']:,} controls find "
+            f"{self.best['mde']:.4f}"
+        )
+        return "\n".join([*table, best, *(f"note: {note}" for note in self.notes)])
+
+
+def power(
+    rows: pl.DataFrame,
+    scores: pl.DataFrame,
+    *,
+    size: str | None = None,
+    outcome: str = "log_likelihood",
+    effect: str = "instantaneous",
+    target: str = "cohort",
+    cohorts: int | None = None,
+    checkpoints: int | None = None,
+    tokens: int | None = None,
+    batches: Sequence[int] = (5, 10, 20),
+    rows_per_batch: Sequence[int] = (1, 10),
+    controls: Sequence[int] = (500, 2000),
+    families: Sequence[float] | None = None,
+    budget: float | None = None,
+    most_batches: int | None = None,
+    power: float = 0.8,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Power:
+    """Minimal detectable effect of each design, and the best split of a budget.
+
+    Parameters
+    ----------
+    rows, scores : tables of the pilot.
+    size : which of the pilot's sizes; its first unless given.
+    outcome : column of the scores.
+    effect : `instantaneous`, `persistent`, `residual`, or `cohort`, the mean from the cohort on.
+    target : the effect of one `cohort`, or the `mean` over cohorts.
+    cohorts, checkpoints, tokens : of the planned study: cohorts, scored checkpoints, scored tokens
+        of a row; those of the pilot unless given.
+    batches, rows_per_batch, controls : batches a cohort, rows a batch, never-treated rows: all
+        combinations.
+    families : tests at a time, as independent ones; unless given, 1 and, for one cohort, as many as
+        the pilot's own cells from the cohort on amount to.
+    budget : scored tokens to split; unless given, as many as the largest of the designs takes.
+    most_batches : batches that a cohort has; unless given, as many as the pilot has steps from one
+        checkpoint to the next.
+    power : probability of finding the effect.
+    level : simultaneous coverage of the family.
+    draws, seed : of the pilot's bands.
+
+    Raises
+    ------
+    NotFoundError
+        The pilot has no such size.
+    EstimationError
+        The pilot has no never-treated rows, or a setting is out of range.
+    """
+    sizes = scores["size"].unique(maintain_order=True).to_list()
+    if (chosen := size or sizes[0]) not in sizes:
+        raise not_found("size in the pilot", chosen, sizes)
+    laid = next(panels(rows, scores.filter(pl.col("size") == chosen), [outcome]))
+    att = effects(laid)
+    variances = pilot(att, laid.cluster, effect)  # type: ignore[arg-type]
+    own = int(np.median(rows["tokens"].list.len().to_numpy())) - 1
+    planned: dict[str, Any] = {
+        "cohorts": cohorts or len(att.cohorts),
+        "checkpoints": checkpoints or (cohorts + 1 if cohorts else len(att.checkpoints)),
+        "tokens": tokens or own,
+        "target": target,
+    }
+    tests: Sequence[Any] = [1.0] if families is None else families
+    if families is None and target == "cohort":
+        tests = [1.0, bands(att, draws, seed, level=level)]
+    designs = design(
+        variances,
+        batches=batches,
+        rows=rows_per_batch,
+        controls=controls,
+        families=tests,
+        power=power,
+        level=level,
+        **planned,
+    )
+    spend = budget or float(designs["scored_tokens"].max())  # type: ignore[arg-type]
+    steps = int(np.median(np.diff(att.checkpoints)))
+    split = best_split(variances, spend, most_batches=most_batches or steps, **planned)
+    alone = design(
+        variances,
+        **{name: [value] for name, value in split.items()},  # type: ignore[arg-type]
+        power=power,
+        level=level,
+        **planned,
+    )
+    notes = [
+        f"variances of the {variances.effect} effect in {laid.run[0]} {chosen}, {outcome}: "
+        f"{variances.between:.3g} between batches, {variances.within:.3g} within, "
+        f"{variances.control:.3g} of controls",
+        f"mde: effect found with probability {power:g} at {level:.0%} confidence, for "
+        + ("one cohort" if target == "cohort" else f"the mean over {planned['cohorts']} cohorts"),
+    ]
+    if planned["tokens"] != own:
+        notes.append(
+            f"the pilot's rows have {own} scored tokens, the planned ones {planned['tokens']}: "
+            "means over more tokens vary less, so these effects are on the large side"
+            if planned["tokens"] > own
+            else f"the pilot's rows have {own} scored tokens, the planned ones "
+            f"{planned['tokens']}: means over fewer tokens vary more than these figures say"
+        )
+    best = {**split, "se": alone["se"][0], "mde": alone["mde"][0]}
+    return Power(designs, best, spend, variances, tuple(notes))
