@@ -1,5 +1,6 @@
 """Checkpoints that arrive whole and are wrong: damaged, hostile, or another step's."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -19,6 +20,8 @@ from pythia_profile.checkpoints.source import source_facts
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.errors import CheckpointError, RefusedError
+from pythia_profile.scoring.tables import study_scores
+from pythia_profile.study import open_study
 from tests.checkpoints.conftest import DONE, tiny_files, tiny_tensors, written
 from tests.checkpoints.test_fetch_faults import sent
 
@@ -43,9 +46,7 @@ def test_a_file_that_was_cut_before_it_was_published_is_quarantined(published, r
 
 
 @pytest.mark.parametrize("change", ["missing", "renamed"])
-def test_a_missing_or_renamed_tensor_is_refused_by_name_and_gives_no_score(
-    published, rows, change
-):
+def test_a_missing_or_renamed_tensor_is_refused_by_name_and_gives_no_score(published, rows, change):
     """Fault 8."""
     tensors = tiny_tensors(2)
     head = tensors.pop("embed_out.weight")
@@ -60,18 +61,18 @@ def test_two_steps_with_the_same_weights_are_refused_unless_the_user_says_otherw
     published, rows, capsys, tmp_path
 ):
     """Fault 9."""
-    published.publish(2, tiny_files(0, "bin"))
-    with pytest.raises(RefusedError, match=r"2 of 3 .*same weights at steps 0, 2") as refused:
+    published.publish(2, tiny_files(4, shards=3))
+    with pytest.raises(RefusedError, match=r"1 of 3 .*same weights at steps 2, 4") as refused:
         published.score(rows)
     assert refused.value.exit_code == 4
     assert sent(published.hub) == {}
-    assert published.score(rows, "skip") == {4: "done"}
+    assert published.score(rows, "skip") == {0: "done", 4: "done"}
     assert published.score(rows, "accept") == DONE
 
     study = tmp_path / "study"
     assert run(app, ["init", str(study), "--suite", str(tmp_path / "suite"), *SMALL]) == 0
     assert run(app, ["audit", str(study)]) == 4
-    assert "same weights at steps 0, 2" in capsys.readouterr().out
+    assert "same weights at steps 2, 4" in capsys.readouterr().out
     assert run(app, ["sample", str(study)]) == 0
     assert run(app, ["score", str(study)]) == 4
     assert "faulty = 'skip' in study.toml" in capsys.readouterr().err
@@ -80,21 +81,18 @@ def test_two_steps_with_the_same_weights_are_refused_unless_the_user_says_otherw
     assert run(app, ["run", str(study)]) == 0
     audit = json.loads((study / "lock.json").read_text())["audit"]
     assert audit["choice"] == "accept"
-    assert [line["step"] for line in audit["faulty"]] == [0, 2]
-    assert "2 faulty: scored all the same" in capsys.readouterr().out
+    assert [line["step"] for line in audit["faulty"]] == [2]
+    assert "(1 faulty: scored all the same)" in capsys.readouterr().out
     assert run(app, ["status", str(study)]) == 0
-    assert "s step 0 is duplicate: same weights at steps 0, 2 (accept)" in capsys.readouterr().out
-    report = (study / "report.html").read_text()
-    assert "same weights at steps 0, 2" in report
+    line = "s step 2 is duplicate: same weights at steps 2, 4"
+    assert f"{line} (accept)" in capsys.readouterr().out
+    assert f"{line} (scored all the same)" in (study / "report.html").read_text()
 
     toml.write_text(toml.read_text().replace('faulty = "accept"', 'faulty = "skip"'))
     assert run(app, ["score", str(study)]) == 0
-    from pythia_profile.scoring.tables import study_scores
-    from pythia_profile.study import open_study
-
     table = pl.read_parquet(study / "rows.parquet")
     kept = study_scores(study, open_study(study), "tiny", table)
-    assert kept["checkpoint"].unique().to_list() == [4]
+    assert kept["checkpoint"].unique().sort().to_list() == [0, 4]
 
 
 SMALL = ["--set=rows_per_cohort=4", "--set=batches_per_cohort=0", "--set=never_treated=6"]
@@ -238,8 +236,6 @@ def test_a_branch_that_moves_changes_nothing_and_status_says_so(published, capsy
     assert run(app, ["status", str(study)]) == 0
 
     done = json.loads((study / "scores/tiny/s/seed0/step2/done.json").read_text())
-    import hashlib
-
     original = hashlib.sha256(tiny_files(2)["model.safetensors"]).hexdigest()
     assert done["weights"]["model.safetensors"] == original
     assert f"tests/tiny step2: pinned at {pinned[:12]}, now" in capsys.readouterr().out
