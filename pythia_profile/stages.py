@@ -349,7 +349,7 @@ def _stage(name: str) -> Stage:
 
 _WHAT = ("suite", "sizes", "training_seed", "checkpoints")
 _DRAW = (*_WHAT, "seed", "rows_per_cohort", "batches_per_cohort", "never_treated")
-_WAYS = ("dtype", "attention", "scorers", "token_table")
+_WAYS = ("dtype", "attention", "device", "scorers", "token_table")
 _INFERENCE = (
     "faulty",
     "sizes",
