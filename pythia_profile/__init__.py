@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pythia_profile.profiles.power import power
     from pythia_profile.profiles.profile import profile
     from pythia_profile.sampling import sample_rows
+    from pythia_profile.scoring.noise import noise_floor
     from pythia_profile.scoring.plan import plan_study
     from pythia_profile.scoring.rows import score_checkpoint
     from pythia_profile.scoring.run import score
@@ -54,6 +55,7 @@ _HOME = {
     "instantaneous": "pythia_profile.figures.profiles",
     "known_suites": "pythia_profile.suites.registry",
     "mini_suite": "pythia_profile.mini.build",
+    "noise_floor": "pythia_profile.scoring.noise",
     "open_study": "pythia_profile.study",
     "open_suite": "pythia_profile.suites.registry",
     "plan_study": "pythia_profile.scoring.plan",
@@ -85,6 +87,7 @@ __all__ = [
     "instantaneous",
     "known_suites",
     "mini_suite",
+    "noise_floor",
     "open_study",
     "open_suite",
     "plan_study",

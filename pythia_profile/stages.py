@@ -46,6 +46,7 @@ __all__ = [
     "How",
     "Stage",
     "is_current",
+    "noise_of",
     "read_inputs",
     "run_all",
     "run_stage",
@@ -206,6 +207,16 @@ def _score(folder: Path, study: Study, how: How) -> str:
 
     suite = _open_suite(folder, study)
     return score_study(folder, study, suite, workers=how.workers, retry=how.retry, shard=how.shard)
+
+
+def noise_of(
+    folder: Path, *, size: str | None = None, checkpoint: int | None = None
+) -> pl.DataFrame:
+    """Measure the noise floor of a study; see `scoring.study.study_noise`."""
+    from pythia_profile.scoring.study import study_noise
+
+    study = open_study(folder)
+    return study_noise(folder, study, _open_suite(folder, study), size=size, checkpoint=checkpoint)
 
 
 def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]:
