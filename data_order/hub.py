@@ -61,7 +61,7 @@ def pin(repository: str, revision: str, endpoint: str, patience: Patience) -> Pi
     what = f"dataset '{repository}' at '{revision}'"
 
     def ask() -> Pinned:
-        with _hub_errors(what):
+        with hub_errors(what):
             info = HfApi(endpoint=endpoint).dataset_info(
                 repository, revision=revision, files_metadata=True, timeout=30
             )
@@ -141,7 +141,7 @@ class HubFiles:
         )
 
         def ask() -> str:
-            with _hub_errors(what):
+            with hub_errors(what):
                 found = get_hf_file_metadata(url, timeout=30, endpoint=self.endpoint)
             if found.size != self._sizes[name]:
                 raise RemoteError(
@@ -153,11 +153,11 @@ class HubFiles:
 
     def _get(self, address: str, first: int, length: int, size: int) -> bytes:
         headers = {"Range": f"bytes={first}-{first + length - 1}", "Accept-Encoding": "identity"}
-        if _origin(address) == _origin(self.endpoint) and (token := _token()):
+        if origin(address) == origin(self.endpoint) and (token := hub_token()):
             headers["Authorization"] = f"Bearer {token}"
         body = bytearray()
         with (
-            _transport_errors(),
+            transport_errors(),
             get_session().stream(
                 "GET", address, headers=headers, timeout=TIMEOUT, follow_redirects=False
             ) as response,
@@ -182,7 +182,7 @@ def _check_answer(response: httpx2.Response, first: int, length: int, size: int)
     if status in (401, 403):
         raise _Expired
     if status in TRANSIENT:
-        raise Fault(f"the server answered {status}", _asked_wait(response.headers))
+        raise Fault(f"the server answered {status}", asked_wait(response.headers))
     if status == 200:
         raise Fault("the server ignored the range and answered 200 with the whole file")
     if status != 206:
@@ -194,7 +194,8 @@ def _check_answer(response: httpx2.Response, first: int, length: int, size: int)
 
 
 @contextmanager
-def _transport_errors() -> Iterator[None]:
+def transport_errors() -> Iterator[None]:
+    """Turn a failed connection into a fault that may pass."""
     try:
         yield
     except httpx2.TransportError as error:
@@ -206,10 +207,16 @@ def _transport_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _hub_errors(what: str) -> Iterator[None]:
-    """Turn what the hub's client raises into one line, or into a fault that may pass."""
+def hub_errors(what: str, kind: str = "dataset") -> Iterator[None]:
+    """Turn what the hub's client raises into one line, or into a fault that may pass.
+
+    Parameters
+    ----------
+    what : what was asked for; the line begins with it.
+    kind : "dataset" or "model".
+    """
     try:
-        with _transport_errors():
+        with transport_errors():
             yield
     except GatedRepoError as error:
         raise RemoteNotFoundError(
@@ -219,24 +226,28 @@ def _hub_errors(what: str) -> Iterator[None]:
         raise RemoteNotFoundError(f"{what}: the hub has no such revision") from error
     except RepositoryNotFoundError as error:
         raise RemoteNotFoundError(
-            f"{what}: the hub has no such dataset, or does not show it to us; check the name, "
+            f"{what}: the hub has no such {kind}, or does not show it to us; check the name, "
             "or log in with `hf auth login`"
         ) from error
     except EntryNotFoundError as error:
         raise RemoteNotFoundError(f"{what}: the hub has no such file") from error
     except HFValidationError as error:
-        raise RemoteNotFoundError(f"{what}: no dataset can have this name") from error
+        raise RemoteNotFoundError(f"{what}: no {kind} can have this name") from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in TRANSIENT:
-            wait = _asked_wait(error.response.headers)
+            wait = asked_wait(error.response.headers)
             raise Fault(f"the hub answered {status}", wait) from error
+        if status in (401, 403):
+            raise RemoteNotFoundError(
+                f"{what}: the hub answered {status}, access is denied; log in with `hf auth login`"
+            ) from error
         raise RemoteError(f"{what}: the hub answered {status}") from error
     except (FileMetadataError, ValueError, TypeError, KeyError) as error:
         raise Fault("the hub's answer is not in the form that it should have") from error
 
 
-def _asked_wait(headers: Mapping[str, str]) -> float | None:
+def asked_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds that the server asked to wait: `Retry-After`, or the reset of a rate limit."""
     after = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d+(\.\d+)?", after):
@@ -245,10 +256,12 @@ def _asked_wait(headers: Mapping[str, str]) -> float | None:
     return float(limit[1]) + 1 if limit else None
 
 
-def _token() -> str | None:
+def hub_token() -> str | None:
+    """Token of the user, from the environment or the hub's own file; for the hub only."""
     return None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
 
 
-def _origin(address: str) -> tuple[str, str | None, int | None]:
+def origin(address: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port: the token goes to one of these and to no other."""
     parts = urlsplit(address)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pythia_profile.checkpoints.identity import audit
     from pythia_profile.errors import ProfileError
     from pythia_profile.figures.comparisons import agreement as plot_agreement
     from pythia_profile.figures.profiles import event_time, heatmap, instantaneous, residual
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from pythia_profile.profiles.power import power
     from pythia_profile.profiles.profile import profile
     from pythia_profile.sampling import sample_rows
+    from pythia_profile.scoring.plan import plan_study
     from pythia_profile.scoring.rows import score_checkpoint
     from pythia_profile.scoring.run import score
     from pythia_profile.scoring.surprisal import token_statistics
     from pythia_profile.stages import run_all as run_study
     from pythia_profile.study import Study, create_study, open_study
-    from pythia_profile.suites.registry import open_suite
+    from pythia_profile.suites.describe import describe_size, describe_suite
+    from pythia_profile.suites.registry import known_suites, open_suite
 
 __version__ = "0.1.0"
 
@@ -40,15 +43,20 @@ _HOME = {
     "ProfileError": "pythia_profile.errors",
     "Study": "pythia_profile.study",
     "agreement": "pythia_profile.profiles.agreement",
+    "audit": "pythia_profile.checkpoints.identity",
     "check": "pythia_profile.profiles.checks",
     "create_study": "pythia_profile.study",
+    "describe_size": "pythia_profile.suites.describe",
+    "describe_suite": "pythia_profile.suites.describe",
     "estimate": "pythia_profile.profiles.effects:estimate_effects",
     "event_time": "pythia_profile.figures.profiles",
     "heatmap": "pythia_profile.figures.profiles",
     "instantaneous": "pythia_profile.figures.profiles",
+    "known_suites": "pythia_profile.suites.registry",
     "mini_suite": "pythia_profile.mini.build",
     "open_study": "pythia_profile.study",
     "open_suite": "pythia_profile.suites.registry",
+    "plan_study": "pythia_profile.scoring.plan",
     "plot_agreement": "pythia_profile.figures.comparisons:agreement",
     "power": "pythia_profile.profiles.power",
     "profile": "pythia_profile.profiles.profile",
@@ -66,15 +74,20 @@ __all__ = [
     "Study",
     "__version__",
     "agreement",
+    "audit",
     "check",
     "create_study",
+    "describe_size",
+    "describe_suite",
     "estimate",
     "event_time",
     "heatmap",
     "instantaneous",
+    "known_suites",
     "mini_suite",
     "open_study",
     "open_suite",
+    "plan_study",
     "plot_agreement",
     "power",
     "profile",

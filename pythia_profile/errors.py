@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from data_order.errors import OrderError, ProfileError
 
 __all__ = [
+    "CheckpointError",
     "EstimationError",
     "MissingTableError",
     "NotFoundError",
@@ -27,6 +28,10 @@ class NotFoundError(ProfileError):
     """A suite, size, checkpoint, metric or study was named that does not exist."""
 
     exit_code = 2
+
+
+class CheckpointError(ProfileError):
+    """A checkpoint's files are not what a checkpoint of its architecture must be."""
 
 
 class StudyError(ProfileError):

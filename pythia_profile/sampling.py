@@ -1,10 +1,11 @@
 """Which rows a study follows: the suite's order and store -> the `ROWS` table."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import polars as pl
 
-from data_order import TokenRows
+from data_order import TokenRows, TrainingOrder
 from data_order.sample import sample_rows as draw_rows
 from pythia_profile.errors import NotFoundError, StudyError
 from pythia_profile.schema import ROWS, conform
@@ -31,6 +32,8 @@ def sample_rows(
     batches_per_cohort : batches they come from, the same number of rows of each; 0 draws over all
         rows of the cohort. What the suite proposes, or 10.
     never_treated : rows past the last step, which no step reads; what the suite proposes, or 2000.
+        Where a store ends with the run, as Pythia's does, they are rows that steps after the last
+        of `checkpoints` read: none of these checkpoints has read them.
     seed : of the draw.
 
     Returns
@@ -45,32 +48,35 @@ def sample_rows(
     OrderError
         A cohort or the never-treated rows are fewer than asked for.
     """
-    proposed = suite.study_defaults
-    per_cohort = _chosen(rows_per_cohort, proposed.get("rows_per_cohort"), 100)
-    batches = _chosen(batches_per_cohort, proposed.get("batches_per_cohort"), 10)
+    per_cohort = _chosen(rows_per_cohort, suite, "rows_per_cohort", 100)
+    batches = _chosen(batches_per_cohort, suite, "batches_per_cohort", 10)
     if batches and per_cohort % batches:
         raise StudyError(
             f"rows_per_cohort: got {per_cohort}, expected a multiple of batches_per_cohort "
             f"({batches})"
         )
+    store, steps = open_rows(suite), list(checkpoints or _grid(suite))
+    never = _chosen(never_treated, suite, "never_treated", 2000)
     rows = draw_rows(
-        open_rows(suite),
-        suite.order,
-        list(checkpoints or _grid(suite)),
+        store,
+        _window(suite.order, len(store), steps, never),
+        steps,
         seed=seed,
         draw="batches" if batches else "iid",
         batches=batches,
         rows_per_batch=per_cohort // max(1, batches),
         per_cohort=per_cohort,
-        never=_chosen(never_treated, proposed.get("never_treated"), 2000),
+        never=never,
     )
     if suite.single_pass:
         rows = rows.with_columns(earlier_exposure=pl.lit(0.0))
     return conform(rows, ROWS)
 
 
-def _chosen(asked: int | None, proposed: int | None, usual: int) -> int:
-    return next(value for value in (asked, proposed, usual) if value is not None)
+def _chosen(asked: int | None, suite: Suite, name: str, usual: int) -> int:
+    proposed = suite.study_defaults.get(name)
+    known = (asked, proposed if isinstance(proposed, int) else None, usual)
+    return next(value for value in known if value is not None)
 
 
 def open_rows(suite: Suite) -> TokenRows:
@@ -83,11 +89,23 @@ def open_rows(suite: Suite) -> TokenRows:
     """
     if suite.store is None:
         raise NotFoundError(f"suite '{suite.name}' names no store of its rows in training order")
-    where = suite.root / suite.store if suite.root else suite.store
+    here = suite.root is not None and not suite.store.startswith("hf://")
+    where = (suite.root or Path()) / suite.store if here else suite.store
     return TokenRows.open(where, row_tokens=suite.row_tokens, vocabulary=suite.vocabulary)
 
 
+def _window(order: TrainingOrder, rows: int, checkpoints: list[int], never: int) -> TrainingOrder:
+    """Return the part of the run that a study looks at, so that rows are left that it did not read.
+
+    All of it where enough rows lie past the last step; else it ends at the last checkpoint.
+    """
+    last = max(checkpoints, default=0)
+    if rows - order.rows >= never or not 0 < last < order.steps:
+        return order
+    return TrainingOrder(order.batch_size, last)
+
+
 def _grid(suite: Suite) -> list[int]:
-    """Checkpoints that every size has."""
-    common = set.intersection(*(set(size.checkpoints) for size in suite.sizes.values()))
+    """Checkpoints that every size has, and with which a study begins."""
+    common = set.intersection(*(set(suite.usual_checkpoints(size)) for size in suite.sizes))
     return sorted(common)

@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 
 from pythia_profile.errors import MissingTableError, StudyError
+from pythia_profile.redaction import redact
 from pythia_profile.schema import (
     AGREEMENT,
     ATT,
@@ -28,8 +29,7 @@ from pythia_profile.schema import (
     PROFILES,
     ROWS,
 )
-from pythia_profile.scoring.tables import read_scores
-from pythia_profile.scoring.units import ScoringSettings
+from pythia_profile.scoring.tables import study_scores
 from pythia_profile.store import digest, file_sha256, read_table, remove_leftovers, write_table
 from pythia_profile.study import (
     Study,
@@ -43,6 +43,7 @@ from pythia_profile.suites.registry import open_suite
 
 __all__ = [
     "STAGES",
+    "How",
     "Stage",
     "is_current",
     "read_inputs",
@@ -52,6 +53,22 @@ __all__ = [
 ]
 
 _LIBRARIES = ("torch", "transformers", "numpy", "polars", "scipy", "tokenizers", "safetensors")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """What one run of a stage is told; no number depends on it.
+
+    Attributes
+    ----------
+    workers : processes at a time; the cores at hand by default.
+    retry : whether quarantined units are scored again.
+    shard : (i, n): score only the i-th of n parts of the units.
+    """
+
+    workers: int | None = None
+    retry: bool = False
+    shard: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +85,17 @@ class Stage:
     """
 
     name: str
-    make: Callable[[Path, Study, int | None], str]
+    make: Callable[[Path, Study, How], str]
     settings: tuple[str, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     wanted: Callable[[Study], bool] = lambda _: True
 
 
-def run_stage(folder: Path, name: str, workers: int | None = None) -> str:
+def run_stage(folder: Path, name: str, how: How | None = None) -> str:
     """Run one stage, whether or not it is current; return what it says.
+
+    One part of a stage is not the stage: after a run with a shard it is not marked as run.
 
     Raises
     ------
@@ -88,8 +107,10 @@ def run_stage(folder: Path, name: str, workers: int | None = None) -> str:
         raise StudyError(
             f"this study has no stage '{name}'; its settings in study.toml ask for none"
         )
-    started = time.monotonic()
-    said = stage.make(folder, study, workers)
+    started, how = time.monotonic(), how or How()
+    said = stage.make(folder, study, how)
+    if how.shard is not None:
+        return said
     record = {
         "key": _key(folder, study, stage),
         "outputs": _hashes(folder, stage.outputs),
@@ -111,14 +132,14 @@ def run_all(
     """
     study = open_study(folder)
     remove_leftovers(folder)
-    update_lock(folder, "command", {"line": shlex.join(["pythia-profile", *sys.argv[1:]])})
+    update_lock(folder, "command", {"line": redact(shlex.join(["pythia-profile", *sys.argv[1:]]))})
     for stage in STAGES:
         if not stage.wanted(study):
             continue
         if is_current(folder, study, stage):
             tell(f"{stage.name}: up to date")
         else:
-            tell(run_stage(folder, stage.name, workers).partition("\n")[0])
+            tell(run_stage(folder, stage.name, How(workers=workers)).partition("\n")[0])
 
 
 def stage_states(folder: Path) -> dict[str, str]:
@@ -163,7 +184,7 @@ def _suite_of(folder: Path) -> Suite:
     return suite_from_facts(facts)
 
 
-def _sample(folder: Path, study: Study, _: int | None) -> str:
+def _sample(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.sampling import sample_rows
 
     suite = _open_suite(folder, study)
@@ -180,50 +201,20 @@ def _sample(folder: Path, study: Study, _: int | None) -> str:
     return f"sample: {len(rows) - controls:,} treated and {controls:,} never-treated rows"
 
 
-def _score(folder: Path, study: Study, workers: int | None) -> str:
-    from pythia_profile.scoring.run import score
+def _score(folder: Path, study: Study, how: How) -> str:
+    from pythia_profile.scoring.study import score_study
 
     suite = _open_suite(folder, study)
-    rows = read_table(folder / "rows.parquet", ROWS, "sample")
-    scores = score(
-        suite,
-        rows,
-        study.sizes,
-        study.checkpoints or None,
-        settings=_ways(study),
-        folder=folder / "scores",
-        workers=workers,
-    )
-    checkpoints = scores.select("size", "checkpoint").unique()
-    return (
-        f"score: {len(rows):,} rows at {len(checkpoints):,} checkpoints of {len(study.sizes)} sizes"
-    )
+    return score_study(folder, study, suite, workers=how.workers, retry=how.retry, shard=how.shard)
 
 
 def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Read rows and scores of a study; neither needs the checkpoints any more."""
     rows = read_table(folder / "rows.parquet", ROWS, "sample")
-    scores = read_scores(
-        folder / "scores",
-        rows,
-        suite=_suite_of(folder).name,
-        sizes=study.sizes,
-        seed=study.training_seed,
-        settings=_ways(study),
-    )
-    return rows, scores
+    return rows, study_scores(folder, study, _suite_of(folder).name, rows)
 
 
-def _ways(study: Study) -> ScoringSettings:
-    return ScoringSettings(
-        dtype=study.dtype,
-        attention=study.attention,
-        outcomes=study.scorers,
-        keep_tokens=study.token_table,
-    )
-
-
-def _att(folder: Path, study: Study, _: int | None) -> str:
+def _att(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.profiles.effects import estimate_effects
 
     rows, scores = read_inputs(folder, study)
@@ -236,7 +227,7 @@ def _att(folder: Path, study: Study, _: int | None) -> str:
     return f"att: {len(found.att):,} cells, the band of {len(marked):,} excludes 0{notes}"
 
 
-def _profile(folder: Path, study: Study, _: int | None) -> str:
+def _profile(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.profiles.agreement import agreement
     from pythia_profile.profiles.profile import profile
 
@@ -248,7 +239,7 @@ def _profile(folder: Path, study: Study, _: int | None) -> str:
     return f"profile: {len(profiles):,} lines, {len(agreed):,} comparisons of sizes"
 
 
-def _check(folder: Path, study: Study, _: int | None) -> str:
+def _check(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.profiles.checks import check
 
     rows, scores = read_inputs(folder, study)
@@ -261,14 +252,16 @@ def _check(folder: Path, study: Study, _: int | None) -> str:
     return f"check: {len(CHECKS)} tables; faulty checkpoints: {suspects or 'none'}{said}"
 
 
-def _counterfactual(folder: Path, study: Study, workers: int | None) -> str:
+def _counterfactual(folder: Path, study: Study, how: How) -> str:
     from pythia_profile.mini.counterfactual import audited_cohorts, compare, train_twins
 
     suite, size = _open_suite(folder, study), study.counterfactual_size
     rows, scores = read_inputs(folder, study)
     cohorts = audited_cohorts(suite, study.counterfactual_cohorts)
     where, horizon = folder / "twins", study.counterfactual_horizon
-    twins = train_twins(suite, size, cohorts, rows, folder=where, horizon=horizon, workers=workers)
+    twins = train_twins(
+        suite, size, cohorts, rows, folder=where, horizon=horizon, workers=how.workers
+    )
     cells, summary = compare(rows, scores, twins, level=study.level)
     write_table(cells, folder / "counterfactual.parquet", COUNTERFACTUAL)
     write_table(summary, folder / "counterfactual_summary.parquet", COUNTERFACTUAL_SUMMARY)
@@ -280,14 +273,14 @@ def _counterfactual(folder: Path, study: Study, workers: int | None) -> str:
     )
 
 
-def _plot(folder: Path, study: Study, _: int | None) -> str:
+def _plot(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.figures import draw_all
 
     names = draw_all(read_tables(folder, study), folder / "figures", study.outcomes)
     return f"plot: {', '.join(names)}"
 
 
-def _report(folder: Path, study: Study, _: int | None) -> str:
+def _report(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.report.page import write_report
 
     path = write_report(folder, study, read_tables(folder, study))
@@ -358,6 +351,7 @@ _WHAT = ("suite", "sizes", "training_seed", "checkpoints")
 _DRAW = (*_WHAT, "seed", "rows_per_cohort", "batches_per_cohort", "never_treated")
 _WAYS = ("dtype", "attention", "scorers", "token_table")
 _INFERENCE = (
+    "faulty",
     "sizes",
     "seed",
     "outcomes",
@@ -375,7 +369,7 @@ _AUDIT_TABLES = ("counterfactual.parquet", "counterfactual_summary.parquet")
 
 STAGES = (
     Stage("sample", _sample, _DRAW, (), ("rows.parquet",)),
-    Stage("score", _score, (*_WHAT, *_WAYS), ("rows.parquet",), ("scores",)),
+    Stage("score", _score, (*_WHAT, *_WAYS, "faulty"), ("rows.parquet",), ("scores",)),
     Stage("att", _att, _INFERENCE, ("rows.parquet", "scores"), _TABLES[:2]),
     Stage("profile", _profile, _INFERENCE, ("rows.parquet", "scores"), _TABLES[2:]),
     Stage("check", _check, _INFERENCE, ("rows.parquet", "scores"), _CHECK_TABLES),

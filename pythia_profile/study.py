@@ -52,6 +52,9 @@ class Study:
     control, base : control rows and base checkpoint, as `did.att_gt` names them.
     clusters : `row`, `batch`, or `auto`: by batch where rows are drawn batch by batch.
     draws, level : bootstrap draws; confidence level of bands and intervals.
+    faulty : what to do with checkpoints that are not what they claim to be: `refuse` to score any,
+        `skip` them, or `accept` them.
+    keep : fetched checkpoints that stay on disk when they are scored; -1 for all.
     counterfactual_size : size of which twin runs are trained; empty for none (mini suite only).
     counterfactual_cohorts : how many cohorts have a twin run.
     counterfactual_horizon : checkpoints after the cohort's own until which twins are trained; 0 for
@@ -76,6 +79,8 @@ class Study:
     clusters: Literal["auto", "row", "batch"] = "auto"
     draws: int = 1000
     level: float = 0.95
+    faulty: Literal["refuse", "skip", "accept"] = "refuse"
+    keep: int = 0
     counterfactual_size: str = ""
     counterfactual_cohorts: int = 0
     counterfactual_horizon: int = 0
@@ -84,6 +89,8 @@ class Study:
         for name in ("rows_per_cohort", "never_treated", "draws"):
             if getattr(self, name) < 1:
                 raise StudyError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        if self.keep < -1:
+            raise StudyError(f"keep: got {self.keep}, expected a number from 0 on, or -1 for all")
         if self.counterfactual_horizon < 0:
             raise StudyError(
                 f"counterfactual_horizon: got {self.counterfactual_horizon}, expected 0 or more"

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 
 from pythia_profile.errors import ProfileError
+from pythia_profile.redaction import redact
 
 __all__ = ["WorkerError", "available_cores", "run_workers"]
 
@@ -124,7 +125,7 @@ def _check_end(worker: _Worker) -> None:
             "to go on where it stopped"
         )
     said = worker.last_words[-1] if worker.last_words else "without a word"
-    failure = WorkerError(said.removeprefix("error: "))
+    failure = WorkerError(redact(said.removeprefix("error: ")))
     failure.exit_code = code
     raise failure
 

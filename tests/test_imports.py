@@ -9,7 +9,7 @@ import pythia_profile
 
 ROOT = Path(pythia_profile.__file__).parents[1]
 BASE = {"errors", "schema"}
-FILES = BASE | {"store", "settings", "study", "progress", "workers"}
+FILES = BASE | {"redaction", "store", "settings", "study", "progress", "workers"}
 MAY_IMPORT = {
     "errors": set(),
     "schema": {"errors"},
@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "settings": BASE | {"store"},
     "study": BASE | {"store", "settings"},
     "progress": set(),
-    "workers": {"errors"},
+    "redaction": set(),
+    "workers": {"errors", "redaction"},
     "suites": {"errors", "settings"},
     "sampling": BASE | {"suites"},
     "checkpoints": FILES | {"suites"},

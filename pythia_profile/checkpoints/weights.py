@@ -1,10 +1,12 @@
 """Weight files of a checkpoint folder: which there are, and their tensors one at a time.
 
 A folder is read as data: names in an index that leave the folder are refused, pickles are opened
-with `weights_only`, and what a file claims about its size is checked before anything is allocated.
+with `weights_only`, and what a file claims about its size is checked before anything is allocated:
+headers and JSON are bounded, and an archive may not hold more than the file has bytes.
 """
 
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +15,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from pythia_profile.errors import ProfileError
+from pythia_profile.checkpoints.listing import LARGEST_JSON
+from pythia_profile.errors import CheckpointError
 
 __all__ = ["CheckpointError", "WeightFiles", "find_weights", "read_json_file", "tensors"]
 
-LARGEST_JSON = 64 * 2**20
-"""Bytes of the largest config or index that is read; the published ones have under 100 kB."""
+LARGEST_HEADER = 16 * 2**20
+"""Bytes of the largest safetensors header that is parsed; that of 12b has 60 kB."""
 
 _FORMATS = (
     ("safetensors", "model.safetensors"),
     ("bin", "pytorch_model.bin"),
 )
-
-
-class CheckpointError(ProfileError):
-    """A checkpoint's files are not what a checkpoint of its architecture must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,8 @@ class WeightFiles:
 def find_weights(folder: Path) -> WeightFiles:
     """Find the weights in `folder`, safetensors before pickles, single file before shards.
 
+    Shards are found through their index, or without one by their numbers.
+
     Raises
     ------
     CheckpointError
@@ -58,6 +59,9 @@ def find_weights(folder: Path) -> WeightFiles:
         index = folder / f"{name}.index.json"
         if index.is_file():
             return WeightFiles(kind, _shards(index))
+        numbered = _numbered(folder, name)
+        if numbered:
+            return WeightFiles(kind, numbered)
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     raise CheckpointError(
         f"no weights in '{folder}': got {', '.join(there) or 'an empty or missing folder'}, "
@@ -114,10 +118,37 @@ def _shards(index: Path) -> tuple[Path, ...]:
     return tuple(paths)
 
 
+def _numbered(folder: Path, name: str) -> tuple[Path, ...]:
+    stem, ending = name.split(".")
+    paths = sorted(folder.glob(f"{stem}-[0-9]*-of-[0-9]*.{ending}"))
+    if not paths:
+        return ()
+    count = int(paths[0].stem.rsplit("-", 1)[1])
+    wanted = [folder / f"{stem}-{i:05d}-of-{count:05d}.{ending}" for i in range(1, count + 1)]
+    missing = [path.name for path in wanted if path not in paths]
+    if missing or len(paths) != count:
+        raise CheckpointError(
+            f"'{folder}' holds {len(paths)} shards, expected {count}; missing: "
+            f"{', '.join(missing[:4]) or 'none, but some are of another set'}"
+        )
+    return tuple(paths)
+
+
 def _from_safetensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    _check_header(path)
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (not a mapping)
             yield name, file.get_tensor(name)
+
+
+def _check_header(path: Path) -> None:
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > LARGEST_HEADER:
+        raise CheckpointError(
+            f"{path} claims a header of {header:,} bytes, expected at most {LARGEST_HEADER:,}; it "
+            "is damaged or no safetensors file"
+        )
 
 
 def _from_pickle(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -133,14 +164,32 @@ def _from_pickle(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _unpickle(path: Path) -> Any:
+    zipped = _is_zip(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        if zipped:
+            _check_archive(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except CheckpointError:
+        raise
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} is damaged, truncated, or a pickle that would run code; it was not executed "
             f"({reason})"
         ) from error
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+    total, size = sum(entry.file_size for entry in entries), path.stat().st_size
+    if packed or total > size:
+        raise CheckpointError(
+            f"{path} is a packed archive ({len(packed)} packed entries, {total:,} bytes from "
+            f"{size:,}); a checkpoint's is not; it was not unpacked"
+        )
 
 
 def _is_zip(path: Path) -> bool:

@@ -7,10 +7,21 @@ stderr. Everything heavy is imported inside the verbs, so that `--help` answers 
 
 import sys
 
-from pythia_profile.cli import check, demo, order, power, study
+from pythia_profile.cli import audit, check, demo, order, plan, power, study, suites
 from pythia_profile.cli.app import app, end_on_sigterm, run
 
-__all__ = ["app", "check", "demo", "main", "order", "power", "study"]
+__all__ = [
+    "app",
+    "audit",
+    "check",
+    "demo",
+    "main",
+    "order",
+    "plan",
+    "power",
+    "study",
+    "suites",
+]
 
 
 def main() -> None:

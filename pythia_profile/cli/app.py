@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pythia_profile.errors import ProfileError
+from pythia_profile.redaction import RedactingFormatter, redact
 
 app = typer.Typer(
     name="pythia-profile",
@@ -49,7 +50,9 @@ def options(
 ) -> None:
     """Global options."""
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("pythia_profile").setLevel(level)
     logging.getLogger("data_order").setLevel(level)
 
@@ -67,11 +70,19 @@ def run(command: typer.Typer, arguments: Sequence[str]) -> int:
     except Terminated:
         return _interrupted(arguments, TERMINATED)
     except ProfileError as error:
-        if "--debug" in arguments:
-            raise
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        said = f"error: {' '.join(str(error).split())}"
+        sys.stderr.write(redact(_trace() if "--debug" in arguments else said).rstrip() + "\n")
         return error.exit_code
+    except Exception:
+        sys.stderr.write(redact(_trace()))
+        return 1
     return 0
+
+
+def _trace() -> str:
+    import traceback
+
+    return traceback.format_exc()
 
 
 def end_on_sigterm() -> None:
@@ -80,7 +91,7 @@ def end_on_sigterm() -> None:
 
 
 def _interrupted(arguments: Sequence[str], code: int) -> int:
-    again = shlex.join(["pythia-profile", *arguments])
+    again = redact(shlex.join(["pythia-profile", *arguments]))
     sys.stderr.write(f"interrupted; to go on: {again}\n")
     return code
 

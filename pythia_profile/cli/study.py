@@ -1,11 +1,14 @@
 """Verbs of a study: one for each stage, and those that begin, run and describe all of it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pythia_profile.cli.app import app
+
+if TYPE_CHECKING:
+    from pythia_profile.suites.model import Suite
 
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study.", show_default=False)]
 Workers = Annotated[
@@ -27,6 +30,12 @@ def init(
     sizes: Annotated[
         str, typer.Option(help="Sizes, separated by commas.", show_default="all of the suite")
     ] = "",
+    checkpoints: Annotated[
+        str,
+        typer.Option(
+            help="Steps to score: 0,1000 or first:last:by.", show_default="what the suite proposes"
+        ),
+    ] = "",
     seed: Annotated[int, typer.Option(help="Seed of sample and bootstrap.", min=0)] = 0,
     training_seed: Annotated[int, typer.Option(help="Which training run of the suite.", min=0)] = 0,
     settings: Annotated[
@@ -37,17 +46,26 @@ def init(
     ] = None,
 ) -> None:
     """Begin a study: write study.toml, which holds every setting."""
+    from pythia_profile.cli.steps import parsed_steps
     from pythia_profile.study import create_study, new_study
     from pythia_profile.suites.registry import suite_facts_of
 
-    facts = suite_facts_of(suite, near=study)
+    facts = suite_facts_of(suite, training_seed or None, near=study)
     wanted = tuple(sizes.split(",")) if sizes else tuple(facts.sizes)
     for size in wanted:
         facts.size(size)
     chosen = {**facts.study_defaults, "seed": seed, "training_seed": training_seed}
+    if checkpoints:
+        chosen["checkpoints"] = _known_steps(facts, wanted, parsed_steps(checkpoints))
     begun = new_study(suite, wanted, **{**chosen, **_parsed(settings or [])})
     create_study(study, begun)
     typer.echo(f"{study / 'study.toml'}: suite {suite}, sizes {', '.join(wanted)}")
+
+
+def _known_steps(suite: "Suite", sizes: tuple[str, ...], steps: list[int]) -> tuple[int, ...]:
+    for size in sizes:
+        suite.check_steps(size, steps)
+    return tuple(steps)
 
 
 def _parsed(settings: list[str]) -> dict[str, object]:
@@ -72,10 +90,38 @@ def sample(study: StudyFolder) -> None:
     _run(study, "sample")
 
 
-@app.command(epilog="Example: pythia-profile score my-study --workers 2")
-def score(study: StudyFolder, workers: Workers = None) -> None:
-    """Score the sampled rows at every checkpoint; goes on where it was interrupted."""
-    _run(study, "score", workers)
+@app.command(
+    epilog="Examples: pythia-profile score my-study --workers 2 · pythia-profile score my-study "
+    "--shard 1/4"
+)
+def score(
+    study: StudyFolder,
+    workers: Workers = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Score quarantined checkpoints again.")
+    ] = False,
+    shard: Annotated[
+        str,
+        typer.Option(metavar="I/N", help="Only the I-th of N parts, for one of N machines."),
+    ] = "",
+) -> None:
+    """Score the sampled rows at every checkpoint; goes on where it was interrupted.
+
+    What failed for now is tried again in any case.
+    """
+    from pythia_profile.stages import How, run_stage
+
+    how = How(workers=workers, retry=retry, shard=_shard(shard))
+    typer.echo(run_stage(study, "score", how))
+
+
+def _shard(said: str) -> tuple[int, int] | None:
+    if not said:
+        return None
+    number, _, count = said.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise typer.BadParameter(f"--shard: got '{said}', expected I/N, as 1/4")
+    return int(number), int(count)
 
 
 @app.command(epilog="Example: pythia-profile att my-study")
@@ -109,8 +155,19 @@ def report(study: StudyFolder) -> None:
 
 
 @app.command(epilog="Example: pythia-profile run my-study")
-def run(study: StudyFolder, workers: Workers = None) -> None:
+def run(
+    study: StudyFolder,
+    workers: Workers = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what scoring would take, as `plan`.")
+    ] = False,
+) -> None:
     """Run every stage whose settings or inputs have changed, or that has not been run."""
+    if dry_run:
+        from pythia_profile.cli.plan import plan
+
+        plan(study, workers=workers)
+        return
     from pythia_profile.stages import run_all
 
     run_all(study, workers, typer.echo)
@@ -127,14 +184,39 @@ def status(
     from pythia_profile.stages import stage_states
 
     states = stage_states(study)
+    notes = _of_checkpoints(study)
     if as_json:
-        typer.echo(json.dumps(states, indent=2))
+        typer.echo(json.dumps({**states, **({"notes": notes} if notes else {})}, indent=2))
     else:
         for name, state in states.items():
             typer.echo(f"{name:<15} {state}")
+        for note in notes:
+            typer.echo(f"note: {note}")
+
+
+def _of_checkpoints(study: Path) -> list[str]:
+    """Say what is known of a study's checkpoints: faulty and missing ones, branches that moved."""
+    from pythia_profile.study import read_lock
+
+    lock = read_lock(study)
+    audit = lock.get("audit", {})
+    notes = [
+        f"{line['size']} step {line['step']} is {line['verdict']}: {'; '.join(line['reasons'])}"
+        f" ({audit.get('choice', 'refuse')})"
+        for line in audit.get("faulty", []) + audit.get("missing", [])
+    ]
+    if lock.get("checkpoints"):
+        from pythia_profile.checkpoints.pinned import moved_since
+        from pythia_profile.errors import ProfileError
+
+        try:
+            notes += [f"moved on the hub, the pinned one is used: {m}" for m in moved_since(study)]
+        except ProfileError as error:
+            notes.append(f"whether branches have moved is not known: {error}")
+    return notes
 
 
 def _run(study: Path, stage: str, workers: int | None = None) -> None:
-    from pythia_profile.stages import run_stage
+    from pythia_profile.stages import How, run_stage
 
-    typer.echo(run_stage(study, stage, workers))
+    typer.echo(run_stage(study, stage, How(workers=workers)))

@@ -3,6 +3,7 @@
     scores/mini/xs/seed0/step32/scores.parquet    the unit's table
                                 done.json         its key, hash, counts
                                 quarantine.json   instead, when it needs a person
+                                failed.json       instead, when a later run may succeed
     tokens/mini/xs/seed0/step32/<key>/00000.parquet   every token's statistics, on request
     .scores/<key>/00000.parquet                   chunks of an unfinished unit
 
@@ -14,24 +15,31 @@ and two processes would write the same bytes.
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
 
+from data_order.errors import RemoteError
 from pythia_profile.checkpoints.load import CheckpointLoader
+from pythia_profile.checkpoints.supply import Supply
 from pythia_profile.checkpoints.weights import CheckpointError
 from pythia_profile.errors import StudyError
+from pythia_profile.redaction import redact
 from pythia_profile.schema import SCORES, conform
 from pythia_profile.scoring.outcomes import Decode
 from pythia_profile.scoring.rows import ScoringError, score_rows
 from pythia_profile.scoring.units import (
     ScoringSettings,
     Unit,
+    Work,
     is_done,
     rows_sha256,
+    token_folder,
     unit_key,
+    work_folder,
 )
 from pythia_profile.store import (
     atomic_write,
@@ -48,24 +56,6 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One unit and the folder its checkpoint lies in."""
-
-    unit: Unit
-    checkpoint: Path
-
-
-def work_folder(scores: Path) -> Path:
-    """Folder beside `scores` for what is not finished; removed when everything is."""
-    return scores.with_name(f".{scores.name}")
-
-
-def token_folder(scores: Path) -> Path:
-    """Folder beside `scores` for the statistics of single tokens."""
-    return scores.with_name("tokens")
-
-
-@dataclass(frozen=True, slots=True)
 class _Desk:
     """What every unit of a run is scored with."""
 
@@ -74,6 +64,7 @@ class _Desk:
     scores: Path
     settings: ScoringSettings
     loader: CheckpointLoader
+    supply: Supply
     decode: Decode | None
     advance: Callable[[int], None]
 
@@ -89,10 +80,12 @@ def score_units(
     advance: Callable[[int], None] = lambda _: None,
     *,
     decode: Decode | None = None,
+    supply: Supply | None = None,
 ) -> None:
     """Score every unit that is not done and that no other process is at.
 
-    A checkpoint that cannot be loaded, or gives no numbers, is quarantined and the others go on.
+    A checkpoint that cannot be loaded, or gives no numbers, is quarantined, one that cannot be
+    fetched is left for a later run, and the others go on. While one is scored the next is fetched.
 
     Parameters
     ----------
@@ -100,50 +93,109 @@ def score_units(
     scores : folder of the unit tables.
     advance : called with the number of rows scored.
     decode : from token ids to text, for outcomes that need it.
+    supply : brings checkpoints of the hub; by default one at a time and the next.
 
     Raises
     ------
     StudyError
         The folder cannot be written to, or the disk is full; every finished chunk is kept.
+    RefusedError
+        The disk has no room for the next checkpoint; every finished chunk is kept.
     """
     loader = CheckpointLoader(settings.dtype, settings.device, settings.attention)
-    desk = _Desk(rows, rows_sha256(rows), scores, settings, loader, decode, advance)
     shared = make_folder(work_folder(scores))
+    with supply or Supply(shared) as supplied:
+        checksum = rows_sha256(rows)
+        desk = _Desk(rows, checksum, scores, settings, loader, supplied, decode, advance)
+        claims = _claims(works, desk)
+        claim = next(claims, None)
+        while claim is not None:
+            ahead = _Ahead(claims, supplied)
+            with claim.lease:
+                _score_unless_done_meanwhile(claim.work, desk, ahead)
+            claim = ahead.claim or next(claims, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A unit that is this process's to score while the lease is held."""
+
+    work: Work
+    lease: ExitStack
+
+
+def _claims(works: Iterable[Work], desk: _Desk) -> Iterator[_Claim]:
+    """Take one unit after the other that is not done and that no other process is at."""
     for work in works:
         key = desk.key(work.unit)
-        with lease(shared / f"{key}.lease") as mine:
-            if mine and not is_done(scores, work.unit, key):
-                _score_unless_done_meanwhile(work, desk)
+        with ExitStack() as stack:
+            mine = stack.enter_context(lease(work_folder(desk.scores) / f"{key}.lease"))
+            if mine and not is_done(desk.scores, work.unit, key):
+                yield _Claim(work, stack.pop_all())
 
 
-def _score_unless_done_meanwhile(work: Work, desk: _Desk) -> None:
+@dataclass(slots=True)
+class _Ahead:
+    """Claims the next unit and has its checkpoint fetched, if there is room for it."""
+
+    claims: Iterator[_Claim]
+    supply: Supply
+    claim: _Claim | None = None
+
+    def __call__(self) -> None:
+        if self.claim is None and self.supply.reserve():
+            self.claim = next(self.claims, None)
+            self.supply.begin(self.claim.work.checkpoint if self.claim else None)
+
+
+def _score_unless_done_meanwhile(work: Work, desk: _Desk, ahead: Callable[[], None]) -> None:
     """Score a unit; without leases, another process may finish it first and clear its chunks."""
     try:
-        _score_or_quarantine(work, desk)
+        _score_or_quarantine(work, desk, ahead)
     except (OSError, StudyError):
         if not is_done(desk.scores, work.unit, desk.key(work.unit)):
             raise
 
 
-def _score_or_quarantine(work: Work, desk: _Desk) -> None:
-    record = desk.scores / work.unit.place / "quarantine.json"
+def _score_or_quarantine(work: Work, desk: _Desk, ahead: Callable[[], None]) -> None:
+    folder = desk.scores / work.unit.place
+    quarantined, failed = folder / "quarantine.json", folder / "failed.json"
     try:
-        _score_unit(work, desk)
-        record.unlink(missing_ok=True)
+        _score_unit(work, desk, ahead)
+        quarantined.unlink(missing_ok=True)
+        failed.unlink(missing_ok=True)
     except (CheckpointError, ScoringError) as error:
-        write_json({"key": desk.key(work.unit), "reason": str(error)}, record)
+        write_json(_given_up(work, desk, error), quarantined)
+        failed.unlink(missing_ok=True)
         log.warning("quarantined %s: %s", work.unit.name, error)
+    except RemoteError as error:
+        write_json(_given_up(work, desk, error), failed)
+        quarantined.unlink(missing_ok=True)
+        log.warning("left %s for a later run: %s", work.unit.name, error)
 
 
-def _score_unit(work: Work, desk: _Desk) -> None:
+def _given_up(work: Work, desk: _Desk, error: Exception) -> dict[str, str]:
+    return {"key": desk.key(work.unit), "reason": redact(str(error))}
+
+
+def _score_unit(work: Work, desk: _Desk, ahead: Callable[[], None]) -> None:
+    with ExitStack() as files:
+        _score_chunks(work, desk, files, ahead)
+
+
+def _score_chunks(work: Work, desk: _Desk, files: ExitStack, ahead: Callable[[], None]) -> None:
+    """Score what is missing of a unit; its checkpoint is held by `files` from the first need on."""
     unfinished = work_folder(desk.scores) / desk.key(work.unit)
     remove_leftovers(unfinished)
     remove_leftovers(desk.scores / work.unit.place)
+    remove_leftovers(token_folder(desk.scores) / work.unit.place)
     settings, model = desk.settings, None
     started, scored, batch_tokens = time.monotonic(), 0, settings.batch_tokens
     batch = max(1, batch_tokens // max(1, len(desk.rows["tokens"].item(0)) - 1))
     step = max(batch, settings.chunk_rows // batch * batch)
     tokens = _tokens_of(work.unit, desk)
+    if tokens is not None:
+        remove_leftovers(tokens)
     parts = []
     for number, start in enumerate(range(0, len(desk.rows), step)):
         chunk = unfinished / f"{number:05d}.parquet"
@@ -153,7 +205,11 @@ def _score_unit(work: Work, desk: _Desk) -> None:
             parts.append(finished)
             desk.advance(len(part))
             continue
-        model = model or desk.loader.load(work.checkpoint)
+        if model is None:
+            model = desk.loader.load(files.enter_context(desk.supply.held(work.checkpoint)))
+            if not isinstance(work.checkpoint, Path):
+                ahead()
+            started = time.monotonic()
         found = score_rows(
             model,
             part,

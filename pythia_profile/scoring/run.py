@@ -1,30 +1,48 @@
 """Scoring as one call: a suite, rows, sizes -> the `SCORES` table, resumable."""
 
+import logging
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
 
-from pythia_profile.checkpoints.local import checkpoint_folder, weight_hashes
-from pythia_profile.errors import NotFoundError, UnfinishedError
+from pythia_profile.checkpoints.grid import Grid, locate
+from pythia_profile.checkpoints.pins import Pins
+from pythia_profile.checkpoints.source import HubCheckpoint, prune_after, source_facts
+from pythia_profile.checkpoints.supply import slots_for
+from pythia_profile.errors import NotFoundError, StudyError, UnfinishedError
 from pythia_profile.progress import track
 from pythia_profile.schema import ROWS, SCORES, conform
-from pythia_profile.scoring.engine import Work, work_folder
 from pythia_profile.scoring.outcomes import outcomes_of
-from pythia_profile.scoring.units import ScoringSettings, Unit, is_done, rows_sha256, unit_key
+from pythia_profile.scoring.units import (
+    ScoringSettings,
+    Work,
+    is_done,
+    rows_sha256,
+    unit_key,
+    units_of,
+    work_folder,
+)
 from pythia_profile.store import read_json, write_json, write_table
 from pythia_profile.suites.model import Suite
 from pythia_profile.workers import available_cores, run_workers
 
-__all__ = ["score", "units_of"]
+__all__ = ["Shard", "part_of", "score"]
+
+log = logging.getLogger(__name__)
 
 WORKER = "pythia_profile.scoring.worker"
 _WAIT_SECONDS = 1.0
+_QUARANTINED = "quarantined"
+_ADVICE = "; quarantined ones are not scored again before `score --retry`"
+
+Shard = tuple[int, int]
+"""Which part of how many, from 1 on."""
 
 
 def score(
@@ -36,8 +54,15 @@ def score(
     settings: ScoringSettings | None = None,
     folder: Path | None = None,
     workers: int | None = None,
+    grid: Grid | None = None,
+    faulty: str = "refuse",
+    retry: bool = False,
+    shard: Shard | None = None,
 ) -> pl.DataFrame:
     """Score `rows` at every checkpoint of every size.
+
+    Checkpoints on the hub are listed first and judged by their listing; each is fetched when it is
+    needed, checked, and deleted when it is scored.
 
     Parameters
     ----------
@@ -46,6 +71,11 @@ def score(
     settings : precision, attention, batch rule.
     folder : where finished units are kept and found again; a temporary one by default.
     workers : scoring processes at a time; the cores at hand by default. No number depends on it.
+    grid : the checkpoints, from `checkpoints.grid.locate`; found and judged by default.
+    faulty : what to do with checkpoints that are not what they claim to be: `refuse` to score any,
+        `skip` them, or `accept` them.
+    retry : score units again that were quarantined; those that failed are tried again anyway.
+    shard : (i, n), 1-based: only the i-th of n equal parts of the units, for one of n machines.
 
     Returns
     -------
@@ -55,44 +85,56 @@ def score(
     ------
     NotFoundError
         A size or checkpoint that the suite does not have.
+    RefusedError
+        Checkpoints are faulty, or the disk has no room for one.
     UnfinishedError
         Some checkpoints could not be scored; the others' tables are kept.
     """
     rows = conform(rows, ROWS)
     settings = settings or ScoringSettings()
     _check_text(suite, settings)
-    works = units_of(suite, sizes or list(suite.sizes), checkpoints)
+    grid = grid or _located(suite, sizes or list(suite.sizes), checkpoints, folder)
+    works = units_of(suite, grid, faulty)
+    if not works:
+        raise NotFoundError(f"suite '{suite.name}': none of the checkpoints asked for is there")
+    works = part_of(works, shard)
     with _kept(folder) as scores:
         tokenizer = str(suite.root / suite.tokenizer) if suite.root and suite.tokenizer else None
-        plan = _Plan(rows, scores, settings, workers or available_cores(), tokenizer)
+        count = workers or available_cores()
+        plan = _Plan(rows, scores, settings, count, tokenizer, retry, shard)
         _score_missing(works, plan)
         tables = [pl.read_parquet(scores / work.unit.place / "scores.parquet") for work in works]
         return conform(pl.concat(tables), SCORES)
 
 
-def units_of(
-    suite: Suite, sizes: Sequence[str], checkpoints: Sequence[int] | None = None
-) -> list[Work]:
-    """List the units of some sizes, each with its folder and the hashes of its files."""
-    works = []
-    for size in sizes:
-        model = suite.size(size)
-        for step in checkpoints or model.checkpoints:
-            if step not in model.checkpoints:
-                raise NotFoundError(
-                    f"no checkpoint {step} of {suite.name} {size}; known: "
-                    f"{', '.join(map(str, model.checkpoints))}"
-                )
-            place = checkpoint_folder(suite, size, step)
-            unit = Unit(
-                suite=suite.name,
-                size=size,
-                seed=suite.seed,
-                checkpoint=step,
-                weights=weight_hashes(place),
-            )
-            works.append(Work(unit, place))
-    return works
+def _located(
+    suite: Suite, sizes: Sequence[str], checkpoints: Sequence[int] | None, folder: Path | None
+) -> Grid:
+    """Find the checkpoints; what the hub says is asked for once and kept in `folder`."""
+    kept = folder / "pins.json" if folder is not None else None
+    known = Pins.read(read_json(kept)) if kept is not None and kept.exists() else None
+    grid = locate(suite, sizes, checkpoints, pins=known)
+    if kept is not None and grid.pins is not None:
+        write_json(grid.pins.facts(), kept)
+    return grid
+
+
+def part_of(works: list[Work], shard: Shard | None) -> list[Work]:
+    """Return the units of one of several machines: every n-th, so that each gets all sizes.
+
+    Raises
+    ------
+    StudyError
+        There is no such part, or nothing is in it.
+    """
+    if shard is None:
+        return works
+    number, count = shard
+    if not 1 <= number <= count:
+        raise StudyError(f"shard: got {number}/{count}, expected a part from 1 to {count}")
+    if count > len(works):
+        raise StudyError(f"shard: {len(works)} checkpoints cannot be shared by {count} machines")
+    return works[number - 1 :: count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +146,14 @@ class _Plan:
     settings: ScoringSettings
     workers: int
     tokenizer: str | None
+    retry: bool = False
+    shard: Shard | None = None
+
+    @property
+    def shared(self) -> Path:
+        """Folder for what the workers of this run share."""
+        folder = work_folder(self.scores)
+        return folder / "shard-{}-of-{}".format(*self.shard) if self.shard else folder
 
 
 def _check_text(suite: Suite, settings: ScoringSettings) -> None:
@@ -122,48 +172,89 @@ def _score_missing(works: list[Work], plan: _Plan) -> None:
     def missing() -> list[Work]:
         return [w for w in works if not is_done(plan.scores, w.unit, keys[w.unit.place])]
 
-    def quarantined(work: Work) -> str | None:
-        record = plan.scores / work.unit.place / "quarantine.json"
-        content = read_json(record) if record.exists() else {}
-        return content.get("reason") if content.get("key") == keys[work.unit.place] else None
+    def given_up(work: Work) -> tuple[str, str] | None:
+        for word, name in (("quarantined", "quarantine.json"), ("failed", "failed.json")):
+            record = plan.scores / work.unit.place / name
+            content = read_json(record) if record.exists() else {}
+            if content.get("key") == keys[work.unit.place]:
+                return word, content.get("reason", "")
+        return None
 
     left = missing()
     if not left:
         return
+    for work in left:
+        (plan.scores / work.unit.place / "failed.json").unlink(missing_ok=True)
+        if plan.retry:
+            (plan.scores / work.unit.place / "quarantine.json").unlink(missing_ok=True)
+    left = [work for work in left if given_up(work) is None]
     total = len(works) * len(plan.rows)
     done = total - len(left) * len(plan.rows)
     with track("scoring", total, "rows", done=done) as task:
         while left:
             _run(left, plan, task.advance)
-            left = [work for work in missing() if quarantined(work) is None]
+            left = [work for work in missing() if given_up(work) is None]
             if left:  # another process is at these units
                 time.sleep(_WAIT_SECONDS)
-    shutil.rmtree(work_folder(plan.scores), ignore_errors=True)
-    failed = {work.unit.name: quarantined(work) for work in missing()}
-    if failed:
-        name, reason = next(iter(failed.items()))
-        raise UnfinishedError(
-            f"{len(failed)} of {len(works)} checkpoints could not be scored and are quarantined: "
-            f"{', '.join(failed)}; first ({name}): {reason}"
+    _tidy(plan, list(keys.values()))
+    prune_after(work.checkpoint for work in works if isinstance(work.checkpoint, HubCheckpoint))
+    ended = {work.unit.name: given_up(work) or ("failed", "") for work in missing()}
+    if ended:
+        name, (_, reason) = next(iter(ended.items()))
+        words = [word for word, _ in ended.values()]
+        counts = ", ".join(
+            f"{words.count(word)} {word}" for word in ("quarantined", "failed") if word in words
         )
+        advice = _ADVICE if _QUARANTINED in words else ""
+        raise UnfinishedError(
+            f"{len(ended)} of {len(works)} checkpoints could not be scored ({counts}): "
+            f"{_some(list(ended))}; first ({name}): {reason}" + advice
+        )
+
+
+def _some(names: list[str], most: int = 12) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _tidy(plan: _Plan, keys: list[str]) -> None:
+    """Remove what is unfinished; of several machines each removes what is its own."""
+    everything = work_folder(plan.scores)
+    if plan.shard is None:
+        shutil.rmtree(everything, ignore_errors=True)
+        return
+    for key in keys:
+        shutil.rmtree(everything / key, ignore_errors=True)
+        (everything / f"{key}.lease").unlink(missing_ok=True)
+    shutil.rmtree(plan.shared, ignore_errors=True)
+    with suppress(OSError):  # others are still at work in it
+        everything.rmdir()
 
 
 def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None:
     """Let workers share the units, the largest models first."""
+    count = min(plan.workers, len(works))
     content = {
         "settings": asdict(plan.settings),
         "tokenizer": plan.tokenizer,
+        "slots": slots_for(count),
         "works": [
-            {"unit": asdict(work.unit), "checkpoint": str(work.checkpoint)}
+            {"unit": asdict(work.unit), "checkpoint": source_facts(work.checkpoint)}
             for work in reversed(works)
         ],
     }
-    shared = work_folder(plan.scores)
+    shared = plan.shared
     write_json(content, shared / "plan.json")
     write_table(plan.rows, shared / "rows.parquet", ROWS)
     command = [WORKER, str(shared / "plan.json"), str(shared / "rows.parquet"), str(plan.scores)]
-    count = min(plan.workers, len(works))
-    run_workers([command] * count, workers=count, on_line=lambda line: advance(int(line)))
+
+    def hear(line: str) -> None:
+        if line.isdigit():
+            advance(int(line))
+        else:
+            log.info("%s", line)
+
+    run_workers([command] * count, workers=count, on_line=hear)
 
 
 @contextmanager

@@ -20,11 +20,18 @@ __all__ = ["Compile", "TokenStatistics", "token_statistics"]
 
 Compile = Literal["auto", "always", "never"]
 
-CPU_CHUNK_BYTES = 2 * 2**20
-"""Logits of a chunk on a CPU: what stays in a core's cache, for `CPU_TOKENS` at least."""
+CPU_CACHE_BYTES = 2 * 2**20
+"""What stays in a core's cache: logits of a chunk, where the output matrix is small too."""
 
-CPU_TOKENS = 64
-"""Tokens for which the matrix product reaches most of its rate; at Pythia's vocabulary, 13 MB."""
+CPU_TOKENS = 384
+"""Tokens of a chunk where the output matrix comes from memory: it is read once for all of them.
+
+At Pythia's vocabulary 77 MB of logits. With 64 tokens product and reduction take 1.3 times as long
+(tests/bench/bench_scoring.py). Half precision, which multiplies twice, is best with half of them.
+"""
+
+CPU_CHUNK_BYTES = 128 * 2**20
+"""Logits of a chunk on a CPU at most."""
 
 GPU_CHUNK_BYTES = 512 * 2**20
 """Logits of a chunk on a GPU: enough to fill it, little beside its memory."""
@@ -93,7 +100,7 @@ def token_statistics(
     _check_targets(targets, vocabulary)
     wanted = compile == "always" or (compile == "auto" and count * vocabulary >= WORTH_COMPILING)
     reduce = (compiled_reduction() if wanted else None) or plain_reduction
-    size = max(1, min(chunk or _usual_chunk(hidden.device, vocabulary), count))
+    size = max(1, min(chunk or _usual_chunk(hidden.device, head), count))
     product = Product(hidden, head, size)
     out = [hidden.new_empty(count, dtype=torch.float32) for _ in range(4)]
     out.append(targets.new_empty(count, dtype=torch.int64))
@@ -106,10 +113,15 @@ def token_statistics(
     return TokenStatistics(surprisal, entropy, rank, margin, varentropy)
 
 
-def _usual_chunk(device: torch.device, vocabulary: int) -> int:
-    if device.type == "cpu":
-        return max(CPU_TOKENS, CPU_CHUNK_BYTES // (4 * vocabulary))
-    return max(1, GPU_CHUNK_BYTES // (4 * vocabulary))
+def _usual_chunk(device: torch.device, head: Tensor) -> int:
+    of_token = 4 * len(head)
+    if device.type != "cpu":
+        return max(1, GPU_CHUNK_BYTES // of_token)
+    in_cache = CPU_CACHE_BYTES // of_token
+    if head.nbytes <= CPU_CACHE_BYTES:
+        return max(1, in_cache)
+    tokens = CPU_TOKENS if head.dtype == torch.float32 else CPU_TOKENS // 2
+    return max(1, in_cache, min(tokens, CPU_CHUNK_BYTES // of_token))
 
 
 def _check_targets(targets: Tensor, vocabulary: int) -> None:

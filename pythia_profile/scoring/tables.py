@@ -11,8 +11,9 @@ from pythia_profile.errors import MissingTableError
 from pythia_profile.schema import SCORES, conform
 from pythia_profile.scoring.units import ScoringSettings, rows_sha256
 from pythia_profile.store import read_json
+from pythia_profile.study import Study, read_lock
 
-__all__ = ["read_scores"]
+__all__ = ["read_scores", "scoring_settings", "study_scores"]
 
 _OF_A_PANEL = ("dtype", "attention", "batch_tokens", "outcomes")
 """Settings that every unit of a panel must share; the device may differ between machines."""
@@ -55,6 +56,40 @@ def read_scores(
         tables.append(pl.concat([pl.read_parquet(path) for path in found]))
         tables[-1] = tables[-1].sort("checkpoint", maintain_order=True)
     return conform(pl.concat(tables), SCORES)
+
+
+def scoring_settings(study: Study) -> ScoringSettings:
+    """How a study scores every unit."""
+    return ScoringSettings(
+        dtype=study.dtype,
+        attention=study.attention,
+        outcomes=study.scorers,
+        keep_tokens=study.token_table,
+    )
+
+
+def study_scores(folder: Path, study: Study, suite: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Read the `SCORES` of a study, without those of checkpoints that it leaves out as faulty.
+
+    Parameters
+    ----------
+    suite : name of the suite, as its scores carry it.
+    """
+    scores = read_scores(
+        folder / "scores",
+        rows,
+        suite=suite,
+        sizes=study.sizes,
+        seed=study.training_seed,
+        settings=scoring_settings(study),
+    )
+    audit = read_lock(folder).get("audit", {})
+    faulty = audit.get("faulty", []) if study.faulty == "skip" else []
+    for line in faulty:
+        scores = scores.filter(
+            (pl.col("size") != line["size"]) | (pl.col("checkpoint") != line["step"])
+        )
+    return scores
 
 
 def _matches(record: dict[str, Any], checksum: str, ways: dict[str, Any]) -> bool:

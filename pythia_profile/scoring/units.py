@@ -13,9 +13,23 @@ from typing import Any
 
 import polars as pl
 
+from pythia_profile.checkpoints.grid import Grid
+from pythia_profile.checkpoints.supply import Source
 from pythia_profile.store import digest, file_sha256, read_json
+from pythia_profile.suites.model import Suite
 
-__all__ = ["SCORING_VERSION", "ScoringSettings", "Unit", "is_done", "rows_sha256", "unit_key"]
+__all__ = [
+    "SCORING_VERSION",
+    "ScoringSettings",
+    "Unit",
+    "Work",
+    "is_done",
+    "rows_sha256",
+    "token_folder",
+    "unit_key",
+    "units_of",
+    "work_folder",
+]
 
 SCORING_VERSION = 1
 """Raised whenever the same weights and rows would get other numbers."""
@@ -72,6 +86,41 @@ class Unit:
     def name(self) -> str:
         """How messages call the unit."""
         return f"{self.size} step {self.checkpoint}"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One unit and where its checkpoint is."""
+
+    unit: Unit
+    checkpoint: Source
+
+
+def units_of(suite: Suite, grid: Grid, faulty: str = "refuse") -> list[Work]:
+    """List the units of a grid of checkpoints, by the user's choice on faulty ones."""
+    return [
+        Work(
+            Unit(
+                suite=suite.name,
+                size=place.size,
+                seed=suite.seed,
+                checkpoint=place.step,
+                weights=place.weights,
+            ),
+            place.source,
+        )
+        for place in grid.chosen(faulty)
+    ]
+
+
+def work_folder(scores: Path) -> Path:
+    """Folder beside `scores` for what is not finished; removed when everything is."""
+    return scores.with_name(f".{scores.name}")
+
+
+def token_folder(scores: Path) -> Path:
+    """Folder beside `scores` for the statistics of single tokens."""
+    return scores.with_name("tokens")
 
 
 def unit_key(unit: Unit, rows: str, settings: ScoringSettings) -> str:

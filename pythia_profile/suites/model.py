@@ -1,17 +1,21 @@
 """A model suite as data: what was trained, on which order, at which rates, and where it lies."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import numpy.typing as npt
 
 from data_order.order import TrainingOrder
-from pythia_profile.errors import StudyError, not_found
+from pythia_profile.errors import NotFoundError, StudyError, not_found
 from pythia_profile.suites.schedule import SCHEDULES, Rates
 
-__all__ = ["Size", "Suite"]
+__all__ = ["KnownFault", "Size", "Suite"]
+
+_REPOSITORY = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+_NUMBER = r"(?P<label>0|[1-9]\d*)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +29,9 @@ class Size:
     parameters : all parameters, embeddings and head included.
     peak_lr, min_lr : highest rate and floor of the schedule.
     precision : dtype in which the weights are stored.
-    weights : hub repository, or folder relative to the suite's own.
-    checkpoints : steps at which weights exist, ascending.
+    weights : hub repository ("owner/name"), or folder relative to the suite's own.
+    checkpoints : steps at which weights exist, ascending; empty where only the repository knows.
+    non_embedding : parameters without embeddings and head; 0 where not stated.
     """
 
     name: str
@@ -39,6 +44,25 @@ class Size:
     precision: str
     weights: str
     checkpoints: tuple[int, ...]
+    non_embedding: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownFault:
+    """Something that was reported of published checkpoints.
+
+    Attributes
+    ----------
+    size : of which model; empty for all of the suite.
+    steps : checkpoints concerned; empty where it is not a matter of single ones.
+    what : the report, in one line.
+    threads : where it can be read, as owner/repository#number.
+    """
+
+    what: str
+    threads: tuple[str, ...]
+    size: str = ""
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +76,7 @@ class Suite:
     row_tokens : tokens of a row, the last target included (Pythia: 2049).
     vocabulary : number of token ids.
     schedule, warmup_steps : name in `SCHEDULES`; optimizer steps of warm-up.
+    decay_steps : length of the schedule in optimizer steps; 0 for that of the run.
     seed : training seed, the third part of a run's name.
     sizes : by name, smallest first.
     root : folder of a suite that lies on this machine; None for one on the hub.
@@ -60,6 +85,12 @@ class Suite:
     tokenizer : `tokenizer.json`, relative to `root`.
     single_pass : whether no text is read twice within the run.
     study_defaults : settings with which a study of this suite begins, where they differ.
+    revision : name of a checkpoint's branch on the hub; `{label}` is its step times `label_steps`,
+        `{tokens}` a number that only the repository knows.
+    label_steps : what one optimizer step adds to the label of a checkpoint.
+    seeds : training seeds that there are of this suite.
+    faults : what was reported of its checkpoints.
+    notes : what one should know of it.
     """
 
     name: str
@@ -76,7 +107,13 @@ class Suite:
     store: str | None = None
     tokenizer: str | None = None
     single_pass: bool = False
-    study_defaults: Mapping[str, int] = field(default_factory=dict, repr=False)
+    study_defaults: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict, repr=False)
+    decay_steps: int = 0
+    revision: str = "step{label}"
+    label_steps: int = 1
+    seeds: tuple[int, ...] = ()
+    faults: tuple[KnownFault, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.sizes):
@@ -96,6 +133,35 @@ class Suite:
             raise not_found(f"size in suite '{self.name}':", name, list(self.sizes))
         return self.sizes[name]
 
+    def usual_checkpoints(self, size: str) -> tuple[int, ...]:
+        """Checkpoints of a size with which a study begins; empty where only its repository knows.
+
+        Those of `study_defaults`, else all of the size.
+        """
+        proposed = self.study_defaults.get("checkpoints")
+        return proposed if isinstance(proposed, tuple) else self.size(size).checkpoints
+
+    def check_steps(self, size: str, steps: Iterable[int], listed: Sequence[int] = ()) -> None:
+        """Refuse steps that are no checkpoints of a size; one that was to be there may be a gap.
+
+        Parameters
+        ----------
+        listed : what its repository lists, where the suite does not know; nothing is refused
+            where nobody knows.
+
+        Raises
+        ------
+        NotFoundError
+            A step is none of them; the nearest are named.
+        """
+        known = self.size(size).checkpoints or tuple(listed)
+        for step in steps if known else ():
+            if step not in known:
+                near = sorted(sorted(known, key=lambda one: abs(one - step))[:2])
+                word = "known" if len(known) <= 20 else f"nearest of {len(known)}"
+                shown = ", ".join(map(str, known if len(known) <= 20 else near))
+                raise NotFoundError(f"no checkpoint {step} of {self.name} {size}; {word}: {shown}")
+
     def learning_rate(self, size: str, updates: npt.ArrayLike) -> Rates:
         """Rate of each update (n,), 1-based, for one size."""
         model = self.size(size)
@@ -104,5 +170,40 @@ class Suite:
             peak=model.peak_lr,
             minimum=model.min_lr,
             warmup=self.warmup_steps,
-            total=self.steps,
+            total=self.decay_steps or self.steps,
         )
+
+    def same_weights(self, size: str, first: int, last: int) -> bool:
+        """Whether checkpoints `first` and `last` of a size hold the same weights by design.
+
+        They do where every update between them has rate 0, as Pythia's first one.
+        """
+        if not 0 <= first <= last:
+            return False
+        updates = np.arange(first + 1, last + 1)
+        return not self.learning_rate(size, updates).any()
+
+    def revision_of(self, step: int) -> str:
+        """Name of the branch of a checkpoint; `*` where only the repository knows a part of it."""
+        return self.revision.format(label=step * self.label_steps, tokens="*")
+
+    def step_of(self, revision: str) -> int | None:
+        """Optimizer step of a branch; None where the branch is no checkpoint of this suite.
+
+        Two labels of one step are never both a checkpoint: a label that is no multiple of
+        `label_steps` has no step.
+        """
+        pattern = re.escape(self.revision).replace(r"\{label\}", _NUMBER)
+        found = re.fullmatch(pattern.replace(r"\{tokens\}", r"\d+"), revision)
+        if found is None or int(found["label"]) % self.label_steps:
+            return None
+        return int(found["label"]) // self.label_steps
+
+    def repository(self, size: str) -> str | None:
+        """Hub repository of a size; None where its weights lie in the suite's own folder."""
+        weights = self.size(size).weights
+        if not re.fullmatch(_REPOSITORY, weights):
+            return None
+        if self.root is not None and (self.root / weights).is_dir():
+            return None
+        return weights

@@ -1,6 +1,7 @@
-"""Suites by name: those known here, those of installed packages, and any folder with a suite.toml.
+"""Suites by name: published ones, those of installed packages, and any folder with a suite.toml.
 
-Another package adds suites through the entry-point group `pythia_profile.suites`: each entry is a
+A name may stand for several training runs (PolyPythias): the training seed says which. Another
+package adds suites through the entry-point group `pythia_profile.suites`: each entry is a
 `SuiteEntry` under the suite's name.
 """
 
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from pythia_profile.errors import not_found
+from pythia_profile.errors import NotFoundError, not_found
 from pythia_profile.suites.folder import FILE_NAME, read_suite
 from pythia_profile.suites.model import Suite
+from pythia_profile.suites.published import PUBLISHED
 
 __all__ = ["GROUP", "SuiteEntry", "known_suites", "open_suite", "suite_facts_of"]
 
@@ -34,13 +36,13 @@ class SuiteEntry:
 
 def known_suites() -> list[str]:
     """Names of all suites that `open_suite` knows, sorted."""
-    return sorted(entry.name for entry in entry_points(group=GROUP))
+    return sorted({*PUBLISHED, *(entry.name for entry in entry_points(group=GROUP))})
 
 
 def open_suite(
     name: str, sizes: Sequence[str] = (), seed: int = 0, *, near: Path | None = None
 ) -> Suite:
-    """Return a suite with `sizes` ready to read.
+    """Return a suite with `sizes` ready to read; nothing is fetched.
 
     Parameters
     ----------
@@ -52,28 +54,50 @@ def open_suite(
     Raises
     ------
     NotFoundError
-        No suite or folder of that name, or a size it does not have.
+        No suite or folder of that name, or a size or training seed it does not have.
+
+    Examples
+    --------
+    >>> open_suite("polypythias", ["70m"], seed=3).size("70m").weights
+    'EleutherAI/pythia-70m-seed3'
     """
-    suite = _in_folder(name, near) or _entry(name).open(sizes, seed)
+    suite = _in_folder(name, near) or _published(name, seed) or _entry(name).open(sizes, seed)
     for size in sizes:
         suite.size(size)
     return suite
 
 
-def suite_facts_of(name: str, *, near: Path | None = None) -> Suite:
+def suite_facts_of(name: str, seed: int | None = None, *, near: Path | None = None) -> Suite:
     """Return what is known of a suite, without making or fetching anything of it.
+
+    Parameters
+    ----------
+    seed : training seed of a published suite; its first by default.
 
     Raises
     ------
     NotFoundError
-        No suite or folder of that name.
+        No suite or folder of that name, or no such training seed.
     """
-    return _in_folder(name, near) or _entry(name).facts()
+    return _in_folder(name, near) or _published(name, seed) or _entry(name).facts()
 
 
 def _in_folder(name: str, near: Path | None) -> Suite | None:
     folder = (near / name) if near is not None else Path(name)
     return read_suite(folder) if (folder / FILE_NAME).is_file() else None
+
+
+def _published(name: str, seed: int | None) -> Suite | None:
+    runs = {suite.seed: suite for suite in PUBLISHED.get(name, ())}
+    if not runs:
+        return None
+    if seed is None:
+        return next(iter(runs.values()))
+    if seed not in runs:
+        raise NotFoundError(
+            f"no training seed {seed} of suite '{name}'; known: {', '.join(map(str, runs))}"
+        )
+    return runs[seed]
 
 
 def _entry(name: str) -> SuiteEntry:

@@ -58,5 +58,27 @@ def neox_current(
     return np.where(done < warmup, rising, minimum + (peak - minimum) / 2 * (1 + fall))
 
 
-SCHEDULES: dict[str, Callable[..., Rates]] = {"neox_v1": neox_v1, "neox_current": neox_current}
+def linear(
+    updates: npt.ArrayLike, *, peak: float, minimum: float, warmup: int, total: int
+) -> Rates:
+    """Rate of each update that rises in a line to `peak` and falls in a line to `minimum`.
+
+    Same parameters as `neox_v1`.
+
+    Examples
+    --------
+    >>> linear([1, 3, 5, 7], peak=1.0, minimum=0.5, warmup=2, total=6).tolist()
+    [0.0, 1.0, 0.75, 0.5]
+    """
+    done = np.minimum(np.asarray(updates, dtype=np.float64) - 1, total)
+    fall = (done - warmup) / max(total - warmup, 1)
+    rising = peak * done / max(warmup, 1)
+    return np.where(done < warmup, rising, peak + (minimum - peak) * fall)
+
+
+SCHEDULES: dict[str, Callable[..., Rates]] = {
+    "neox_v1": neox_v1,
+    "neox_current": neox_current,
+    "linear": linear,
+}
 """Schedules that a suite may name."""

@@ -198,7 +198,7 @@ def test_quarantined_checkpoints_are_reported_and_the_others_are_estimated(
     assert run(app, ["score", str(tmp_path / "study")]) == 3
 
     error = capsys.readouterr().err
-    assert "1 of 10 checkpoints could not be scored and are quarantined: s step 48" in error
+    assert "1 of 10 checkpoints could not be scored (1 quarantined): s step 48" in error
     assert "damaged or truncated" in error
     for verb in ("att", "profile", "plot", "report"):
         assert run(app, [verb, str(tmp_path / "study")]) == 0

@@ -47,6 +47,7 @@ class Virtual:
     size: int
     read: Callable[[int, int], bytes]
     sha256: str = "0" * 64
+    blob: str = "0" * 40
 
 
 @dataclass
@@ -175,7 +176,8 @@ def as_file(content) -> Virtual:
         return content
     data = content.read_bytes() if isinstance(content, Path) else bytes(content)
     digest = hashlib.sha256(data).hexdigest()
-    return Virtual(len(data), lambda offset, length: data[offset : offset + length], digest)
+    blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    return Virtual(len(data), lambda offset, length: data[offset : offset + length], digest, blob)
 
 
 class _Server(ThreadingHTTPServer):
@@ -351,6 +353,6 @@ def _tree_entry(name, file):
         "type": "file",
         "path": name,
         "size": file.size,
-        "oid": file.sha256[:40],
+        "oid": file.blob,
         **({} if name.endswith((".json", ".txt", ".md")) else {"lfs": lfs}),
     }

@@ -1,0 +1,224 @@
+"""The checkpoints of a study: where each one is, what it hashes to, and whether it is sound.
+
+In: a suite, sizes, steps; for a suite on the hub what is pinned. Out: a `Grid` with one place for
+each checkpoint that can be read, and a verdict for each that was asked for. Suites in a folder are
+judged in the same way, by the hashes of their files.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pythia_profile.checkpoints.api import HubFile
+from pythia_profile.checkpoints.audit import MISSING, OK, UNSAFE, Verdict, audit_listing, faulty
+from pythia_profile.checkpoints.listing import Checkpoint, Listing, Revision
+from pythia_profile.checkpoints.pins import Hub, Pins, pin
+from pythia_profile.checkpoints.source import HubCheckpoint
+from pythia_profile.checkpoints.supply import Source
+from pythia_profile.errors import NotFoundError, RefusedError, StudyError
+from pythia_profile.store import file_sha256
+from pythia_profile.suites.model import Suite
+
+__all__ = ["CHOICES", "Grid", "Place", "folder_listing", "locate"]
+
+log = logging.getLogger(__name__)
+
+CHOICES = ("refuse", "skip", "accept")
+"""What to do with faulty checkpoints: refuse to score, leave them out, score them all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One checkpoint that can be read.
+
+    Attributes
+    ----------
+    size, step : which.
+    source : where it is.
+    weights : file name -> hash, of each weight file and of what is needed beside them.
+    """
+
+    size: str
+    step: int
+    source: Source
+    weights: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Checkpoints of a study.
+
+    Attributes
+    ----------
+    places : those that can be read, by size and step.
+    verdicts : one for each that was asked for.
+    pins : what the hub said; None where nothing lies there.
+    """
+
+    places: tuple[Place, ...]
+    verdicts: tuple[Verdict, ...]
+    pins: Pins | None = field(default=None, repr=False)
+
+    @property
+    def faulty(self) -> list[Verdict]:
+        """Verdicts of checkpoints that can be read, but are not what they claim to be."""
+        return [verdict for verdict in faulty(self.verdicts) if verdict.verdict != MISSING]
+
+    @property
+    def missing(self) -> list[Verdict]:
+        """Verdicts of checkpoints that are not there."""
+        return [verdict for verdict in self.verdicts if verdict.verdict == MISSING]
+
+    def chosen(self, choice: str) -> list[Place]:
+        """Places to score, by the user's choice on faulty checkpoints.
+
+        Raises
+        ------
+        RefusedError
+            There are faulty ones, and the choice is to refuse them.
+        StudyError
+            There is no such choice.
+        """
+        if choice not in CHOICES:
+            raise StudyError(f"faulty: got {choice!r}, expected one of {', '.join(CHOICES)}")
+        bad = {(verdict.size, verdict.step): verdict for verdict in self.faulty}
+        if bad and choice == "refuse":
+            raise RefusedError(_refusal(self))
+        left_out = bad if choice == "skip" else {}
+        for verdict in self.missing:
+            log.warning("%s step %d is not there: %s", verdict.size, verdict.step, _why(verdict))
+        unsafe = {key for key, verdict in bad.items() if verdict.verdict == UNSAFE}
+        return [
+            place
+            for place in self.places
+            if (place.size, place.step) not in left_out and (place.size, place.step) not in unsafe
+        ]
+
+
+def locate(
+    suite: Suite,
+    sizes: Sequence[str],
+    steps: Sequence[int] | None = None,
+    *,
+    pins: Pins | None = None,
+    hub: Hub | None = None,
+    keep: int = 0,
+) -> Grid:
+    """Find the checkpoints of some sizes and judge them; no weight is fetched.
+
+    Parameters
+    ----------
+    steps : checkpoints; those with which a study of this suite begins by default.
+    pins : what is known of the hub; asked for where it is not given.
+    hub : how to reach the hub, and where to keep checkpoints.
+    keep : how many fetched checkpoints may stay on disk unused; -1 for all.
+
+    Raises
+    ------
+    NotFoundError
+        A size or checkpoint that the suite does not have.
+    RemoteError
+        The hub does not say what it has.
+    """
+    hub = hub or Hub()
+    places: list[Place] = []
+    verdicts: list[Verdict] = []
+    wanted = {size: _steps(suite, size, steps) for size in sizes}
+    for size in sizes:
+        suite.check_steps(size, steps or ())
+    asked = sorted({step for of_size in wanted.values() for step in of_size or ()})
+    if any(suite.repository(size) is not None for size in sizes):
+        pins = pin(suite, sizes, asked or None, known=pins, hub=hub)
+    for size in sizes:
+        local = suite.repository(size) is None
+        listing = (
+            folder_listing(suite, size, wanted[size])
+            if local or pins is None
+            else pins.listing(suite, size)
+        )
+        of_size = wanted[size] or listing.known
+        suite.check_steps(size, steps or (), listing.known)
+        verdicts += audit_listing(suite, size, listing, of_size)
+        for step in of_size:
+            revision = listing.steps.get(step)
+            if revision is None or revision.checkpoint is None:
+                continue
+            source = _source(suite, size, step, revision, revision.checkpoint, hub, keep)
+            places.append(Place(size, step, source, _hashes(revision.checkpoint)))
+    return Grid(tuple(places), tuple(verdicts), pins)
+
+
+def folder_listing(suite: Suite, size: str, steps: Sequence[int]) -> Listing:
+    """List the checkpoints of a suite that lies in a folder, with the hashes of their files.
+
+    Raises
+    ------
+    NotFoundError
+        The suite does not lie in a folder.
+    """
+    if suite.root is None:
+        raise NotFoundError(f"suite '{suite.name}' is not a folder on this machine")
+    home = suite.root / suite.size(size).weights
+    if not home.is_dir():
+        raise NotFoundError(f"no checkpoints of {suite.name} {size}: no folder '{home}'")
+    revisions = {
+        step: Revision.of(
+            f"step{step}", "", [_file(path) for path in sorted(folder.iterdir()) if path.is_file()]
+        )
+        for step in steps
+        if (folder := home / f"step{step}").is_dir()
+    }
+    return Listing(str(home), revisions, tuple(sorted(revisions)))
+
+
+def _steps(suite: Suite, size: str, steps: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the steps to look for; empty where only the repository knows them."""
+    return tuple(sorted(set(steps))) if steps else suite.usual_checkpoints(size)
+
+
+def _source(
+    suite: Suite,
+    size: str,
+    step: int,
+    revision: Revision,
+    checkpoint: Checkpoint,
+    hub: Hub,
+    keep: int,
+) -> Source:
+    repository = suite.repository(size)
+    if repository is None:
+        return (suite.root or Path()) / suite.size(size).weights / f"step{step}"
+    return HubCheckpoint(
+        repository=repository,
+        commit=revision.commit,
+        files=checkpoint.files,
+        endpoint=hub.endpoint,
+        cache=str(hub.cache or ""),
+        keep=keep,
+    )
+
+
+def _hashes(checkpoint: Checkpoint) -> dict[str, str]:
+    return {file.name: file.sha256 or f"git {file.blob}" for file in checkpoint.files}
+
+
+def _file(path: Path) -> HubFile:
+    matters = Revision.of("", "", [HubFile(path.name, 0, "", "")]).files
+    return HubFile(path.name, path.stat().st_size, file_sha256(path) if matters else "", "")
+
+
+def _why(verdict: Verdict) -> str:
+    return "; ".join(verdict.reasons) or OK
+
+
+def _refusal(grid: Grid) -> str:
+    first = "; ".join(
+        f"{verdict.size} step {verdict.step}: {_why(verdict)}" for verdict in grid.faulty[:3]
+    )
+    more = f" and {len(grid.faulty) - 3} more" if len(grid.faulty) > 3 else ""
+    return (
+        f"{len(grid.faulty)} of {len(grid.verdicts)} checkpoints are not what they claim to be: "
+        f"{first}{more}; leave them out with faulty = 'skip' in study.toml, or score them all the "
+        "same with 'accept'; `pythia-profile audit` lists them"
+    )

@@ -1,0 +1,131 @@
+"""The identity audit: whether the checkpoints of a suite are what they claim to be.
+
+Three kinds of evidence, each on its own: the listing (no weight is read), the weights themselves,
+and scores. Out: one verdict for each checkpoint that was asked for.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from pythia_profile.checkpoints.audit import (
+    FAULTY,
+    ODD_SCORES,
+    ODD_WEIGHTS,
+    OK,
+    Verdict,
+)
+from pythia_profile.checkpoints.grid import Grid, locate
+from pythia_profile.checkpoints.pins import Hub, Pins
+from pythia_profile.errors import CheckpointError
+from pythia_profile.suites.model import Suite
+
+__all__ = ["audit"]
+
+
+def audit(
+    suite: Suite,
+    sizes: Sequence[str] | None = None,
+    steps: Sequence[int] | None = None,
+    *,
+    weights: bool = False,
+    rows: pl.DataFrame | None = None,
+    scores: pl.DataFrame | None = None,
+    pins: Pins | None = None,
+    hub: Hub | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Verdict]:
+    """Judge the checkpoints of a suite.
+
+    From the listing alone unless more is asked for: missing revisions and files, equal weights at
+    different steps, single files shared between steps, sizes that do not fit. That takes one
+    request for each checkpoint and reads no weight.
+
+    Parameters
+    ----------
+    sizes, steps : checkpoints to judge; all of the suite by default.
+    weights : whether to read the weights too, one checkpoint at a time: distance between
+        neighbors, continuity of the embeddings' norm.
+    rows, scores : tables of a study, whose losses and placebo stripes are judged too.
+    pins : what is known of the hub already.
+    tell : called with a line of progress.
+
+    Returns
+    -------
+    One verdict for each size and step, ascending.
+
+    Raises
+    ------
+    NotFoundError
+        A size or step that the suite does not have.
+    RemoteError
+        The hub does not say what it has.
+
+    Examples
+    --------
+    >>> import pythia_profile as pp
+    >>> suite = pp.open_suite("pythia")
+    >>> verdicts = audit(suite, ["2.8b"])  # doctest: +SKIP
+    """
+    verdicts: list[Verdict] = []
+    for size in sizes or list(suite.sizes):
+        asked = steps or suite.size(size).checkpoints or None
+        tell(f"{suite.name} {size}: reading the listing")
+        grid = locate(suite, [size], asked, pins=pins, hub=hub, keep=0)
+        pins = grid.pins or pins
+        found = list(grid.verdicts)
+        if weights:
+            found = _with(found, ODD_WEIGHTS, _odd_weights(suite, size, grid, tell))
+        verdicts += found
+    if rows is not None and scores is not None:
+        from pythia_profile.checkpoints.plausible import odd_scores
+
+        by_size = odd_scores(rows, scores, suite.vocabulary)
+        for size, odd in by_size.items():
+            verdicts = _with(verdicts, ODD_SCORES, odd, size)
+    return verdicts
+
+
+def _with(
+    verdicts: Sequence[Verdict], kind: str, odd: Mapping[int, list[str]], size: str = ""
+) -> list[Verdict]:
+    """Add reasons of one kind to the verdicts that they concern; the graver verdict stays."""
+    found = []
+    for verdict in verdicts:
+        reasons = odd.get(verdict.step, []) if size in ("", verdict.size) else []
+        if reasons:
+            kinds = {kind, verdict.verdict} - {OK}
+            gravest = next(one for one in FAULTY if one in kinds)
+            all_reasons = (*verdict.reasons, *reasons)
+            verdict = replace(verdict, verdict=gravest, reasons=all_reasons)
+        found.append(verdict)
+    return found
+
+
+def _odd_weights(
+    suite: Suite, size: str, grid: Grid, tell: Callable[[str], None]
+) -> dict[int, list[str]]:
+    """Read each checkpoint once, ascending; say which do not fit or cannot be read."""
+    from pythia_profile.checkpoints.continuity import continuity, sketch
+
+    odd: dict[int, list[str]] = {}
+    sketches = []
+    for place in sorted(grid.places, key=lambda place: place.step):
+        tell(f"{suite.name} {size}: reading the weights of step {place.step}")
+        try:
+            if isinstance(place.source, Path):
+                sketches.append((place.step, sketch(place.source)))
+                continue
+            with place.source.held() as folder:
+                sketches.append((place.step, sketch(folder)))
+        except CheckpointError as error:
+            odd[place.step] = [str(error)]
+
+    def same(first: int, last: int) -> bool:
+        return suite.same_weights(size, first, last)
+
+    for step, why in continuity(sketches, same).odd.items():
+        odd.setdefault(step, []).append(why)
+    return odd

@@ -1,0 +1,315 @@
+"""Published suites as data: one tuple of frozen suites for each name, one suite a training seed.
+
+`PUBLISHED[name]` holds every training run of a suite, smallest seed first. Numbers of parameters
+are computed from the shapes here; everything else is a fact with its source.
+
+Sources: the training configurations and the issue threads of EleutherAI/pythia, the model cards of
+Pythia and PolyPythias (arXiv 2304.01373, 2503.09543), and the threads that each fault names.
+"""
+
+from pythia_profile.suites.model import KnownFault, Size, Suite
+from pythia_profile.suites.olmo import OLMO
+
+__all__ = ["PUBLISHED", "PYTHIA_CHECKPOINTS"]
+
+PYTHIA_CHECKPOINTS = (0, *(2**power for power in range(10)), *range(1000, 143_001, 1000))
+"""Steps of the 154 checkpoints of a Pythia model."""
+
+_EVERY_THOUSAND = tuple(range(1000, 143_001, 1000))
+
+_SHAPES = {
+    # size: layers, width, heads, padded vocabulary, peak rate
+    "14m": (6, 128, 4, 50_304, 1.0e-3),
+    "31m": (6, 256, 8, 50_304, 1.0e-3),
+    "70m": (6, 512, 8, 50_304, 1.0e-3),
+    "160m": (12, 768, 12, 50_304, 6.0e-4),
+    "410m": (24, 1024, 16, 50_304, 3.0e-4),
+    "1b": (16, 2048, 8, 50_304, 2.5e-4),
+    "1.4b": (24, 2048, 16, 50_304, 2.0e-4),
+    "2.8b": (32, 2560, 32, 50_304, 1.6e-4),
+    "6.9b": (32, 4096, 32, 50_432, 1.2e-4),
+    "12b": (36, 5120, 40, 50_688, 1.2e-4),
+}
+_POLY = ("14m", "31m", "70m", "160m", "410m")
+_FOUR_MILLION = ("160m", "410m", "1.4b")
+_TWO_MILLION = ("70m", "1b", "2.8b", "6.9b", "12b")
+
+STANDARD_ROWS = "hf://datasets/EleutherAI/pile-standard-pythia-preshuffled"
+DEDUPED_ROWS = "hf://datasets/EleutherAI/pile-deduped-pythia-preshuffled"
+
+_STUDY: dict[str, int | tuple[int, ...]] = {
+    "checkpoints": tuple(range(0, 142_001, 1000)),
+    "rows_per_cohort": 100,
+    "batches_per_cohort": 10,
+    "never_treated": 2000,
+}
+_UPDATE_1 = "update 1 has rate 0, so step 0 and step 1 hold the same weights [EleutherAI/pythia#83]"
+_ONE_B = "1b: peak rate 2.5e-4 as configured, the README says 3.0e-4; stored as float16"
+_SMALL = (
+    "14m, 31m: until February 2026 EleutherAI/pythia-14m and -31m held the deduplicated models; "
+    "older downloads under these names are not what they are called now"
+)
+_LAST_COHORT = (
+    "no published row lies past the last step, so a study ends at step 142,000 by default: the "
+    "rows of the last thousand steps are its controls"
+)
+_TWICE = (
+    "the text was laid out twice and shuffled together: half of the tokens are read twice, from "
+    "the first steps on"
+)
+
+
+def _size(name: str, weights: str, checkpoints: tuple[int, ...], floor: float = 0.1) -> Size:
+    layers, width, heads, vocabulary, peak = _SHAPES[name]
+    body = layers * (12 * width**2 + 13 * width) + 2 * width
+    return Size(
+        name=name,
+        layers=layers,
+        width=width,
+        heads=heads,
+        parameters=body + 2 * vocabulary * width,
+        non_embedding=body,
+        peak_lr=peak,
+        min_lr=peak * floor,
+        precision="float32" if name in ("14m", "31m") else "float16",
+        weights=weights.format(size=name),
+        checkpoints=checkpoints,
+    )
+
+
+def _sizes(names: tuple[str, ...], weights: str) -> dict[str, Size]:
+    return {name: _size(name, weights, PYTHIA_CHECKPOINTS) for name in names}
+
+
+def _pythia(
+    name: str,
+    title: str,
+    sizes: dict[str, Size],
+    *,
+    seed: int = 0,
+    seeds: tuple[int, ...] = (0,),
+    store: str | None = STANDARD_ROWS,
+    faults: tuple[KnownFault, ...] = (),
+    notes: tuple[str, ...] = (),
+    single_pass: bool = True,
+) -> Suite:
+    return Suite(
+        name=name,
+        title=title,
+        batch_size=1024,
+        steps=143_000,
+        row_tokens=2049,
+        vocabulary=50_304,
+        schedule="neox_v1",
+        warmup_steps=1430,
+        seed=seed,
+        seeds=seeds,
+        sizes=sizes,
+        store=store,
+        single_pass=single_pass,
+        study_defaults=_STUDY,
+        faults=faults,
+        notes=notes,
+    )
+
+
+def _v0(name: str, title: str, weights: str, store: str, batch: int, single_pass: bool) -> Suite:
+    """Models of the first release; `batch` rows a step, labels as if there were 143,000 steps."""
+    label = batch // 1024
+    names = _FOUR_MILLION if label == 2 else _TWO_MILLION
+    steps = tuple(step // label for step in _EVERY_THOUSAND)
+    defaults = {**_STUDY, "checkpoints": steps[:-1]}
+    return Suite(
+        name=name,
+        title=title,
+        batch_size=batch,
+        steps=143_000 // label,
+        row_tokens=2049,
+        vocabulary=50_304,
+        schedule="neox_v1",
+        warmup_steps=1430 // label,
+        seed=0,
+        seeds=(0,),
+        sizes={
+            size: _size(size, weights, steps, 0.0 if size in ("6.9b", "12b") else 0.1)
+            for size in names
+        },
+        store=store,
+        single_pass=single_pass,
+        label_steps=label,
+        study_defaults=defaults,
+        notes=(
+            "no checkpoints before label step1000",
+            "that its rows are those of the second release is assumed",
+            "checkpoint label 2N has read what optimizer step N has"
+            if label == 2
+            else "6.9b, 12b: the rate falls to 0, not to a tenth of the peak",
+        ),
+    )
+
+
+def _thread(*numbers: int) -> tuple[str, ...]:
+    return tuple(f"EleutherAI/pythia#{number}" for number in numbers)
+
+
+_FINAL_WEIGHTS = (
+    *(0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+    *range(1000, 65_001, 1000),
+    *(70_000, 80_000, 90_000, 100_000, 103_000, 110_000, 120_000, 130_000, 140_000, 143_000),
+)
+_SAME_START = KnownFault(
+    what="steps 0 and 2 were reported to hold the same weights",
+    steps=(0, 2),
+    threads=_thread(198),
+)
+_STANDARD_FAULTS = (
+    _SAME_START,
+    KnownFault(
+        size="2.8b",
+        what="86 of 154 branches serve final weights: 76 equal main, 10 equal one another",
+        steps=_FINAL_WEIGHTS,
+        threads=_thread(195, 205),
+    ),
+    KnownFault(
+        size="12b",
+        what="the first of three shards is the final model's",
+        steps=(50_000, 58_000),
+        threads=_thread(206),
+    ),
+    KnownFault(
+        size="12b", what="were missing, uploaded later", steps=(4000, 32_000), threads=_thread(107)
+    ),
+    KnownFault(
+        size="6.9b", what="was missing, uploaded later", steps=(26_000,), threads=_thread(94)
+    ),
+    KnownFault(
+        what="branches or files of several models were missing, most uploaded later",
+        threads=_thread(141),
+    ),
+)
+_DEDUPED_FAULTS = (
+    _SAME_START,
+    KnownFault(
+        size="12b",
+        what="was another step's checkpoint, uploaded anew",
+        steps=(32_000,),
+        threads=_thread(108),
+    ),
+    KnownFault(
+        size="2.8b", what="probably trained on the standard Pile, not the deduplicated", threads=()
+    ),
+    KnownFault(
+        what="branches or files of several models were missing, most uploaded later",
+        threads=_thread(141),
+    ),
+)
+_NO_WEIGHTS = {2: 111_000, 6: 88_000, 9: 40_000}
+
+
+def _polypythia(seed: int) -> Suite:
+    name = "EleutherAI/pythia-{size}" + (f"-seed{seed}" if seed else "")
+    faults = [_SAME_START]
+    if seed in _NO_WEIGHTS:
+        faults.append(
+            KnownFault(
+                size="410m",
+                what="the branch has no weights",
+                steps=(_NO_WEIGHTS[seed],),
+                threads=_thread(202),
+            )
+        )
+    notes = (
+        ("seed 0 is the run of the suite pythia, seeds 1 to 9 differ in order and initialization",)
+        + (_UPDATE_1, _SMALL)
+        + (("the published shuffle index of seed 2 is mostly zeros",) if seed == 2 else ())
+        + (
+            (_LAST_COHORT,)
+            if seed == 0
+            else ("its rows are not published in training order: set documents_idx",)
+        )
+    )
+    if seed == 2:
+        faults.append(
+            KnownFault(what="the published shuffle index is 92 % zeros", threads=_thread(190))
+        )
+    return _pythia(
+        "polypythias",
+        "PolyPythias: ten runs of the five smallest sizes on the standard Pile",
+        _sizes(_POLY, name),
+        seed=seed,
+        seeds=tuple(range(10)),
+        store=None if seed else STANDARD_ROWS,
+        faults=tuple(faults),
+        notes=notes,
+    )
+
+
+def _decoupled(kind: str, seed: int) -> Suite:
+    changed, kept = ("order", "initialization") if kind == "data" else ("initialization", "order")
+    faults = [_SAME_START]
+    if kind == "weight" and seed < 3:
+        faults.append(
+            KnownFault(
+                size="160m", what="does not descend from its own step 0", threads=_thread(203)
+            )
+        )
+    return _pythia(
+        f"polypythias-{kind}",
+        f"PolyPythias 160m: three runs that differ from Pythia in {changed}, not in {kept}",
+        _sizes(("160m",), f"EleutherAI/pythia-{{size}}-{kind}-seed{seed}"),
+        seed=seed,
+        seeds=(1, 2, 3),
+        store=STANDARD_ROWS if kind == "weight" else None,
+        faults=tuple(faults),
+        notes=(
+            "the main branch holds no weights",
+            "that the order is the seed's is assumed"
+            if kind == "data"
+            else "that the order is Pythia's is assumed",
+            _UPDATE_1,
+        ),
+    )
+
+
+_LIST = [
+    _pythia(
+        "pythia",
+        "Pythia on the standard Pile, 154 checkpoints of each of ten sizes",
+        _sizes(tuple(_SHAPES), "EleutherAI/pythia-{size}"),
+        faults=_STANDARD_FAULTS,
+        notes=(_UPDATE_1, _ONE_B, _SMALL, _LAST_COHORT),
+    ),
+    _pythia(
+        "pythia-deduped",
+        "Pythia on the deduplicated Pile, 154 checkpoints of each of ten sizes",
+        _sizes(tuple(_SHAPES), "EleutherAI/pythia-{size}-deduped"),
+        store=DEDUPED_ROWS,
+        single_pass=False,
+        faults=_DEDUPED_FAULTS,
+        notes=(_UPDATE_1, _ONE_B, _TWICE, _LAST_COHORT),
+    ),
+    *[
+        _v0(
+            f"pythia-{kind}v0{suffix}",
+            f"first release of Pythia on the {pile} Pile, the models with {tokens}M tokens a step",
+            f"EleutherAI/pythia-{{size}}-{kind}v0",
+            rows,
+            batch,
+            not kind,
+        )
+        for kind, pile, rows in (
+            ("", "standard", STANDARD_ROWS),
+            ("deduped-", "deduplicated", DEDUPED_ROWS),
+        )
+        for suffix, tokens, batch in (("", 4, 2048), ("-2m", 2, 1024))
+    ],
+    *[_polypythia(seed) for seed in range(10)],
+    *[_decoupled(kind, seed) for kind in ("data", "weight") for seed in (1, 2, 3)],
+    *OLMO,
+]
+
+PUBLISHED: dict[str, tuple[Suite, ...]] = {
+    name: tuple(suite for suite in _LIST if suite.name == name)
+    for name in dict.fromkeys(suite.name for suite in _LIST)
+}
+"""Every published suite by name: its training runs, smallest seed first."""
