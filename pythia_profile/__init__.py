@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pythia_profile import did
     from pythia_profile.checkpoints.identity import audit
     from pythia_profile.errors import ProfileError
     from pythia_profile.figures.comparisons import agreement as plot_agreement
@@ -81,6 +82,7 @@ __all__ = [
     "create_study",
     "describe_size",
     "describe_suite",
+    "did",
     "estimate",
     "event_time",
     "heatmap",
