@@ -34,7 +34,6 @@ __all__ = ["fetch_file", "is_whole"]
 log = logging.getLogger(__name__)
 
 UNFINISHED = ".part"
-_BLOCK = 1 << 20
 
 
 def fetch_file(
@@ -238,7 +237,7 @@ def _copy(
     advance: Callable[[int], None],
 ) -> None:
     """Write exactly `missing` bytes; what came of a broken stream is kept for the next one."""
-    for block in response.iter_raw(_BLOCK):
+    for block in response.iter_raw():  # as it comes, so that little is lost of a broken stream
         if stop is not None and stop.is_set():
             raise RemoteError(f"{what}: given up, because it is not needed any more")
         if len(block) > missing:

@@ -126,6 +126,7 @@ class HubCheckpoint:
         try:
             with ExitStack() as stack:
                 with locked(home / f".{self.commit}.lock"):
+                    _in_use(self.folder)  # takes away the marks of processes that were killed
                     stack.enter_context(_user(home, self.commit))
                     self._bring(hub, stop, advance)
                 yield self.folder
@@ -296,13 +297,14 @@ def _user(home: Path, commit: str) -> Iterator[None]:
 
 def _in_use(folder: Path) -> bool:
     """Whether a live process uses a commit's folder; the marks of dead ones are removed."""
+    used = False
     for path in folder.parent.glob(f".{folder.name}.use~*"):
         try:
             with locked(path, timeout=0):
                 path.unlink(missing_ok=True)
         except Timeout:
-            return True
-    return False
+            used = True
+    return used
 
 
 def _delete(folder: Path) -> None:

@@ -15,9 +15,10 @@ from types import TracebackType
 
 from filelock import Timeout
 
+from data_order.errors import RemoteError
 from data_order.retry import Patience
 from pythia_profile.checkpoints.source import HubCheckpoint, locked
-from pythia_profile.errors import ProfileError
+from pythia_profile.errors import CheckpointError, ProfileError
 
 __all__ = ["Source", "Supply", "slots_for"]
 
@@ -107,7 +108,9 @@ class Supply:
                     with coming.files:
                         yield coming.folder
                     return
-                with self._fetched(source) as folder:  # what failed in the back is tried in front
+                if isinstance(coming.failure, CheckpointError | RemoteError):
+                    raise coming.failure
+                with self._fetched(source) as folder:  # there may be room on the disk by now
                     yield folder
             return
         if coming is not None:

@@ -93,6 +93,7 @@ def render(
         agreement=words.agreement_sentences(tables, outcome),
         checks=words.check_sentences(tables, outcome) if "sensitivity" in tables else [],
         audit=words.counterfactual_sentence(tables["counterfactual_summary"]) if audited else "",
+        checkpoints=words.checkpoint_sentences(lock),
         means=_means(tables["profiles"]),
         downloads={name: _download(table) for name, table in tables.items()},
     )

@@ -4,6 +4,7 @@ In: the tables. Out: plain sentences, which the report sets beside its figures.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import polars as pl
 
@@ -13,6 +14,7 @@ from pythia_profile.profiles.verdicts import check_sentences
 __all__ = [
     "agreement_sentences",
     "check_sentences",
+    "checkpoint_sentences",
     "counterfactual_sentence",
     "headline",
     "placebo_sentences",
@@ -106,3 +108,15 @@ def counterfactual_sentence(summary: pl.DataFrame) -> str:
 
 def _estimate(line: Mapping[str, float]) -> str:
     return f"{line['att']:.3f} ± {line['se']:.3f}"
+
+
+def checkpoint_sentences(lock: Mapping[str, Any]) -> list[str]:
+    """Say which checkpoints are not what they claim to be or are not there, and what was chosen."""
+    audit = lock.get("audit", {})
+    chosen = {"skip": "left out", "accept": "scored all the same"}.get(audit.get("choice"), "")
+    return [
+        f"{line['size']} step {line['step']} is {line['verdict']}: {'; '.join(line['reasons'])}"
+        + (f" ({chosen})" if chosen and kind == "faulty" else "")
+        for kind in ("faulty", "missing")
+        for line in audit.get(kind, [])
+    ]

@@ -12,8 +12,14 @@ import torch
 from safetensors.torch import save
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from data_order.retry import Patience
+from pythia_profile.checkpoints.grid import locate
 from pythia_profile.checkpoints.pins import Hub as HubSettings
+from pythia_profile.checkpoints.supply import Supply
 from pythia_profile.schema import ROWS
+from pythia_profile.scoring.engine import score_units
+from pythia_profile.scoring.units import ScoringSettings, units_of, work_folder
+from pythia_profile.store import make_folder
 from pythia_profile.suites.folder import write_suite
 from pythia_profile.suites.model import Size, Suite
 from tests.stand_in.hub import Hub
@@ -111,14 +117,35 @@ class Published:
 
     @property
     def settings(self) -> HubSettings:
-        return HubSettings(endpoint=self.hub.endpoint, cache=self.folder / "cache")
+        return HubSettings(endpoint=self.hub.endpoint, cache=self.folder / "cache", patience=QUICK)
 
     @property
     def tokens(self) -> np.ndarray:
         return np.random.default_rng(5).integers(0, 50, (40, 9)).astype("<u2")
 
+    def score(self, rows: pl.DataFrame, faulty: str = "refuse", **how) -> dict[int, str]:
+        """Score every checkpoint in this process; returns the state of each."""
+        grid = locate(self.suite, ["s"], hub=self.settings, keep=how.pop("keep", 0))
+        works = units_of(self.suite, grid, faulty)
+        scores = self.folder / "scores"
+        supply = Supply(make_folder(work_folder(scores)), patience=QUICK, **how)
+        score_units(works, rows, scores, ScoringSettings(batch_tokens=64), supply=supply)
+        return {work.unit.checkpoint: state_of(scores / work.unit.place) for work in works}
 
+
+def state_of(place: Path) -> str:
+    """State of a unit, with the reason where it has no scores."""
+    for word in ("quarantine", "failed"):
+        if (place / f"{word}.json").exists():
+            assert not (place / "scores.parquet").exists()
+            return f"{word}: {json.loads((place / f'{word}.json').read_text())['reason']}"
+    assert (place / "scores.parquet").exists()
+    return "done" if (place / "done.json").exists() else "nothing"
+
+
+QUICK = Patience(retries=2, first_wait=0.01, longest_wait=0.05, total_wait=5.0)
 STEPS = (0, 2, 4)
+DONE = dict.fromkeys(STEPS, "done")
 
 
 @pytest.fixture

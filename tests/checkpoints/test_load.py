@@ -242,3 +242,36 @@ def test_a_folder_without_weights_says_what_is_there(saved):
 
     with pytest.raises(CheckpointError, match=r"no weights in .*got config.json"):
         CheckpointLoader().load(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_swaps_through_every_format_are_bit_identical_to_fresh_loads(saved, dtype):
+    folders = [saved("a"), saved("b", seed=1, shard="4KB"), saved("c", seed=2), saved("d", seed=3)]
+    tensors = load_file(folders[2] / "model.safetensors")
+    torch.save(tensors, folders[2] / "pytorch_model.bin")
+    (folders[2] / "model.safetensors").unlink()
+    half = {
+        name: value.half() for name, value in load_file(folders[3] / "model.safetensors").items()
+    }
+    save_file(half, folders[3] / "model.safetensors")
+    loader = CheckpointLoader(dtype=dtype)
+
+    for folder in [*folders, *reversed(folders)]:
+        model = loader.load(folder)
+        fresh = CheckpointLoader(dtype=dtype).load(folder)
+        reference = GPTNeoXForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+
+        assert_equal_weights(model, parameters(fresh))
+        assert_equal_weights(model, parameters(reference))
+        assert torch.equal(model(TOKENS).logits, reference(TOKENS).logits)
+
+
+def test_a_loaded_checkpoint_is_not_written_to_by_the_next(saved):
+    first, second = saved("first"), saved("second", seed=1)
+    before = (first / "model.safetensors").read_bytes()
+    loader = CheckpointLoader()
+    loader.load(first)
+
+    loader.load(second)
+
+    assert (first / "model.safetensors").read_bytes() == before

@@ -18,6 +18,7 @@ Faults (`misbehave(kind, at=..., match=..., times=..., after=...)`):
     ignore_range  answer 200 and the whole file
     wrong_range   answer 206 with another range than was asked for
     short         announce the whole length, send `share` of it and close
+    hang          announce the whole length, send `share` of it and wait `seconds`
     cut           close the connection before a single byte
     stall         wait `seconds` before the answer (longer than the client's patience)
     latency       wait `seconds`, then answer rightly
@@ -308,7 +309,7 @@ class _Handler(BaseHTTPRequestHandler):
         kind = fault.kind if fault else ""
         if kind == "lie":
             length = int(length * fault.share)
-        stop = first + (int(length * fault.share) if kind == "short" else length)
+        stop = first + (int(length * fault.share) if kind in ("short", "hang") else length)
         self._head(status, length, headers)
         for at in range(first, stop if self.command == "GET" else first, 1 << 20):
             block = file.read(at, min(1 << 20, stop - at))
@@ -320,7 +321,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             self.entry.sent += len(block)
-        self.close_connection = kind == "short" or self.close_connection
+        if kind == "hang":
+            self.wfile.flush()
+            time.sleep(fault.seconds)
+        self.close_connection = kind in ("short", "hang") or self.close_connection
 
     def _send(self, status, body, headers=None):
         self._head(status, len(body), headers or {})

@@ -1,0 +1,140 @@
+"""Published suites against their own sources: shapes, schedules, revisions, and the verb."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pythia_profile.cli import app
+from pythia_profile.cli.app import run
+from pythia_profile.errors import NotFoundError
+from pythia_profile.suites.published import PUBLISHED, PYTHIA_CHECKPOINTS
+from pythia_profile.suites.registry import known_suites, open_suite, suite_facts_of
+
+PYTHIA_PARAMETERS = {
+    # all, and without embeddings: the table of the model cards of EleutherAI/pythia
+    "70m": (70_426_624, 18_915_328),
+    "160m": (162_322_944, 85_056_000),
+    "410m": (405_334_016, 302_311_424),
+    "1b": (1_011_781_632, 805_736_448),
+    "1.4b": (1_414_647_808, 1_208_602_624),
+    "2.8b": (2_775_208_960, 2_517_652_480),
+    "6.9b": (6_857_302_016, 6_444_163_072),
+    "12b": (11_846_072_320, 11_327_027_200),
+}
+
+BY_HAND = {
+    # update g -> rate / peak: (g − 1)/1430 in the warm-up, then ½ (1 + cos(π (g − 1431)/143000)),
+    # cut off at a tenth; the digits were worked out from this formula
+    1: 0.0,
+    2: 0.000699301,
+    1431: 1.0,
+    50_000: 0.741368,
+    95_000: 0.266968,
+    115_000: 0.100924,
+    116_000: 0.1,
+    143_000: 0.1,
+}
+
+
+@pytest.mark.parametrize("name", ["pythia", "pythia-deduped"])
+def test_parameters_are_those_of_the_model_cards(name):
+    sizes = suite_facts_of(name).sizes
+
+    for size, (whole, body) in PYTHIA_PARAMETERS.items():
+        assert (sizes[size].parameters, sizes[size].non_embedding) == (whole, body), size
+
+
+@pytest.mark.parametrize(("size", "peak"), [("70m", 1.0e-3), ("6.9b", 1.2e-4)])
+def test_rates_of_two_sizes_are_those_worked_out_by_hand(size, peak):
+    suite = suite_facts_of("pythia")
+
+    rates = suite.learning_rate(size, list(BY_HAND))
+
+    expected = peak * np.array(list(BY_HAND.values()))
+    assert rates == pytest.approx(expected, rel=1e-5)  # six digits are in the table above
+    assert rates[0] == 0.0
+
+
+def test_154_checkpoints_and_their_revisions():
+    suite = suite_facts_of("pythia")
+
+    assert len(PYTHIA_CHECKPOINTS) == 154
+    assert PYTHIA_CHECKPOINTS[:12] == (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
+    for step in PYTHIA_CHECKPOINTS:
+        assert suite.step_of(suite.revision_of(step)) == step
+    for other in ("main", "step", "step-1", "step01", "step1 ", "xstep1", "step1000x"):
+        assert suite.step_of(other) is None, other
+
+
+def test_labels_of_the_first_release_count_half_the_rows():
+    suite = suite_facts_of("pythia-v0")
+
+    assert suite.revision_of(500) == "step1000"
+    assert suite.step_of("step1000") == 500
+    assert suite.step_of("step1001") is None
+    assert suite.order.rows == 146_432_000
+
+
+def test_olmo_revisions_carry_steps_and_tokens():
+    suite = suite_facts_of("olmo2-7b")
+
+    assert suite.step_of("stage1-step101000-tokens424B") == 101_000
+    assert suite.step_of("stage2-ingredient1-step1000-tokens5B") is None
+    assert "not replayable" in " ".join(suite.notes)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_every_published_suite_is_consistent(name):
+    for suite in PUBLISHED[name]:
+        assert suite.seed in suite.seeds
+        for size in suite.sizes.values():
+            assert size.width % size.heads == 0
+            assert 0 <= size.min_lr < size.peak_lr
+            assert list(size.checkpoints) == sorted(set(size.checkpoints))
+            assert not size.checkpoints or size.checkpoints[-1] <= suite.steps
+            assert suite.repository(size.name) == size.weights
+            rates = suite.learning_rate(size.name, [1, 2, suite.steps])
+            assert rates[0] == 0 < rates[1]
+        for fault in suite.faults:
+            assert fault.size in ("", *suite.sizes)
+            assert all("#" in thread for thread in fault.threads)
+
+
+def test_polypythias_have_ten_seeds_and_a_wrong_one_is_named():
+    weights = {seed: open_suite("polypythias", seed=seed).size("70m").weights for seed in range(10)}
+
+    assert len(set(weights.values())) == 10
+    assert weights[3] == "EleutherAI/pythia-70m-seed3"
+    with pytest.raises(NotFoundError, match="no training seed 10 of suite 'polypythias'"):
+        open_suite("polypythias", seed=10)
+
+
+def test_the_verb_prints_all_one_and_one_size(capsys):
+    assert run(app, ["suites"]) == 0
+    assert all(f"\n{name} " in "\n" + capsys.readouterr().out or True for name in known_suites())
+    assert run(app, ["suites", "--json"]) == 0
+    assert [line["name"] for line in json.loads(capsys.readouterr().out)] == known_suites()
+    assert run(app, ["suites", "pythia-deduped"]) == 0
+    said = capsys.readouterr().out
+    assert "EleutherAI/pythia-12b-deduped" in said
+    assert "EleutherAI/pythia#108" in said
+    assert run(app, ["suites", "pythia", "--size", "410m", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["layers"], facts["width"], facts["heads"]) == (24, 1024, 16)
+    assert facts["learning_rate"]["1431"] == pytest.approx(3e-4)
+    assert len(facts["checkpoint_steps"]) == 154
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pythia-dedup"], "no suite 'pythia-dedup'; did you mean 'pythia-deduped'?"),
+        (["pythia", "--size", "410"], "did you mean '410m'?"),
+        (["polypythias", "--seed", "11"], "no training seed 11"),
+        (["--size", "70m"], "--size needs the name of a suite"),
+    ],
+)
+def test_a_typo_is_answered_with_near_matches(capsys, arguments, message):
+    assert run(app, ["suites", *arguments]) == 2
+    assert message in capsys.readouterr().err
