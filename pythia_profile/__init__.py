@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pythia_profile import did
     from pythia_profile.checkpoints.identity import audit
     from pythia_profile.errors import ProfileError
     from pythia_profile.figures.comparisons import agreement as plot_agreement
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pythia_profile.profiles.power import power
     from pythia_profile.profiles.profile import profile
     from pythia_profile.sampling import sample_rows
+    from pythia_profile.scoring.noise import noise_floor
     from pythia_profile.scoring.plan import plan_study
     from pythia_profile.scoring.rows import score_checkpoint
     from pythia_profile.scoring.run import score
@@ -54,6 +56,7 @@ _HOME = {
     "instantaneous": "pythia_profile.figures.profiles",
     "known_suites": "pythia_profile.suites.registry",
     "mini_suite": "pythia_profile.mini.build",
+    "noise_floor": "pythia_profile.scoring.noise",
     "open_study": "pythia_profile.study",
     "open_suite": "pythia_profile.suites.registry",
     "plan_study": "pythia_profile.scoring.plan",
@@ -79,12 +82,14 @@ __all__ = [
     "create_study",
     "describe_size",
     "describe_suite",
+    "did",
     "estimate",
     "event_time",
     "heatmap",
     "instantaneous",
     "known_suites",
     "mini_suite",
+    "noise_floor",
     "open_study",
     "open_suite",
     "plan_study",

@@ -23,6 +23,7 @@ __all__ = [
     "GAPS",
     "INFLUENCE",
     "NEVER",
+    "NOISE",
     "PLACEBO",
     "PROFILES",
     "ROWS",
@@ -79,6 +80,26 @@ SCORES = Table(
 )
 """Scores of every row at every checkpoint: `log_likelihood` nats per token, `accuracy` share of
 greedy hits, `mean_rank` (0 = greedy), `entropy` nats, each a mean over the row's targets."""
+
+NOISE = Table(
+    "noise",
+    pl.Schema(
+        {
+            "way": pl.String(),
+            "dtype": pl.String(),
+            "outcome": pl.String(),
+            "rows": pl.Int64(),
+            "shift": pl.Float64(),
+            "spread": pl.Float64(),
+            "largest": pl.Float64(),
+            "shift_in_se": pl.Float64(),
+            "spread_in_se": pl.Float64(),
+        }
+    ),
+    ("way", "outcome"),
+    frozenset({"shift_in_se", "spread_in_se"}),
+)
+"""How far rows' scores of one checkpoint move when only the way of computing changes."""
 
 ATT = Table(
     "att",

@@ -46,6 +46,7 @@ __all__ = [
     "How",
     "Stage",
     "is_current",
+    "noise_of",
     "read_inputs",
     "run_all",
     "run_stage",
@@ -208,6 +209,16 @@ def _score(folder: Path, study: Study, how: How) -> str:
     return score_study(folder, study, suite, workers=how.workers, retry=how.retry, shard=how.shard)
 
 
+def noise_of(
+    folder: Path, *, size: str | None = None, checkpoint: int | None = None
+) -> pl.DataFrame:
+    """Measure the noise floor of a study; see `scoring.study.study_noise`."""
+    from pythia_profile.scoring.study import study_noise
+
+    study = open_study(folder)
+    return study_noise(folder, study, _open_suite(folder, study), size=size, checkpoint=checkpoint)
+
+
 def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Read rows and scores of a study; neither needs the checkpoints any more."""
     rows = read_table(folder / "rows.parquet", ROWS, "sample")
@@ -349,7 +360,7 @@ def _stage(name: str) -> Stage:
 
 _WHAT = ("suite", "sizes", "training_seed", "checkpoints")
 _DRAW = (*_WHAT, "seed", "rows_per_cohort", "batches_per_cohort", "never_treated")
-_WAYS = ("dtype", "attention", "scorers", "token_table")
+_WAYS = ("dtype", "attention", "device", "scorers", "token_table")
 _INFERENCE = (
     "faulty",
     "sizes",

@@ -49,6 +49,7 @@ class Study:
     token_table : whether every token's statistics are kept too (`tokens/`).
     outcomes : columns of the scores to estimate effects on.
     dtype, attention : precision and attention implementation of every forward pass.
+    device : where it runs; `auto` takes a GPU where there is one.
     control, base : control rows and base checkpoint, as `did.att_gt` names them.
     clusters : `row`, `batch`, or `auto`: by batch where rows are drawn batch by batch.
     draws, level : bootstrap draws; confidence level of bands and intervals.
@@ -74,6 +75,7 @@ class Study:
     outcomes: tuple[str, ...] = ("log_likelihood",)
     dtype: str = "float32"
     attention: str = "sdpa"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     control: Literal["never", "not_yet", "both"] = "never"
     base: Literal["universal", "varying"] = "universal"
     clusters: Literal["auto", "row", "batch"] = "auto"

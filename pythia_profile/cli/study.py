@@ -92,7 +92,7 @@ def sample(study: StudyFolder) -> None:
 
 @app.command(
     epilog="Examples: pythia-profile score my-study --workers 2 · pythia-profile score my-study "
-    "--shard 1/4"
+    "--shard 1/4 · pythia-profile score my-study --noise-floor"
 )
 def score(
     study: StudyFolder,
@@ -104,6 +104,21 @@ def score(
         str,
         typer.Option(metavar="I/N", help="Only the I-th of N parts, for one of N machines."),
     ] = "",
+    noise_floor: Annotated[
+        bool,
+        typer.Option(
+            "--noise-floor",
+            help="Instead, score some rows at one checkpoint in several ways and print how far "
+            "numbers move.",
+        ),
+    ] = False,
+    size: Annotated[
+        str | None, typer.Option(help="Size for the noise floor.", show_default="the last")
+    ] = None,
+    checkpoint: Annotated[
+        int | None, typer.Option(help="Checkpoint for the noise floor.", show_default="the last")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the noise floor as JSON.")] = False,
 ) -> None:
     """Score the sampled rows at every checkpoint; goes on where it was interrupted.
 
@@ -111,8 +126,31 @@ def score(
     """
     from pythia_profile.stages import How, run_stage
 
+    if noise_floor:
+        _print_noise(study, size, checkpoint, as_json)
+        return
+    if size is not None or checkpoint is not None or as_json:
+        raise typer.BadParameter("--size, --checkpoint and --json go with --noise-floor")
     how = How(workers=workers, retry=retry, shard=_shard(shard))
     typer.echo(run_stage(study, "score", how))
+
+
+def _print_noise(study: Path, size: str | None, checkpoint: int | None, as_json: bool) -> None:
+    import json
+
+    from pythia_profile.cli.table import as_table
+    from pythia_profile.stages import noise_of
+
+    lines = noise_of(study, size=size, checkpoint=checkpoint).to_dicts()
+    if as_json:
+        typer.echo(json.dumps(lines, indent=2))
+        return
+    columns = ["way", "outcome", "shift", "spread", "largest", "shift_in_se", "spread_in_se"]
+    typer.echo(as_table(lines, columns))
+    typer.echo(
+        f"differences of {lines[0]['rows']} rows to the study's own way, in units of the outcome "
+        "and in smallest standard errors of its effects"
+    )
 
 
 def _shard(said: str) -> tuple[int, int] | None:

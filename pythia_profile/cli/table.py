@@ -22,7 +22,7 @@ def as_table(lines: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
         max([len(name), *(len(row[place]) for row in cells)]) for place, name in enumerate(columns)
     ]
     right = [
-        all(isinstance(line.get(name), int | float) for line in lines) and bool(lines)
+        bool(lines) and all(isinstance(line.get(name, 0), int | float | None) for line in lines)
         for name in columns
     ]
     shown = []

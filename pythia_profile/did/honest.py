@@ -84,10 +84,21 @@ class Sensitivity:
     level: float
 
     def __str__(self) -> str:
-        what = {"relative": "largest slope before treatment", "smooth": "change of slope"}
+        if self.breakdown == 0:
+            verdict = "hold 0"
+        elif self.breakdown == np.inf:
+            verdict = "exclude 0 under violations of any size"
+        elif self.restriction == "relative":
+            verdict = (
+                f"exclude 0 under slopes up to {self.breakdown:.3g} times the largest before "
+                "treatment"
+            )
+        else:
+            verdict = (
+                f"exclude 0 under slopes that change by up to {self.breakdown:.3g} a checkpoint"
+            )
         return (
-            f"effect {self.estimate:.4g} (se {self.se:.2g}); {self.level:.0%} intervals exclude 0 "
-            f"up to {self.breakdown:.3g} ({what[self.restriction]})"
+            f"effect {self.estimate:.4g} (se {self.se:.2g}); {self.level:.0%} intervals {verdict}"
         )
 
 

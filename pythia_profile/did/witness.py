@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 LARGEST = 2**28
 """Most numbers that a regression's design may hold (2 GiB)."""
 
+DENSE = 2**24
+"""Most numbers of the dummies of checkpoints; beyond, linearmodels is to do without them."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Witness:
@@ -191,7 +194,12 @@ def _fit(
     model = PanelOLS(
         outcome, pd.DataFrame(columns, index=index), entity_effects=True, time_effects=True
     )
-    plain: dict[str, Any] = {"auto_df": False, "count_effects": False, "debiased": False}
+    plain: dict[str, Any] = {
+        "auto_df": False,
+        "count_effects": False,
+        "debiased": False,
+        "low_memory": y.size * min(y.shape) > DENSE,
+    }
     by_cluster = pd.DataFrame({"cluster": np.repeat(clusters, len(grid))}, index=index)
     clustered = model.fit(cov_type="clustered", clusters=by_cluster, **plain)
     common = model.fit(cov_type="driscoll-kraay", **plain)

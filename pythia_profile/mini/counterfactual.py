@@ -41,17 +41,23 @@ TWIN = "pythia_profile.mini.twin"
 
 
 def audited_cohorts(suite: Suite, count: int) -> list[int]:
-    """`count` different cohorts spread evenly over the run; all of them where it has no more.
+    """`count` different cohorts spread evenly over the run, without its first quarter.
+
+    There the loss falls fastest and the rows' trends differ most, so that a cell of 96 rows says
+    least about the estimator: its error has a standard error of .02 to .05 nats, against .005 to
+    .02 later. Where more are asked for than the rest has, they are spread over the whole run.
 
     Examples
     --------
-    >>> [place * 16 // (5 + 1) for place in range(1, 5 + 1)]
-    [2, 5, 8, 10, 13]
+    >>> [4 + place * 12 // 5 for place in range(5)]  # of 16 cohorts
+    [4, 6, 8, 11, 13]
     """
     cohorts = config_of(suite).checkpoints[1:]
     if not 1 <= count <= len(cohorts):
         raise NotFoundError(f"{count} cohorts asked for, the suite has {len(cohorts)}")
-    return [cohorts[place * len(cohorts) // (count + 1)] for place in range(1, count + 1)]
+    if count <= len(cohorts) - len(cohorts) // 4:
+        cohorts = cohorts[len(cohorts) // 4 :]
+    return [cohorts[place * len(cohorts) // count] for place in range(count)]
 
 
 def train_twins(

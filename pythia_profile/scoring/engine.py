@@ -29,6 +29,7 @@ from pythia_profile.checkpoints.weights import CheckpointError
 from pythia_profile.errors import StudyError
 from pythia_profile.redaction import redact
 from pythia_profile.schema import SCORES, conform
+from pythia_profile.scoring.hands import chosen_device
 from pythia_profile.scoring.outcomes import Decode
 from pythia_profile.scoring.rows import ScoringError, score_rows
 from pythia_profile.scoring.units import (
@@ -102,7 +103,8 @@ def score_units(
     RefusedError
         The disk has no room for the next checkpoint; every finished chunk is kept.
     """
-    loader = CheckpointLoader(settings.dtype, settings.device, settings.attention)
+    device = chosen_device(settings.device)
+    loader = CheckpointLoader(settings.dtype, device, settings.attention)
     shared = make_folder(work_folder(scores))
     with supply or Supply(shared) as supplied:
         checksum = rows_sha256(rows)
@@ -265,6 +267,7 @@ def _commit(unit: Unit, desk: _Desk, frame: pl.DataFrame, speed: dict[str, float
         "finite": {name: int(table[name].is_finite().sum()) for name in outcomes},
         "weights": dict(unit.weights),
         "settings": asdict(desk.settings),
+        "device": desk.loader.device,
         "speed": speed,
     }
     write_json(record, folder / "done.json")

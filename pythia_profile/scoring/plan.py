@@ -19,6 +19,7 @@ from pythia_profile.checkpoints.source import KEEP_ALL, HubCheckpoint
 from pythia_profile.checkpoints.supply import slots_for
 from pythia_profile.errors import StudyError
 from pythia_profile.schema import ROWS
+from pythia_profile.scoring.hands import chosen_device, hands_for, memory_of
 from pythia_profile.scoring.tables import scoring_settings
 from pythia_profile.scoring.units import Work, is_done, rows_sha256, unit_key, units_of
 from pythia_profile.store import read_json, read_table
@@ -122,7 +123,7 @@ def plan_study(
 
     Parameters
     ----------
-    workers : processes at a time; the cores at hand by default.
+    workers : processes at most; by default what cores, memory or GPUs allow.
     bandwidth : bytes per second from the hub.
 
     Raises
@@ -135,7 +136,6 @@ def plan_study(
     study = open_study(folder)
     suite = suite_facts_of(study.suite, study.training_seed, near=folder)
     grid = study_grid(folder, study, suite, hub)
-    count = max(1, workers or available_cores())
     rows, targets, checksum = _rows(folder, study, suite)
     works = {
         (work.unit.size, work.unit.checkpoint): work for work in units_of(suite, grid, "accept")
@@ -145,6 +145,10 @@ def plan_study(
         for verdict in grid.verdicts
     )
     to_do = [unit for unit in units if unit.state == TO_DO]
+    memory = memory_of((suite.size(unit.size).parameters for unit in units), study.dtype)
+    device = chosen_device(study.device)
+    hands = hands_for(max(1, len(to_do)), available_cores(), memory, device, workers)
+    count = len(hands.places)
     operations = sum(2.0 * suite.size(u.size).parameters * rows * targets for u in to_do)
     rate = _rate(folder, suite, targets)
     hours = None if rate is None else operations / rate / 3600

@@ -209,6 +209,7 @@ def _check_rows(
     tokens: npt.NDArray[np.integer],
     wanted: Sequence[Outcome],
 ) -> None:
+    _check_head(model)
     positions = getattr(model.config, "max_position_embeddings", None)
     width = tokens.shape[1]
     for one in wanted:
@@ -227,6 +228,23 @@ def _check_rows(
         raise ScoringError(
             f"row {row_ids[row]} has token id {tokens[row, place]} at position {place}; the "
             f"model's vocabulary has {vocabulary:,} entries; rows and model do not belong together"
+        )
+
+
+def _check_head(model: PreTrainedModel) -> None:
+    """Refuse models whose logits are more than the product of state and output matrix."""
+    changes = [
+        name
+        for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
+        if getattr(model.config, name, None) not in (None, 1, 1.0)
+    ]
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        changes.append("a bias of the output matrix")
+    if changes:
+        raise ScoringError(
+            f"{type(model).__name__} changes its logits after the output matrix "
+            f"({', '.join(changes)}), which token statistics do not follow; expected logits that "
+            "are the product alone, as of GPT-NeoX and OLMo"
         )
 
 

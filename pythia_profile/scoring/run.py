@@ -18,6 +18,7 @@ from pythia_profile.checkpoints.supply import slots_for
 from pythia_profile.errors import NotFoundError, StudyError, UnfinishedError
 from pythia_profile.progress import track
 from pythia_profile.schema import ROWS, SCORES, conform
+from pythia_profile.scoring.hands import Hands, chosen_device, hands_for, memory_of
 from pythia_profile.scoring.outcomes import outcomes_of
 from pythia_profile.scoring.units import (
     ScoringSettings,
@@ -68,9 +69,11 @@ def score(
     ----------
     rows : the `ROWS` table.
     sizes, checkpoints : slices of the suite; everything by default.
-    settings : precision, attention, batch rule.
+    settings : precision, attention, device, batch rule; by default float32 on a GPU where there is
+        one.
     folder : where finished units are kept and found again; a temporary one by default.
-    workers : scoring processes at a time; the cores at hand by default. No number depends on it.
+    workers : scoring processes at most; by default what cores, memory or GPUs allow. No number
+        depends on it.
     grid : the checkpoints, from `checkpoints.grid.locate`; found and judged by default.
     faulty : what to do with checkpoints that are not what they claim to be: `refuse` to score any,
         `skip` them, or `accept` them.
@@ -92,6 +95,7 @@ def score(
     """
     rows = conform(rows, ROWS)
     settings = settings or ScoringSettings()
+    device = chosen_device(settings.device)
     _check_text(suite, settings)
     grid = grid or _located(suite, sizes or list(suite.sizes), checkpoints, folder)
     works = units_of(suite, grid, faulty)
@@ -100,8 +104,9 @@ def score(
     works = part_of(works, shard)
     with _kept(folder) as scores:
         tokenizer = str(suite.root / suite.tokenizer) if suite.root and suite.tokenizer else None
-        count = workers or available_cores()
-        plan = _Plan(rows, scores, settings, count, tokenizer, retry, shard)
+        memory = memory_of((suite.size(w.unit.size).parameters for w in works), settings.dtype)
+        hands = hands_for(len(works), available_cores(), memory, device, workers)
+        plan = _Plan(rows, scores, settings, hands, tokenizer, retry, shard)
         _score_missing(works, plan)
         tables = [pl.read_parquet(scores / work.unit.place / "scores.parquet") for work in works]
         return conform(pl.concat(tables), SCORES)
@@ -144,7 +149,7 @@ class _Plan:
     rows: pl.DataFrame
     scores: Path
     settings: ScoringSettings
-    workers: int
+    hands: Hands
     tokenizer: str | None
     retry: bool = False
     shard: Shard | None = None
@@ -233,11 +238,11 @@ def _tidy(plan: _Plan, keys: list[str]) -> None:
 
 def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None:
     """Let workers share the units, the largest models first."""
-    count = min(plan.workers, len(works))
+    places = plan.hands.places[: len(works)]
     content = {
         "settings": asdict(plan.settings),
         "tokenizer": plan.tokenizer,
-        "slots": slots_for(count),
+        "slots": slots_for(len(places)),
         "works": [
             {"unit": asdict(work.unit), "checkpoint": source_facts(work.checkpoint)}
             for work in reversed(works)
@@ -254,7 +259,8 @@ def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None
         else:
             log.info("%s", line)
 
-    run_workers([command] * count, workers=count, on_line=hear)
+    commands = [[*command, place] for place in places]
+    run_workers(commands, workers=len(places), on_line=hear, threads=plan.hands.threads)
 
 
 @contextmanager

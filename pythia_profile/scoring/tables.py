@@ -63,6 +63,7 @@ def scoring_settings(study: Study) -> ScoringSettings:
     return ScoringSettings(
         dtype=study.dtype,
         attention=study.attention,
+        device=study.device,
         outcomes=study.scorers,
         keep_tokens=study.token_table,
     )

@@ -41,7 +41,8 @@ class ScoringSettings:
 
     Attributes
     ----------
-    dtype, attention, device : of the forward pass.
+    dtype, attention : of the forward pass.
+    device : `cpu`, `cuda`, or `auto`: a GPU where there is one.
     batch_tokens : tokens in one forward pass, in whole rows.
     outcomes : sets of columns beyond the base ones, as in `pythia_profile.scoring.outcomes`.
     keep_tokens : whether every token's statistics are kept too.
@@ -50,7 +51,7 @@ class ScoringSettings:
 
     dtype: str = "float32"
     attention: str = "sdpa"
-    device: str = "cpu"
+    device: str = "auto"
     batch_tokens: int = 4096
     outcomes: tuple[str, ...] = ()
     keep_tokens: bool = False

@@ -1,13 +1,14 @@
 """Worker process that scores units until none is left.
 
-    python -m pythia_profile.scoring.worker PLAN ROWS SCORES
+    python -m pythia_profile.scoring.worker PLAN ROWS SCORES DEVICE
 
-PLAN is a JSON file with the settings and the units. Prints the number of rows scored since the
-last line, and in words what it waits for. Several workers may share a plan, on one machine or many:
-each takes what nobody is at.
+PLAN is a JSON file with the settings and the units; DEVICE is `cpu`, or the GPU to use. Prints the
+number of rows scored since the last line, and in words what it waits for. Several workers may share
+a plan, on one machine or many: each takes what nobody is at.
 """
 
 import logging
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -59,7 +60,9 @@ def _say_what_it_waits_for() -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    if sys.argv[4] != "cpu":
+        torch.cuda.set_device(sys.argv[4])
     _say_what_it_waits_for()
     try:
         main(*(Path(argument) for argument in sys.argv[1:4]))

@@ -3,6 +3,13 @@
 Run with `python -m pytest -m bench tests/bench/bench_did.py -s`. Each measurement is a process of
 its own, so that its peak memory is its own; ours runs before and after the other package, and the
 faster of the two counts, since other work on the machine can only slow one down.
+
+Measured on "vm", two cores of an AMD EPYC, load 1.0:
+
+    Pythia's size, from parquet to effects, standard errors, 1,000 draws, bands and four
+    aggregates     1.23 s and 0.90 s after 0.26 s of imports, 426 MB
+    diff-diff 3.13, fit with 1,000 draws on a frame in memory     11.9 s, 1,969 MB; ratio 13.1
+    ten times the rows, streamed, with bands     3.4 s, 397 MB
 """
 
 import json

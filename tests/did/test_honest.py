@@ -221,7 +221,7 @@ def test_the_breakdown_value_is_where_the_interval_reaches_zero(restriction):
 
     assert 0 < found < np.inf
     assert around.lower[0] > 0 >= around.lower[1]
-    assert "exclude 0 up to" in str(around)
+    assert "exclude 0 under slopes" in str(around)
 
 
 def test_without_a_cohort_the_aggregate_over_event_times_is_meant():

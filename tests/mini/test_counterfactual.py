@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from data_order import NEVER
 from pythia_profile.did import att_gt
@@ -144,6 +145,7 @@ def test_a_missing_cell_is_an_error():
 
 def test_cohorts_are_spread_over_the_run(tiny_suite):
     assert audited_cohorts(tiny_suite, 2) == [32, 48]
+    assert audited_cohorts(tiny_suite, 4) == [16, 32, 48, 64]
     with pytest.raises(NotFoundError, match="9 cohorts asked for, the suite has 4"):
         audited_cohorts(tiny_suite, 9)
 
@@ -160,6 +162,22 @@ def test_a_twin_run_differs_from_the_real_one_by_the_cohort_only(
     at_once = cells.row(0, named=True)
     assert at_once["truth"] > 0
     assert abs(at_once["error"]) < 4 * at_once["error_se"]
+
+
+def test_a_short_horizon_gives_the_first_checkpoints_of_the_whole_audit(
+    tiny_suite, tiny_rows, tiny_scores, tmp_path
+):
+    whole, short = (
+        compare(
+            tiny_rows,
+            tiny_scores,
+            train_twins(tiny_suite, "xs", [16, 64], tiny_rows, folder=tmp_path, horizon=horizon),
+        )[0]
+        for horizon in (0, 1)
+    )
+
+    assert short.select("cohort", "checkpoint").rows() == [(16, 16), (16, 32), (64, 64)]
+    assert_frame_equal(short, whole.filter(pl.col("lag") <= 16), rel_tol=0, abs_tol=EXACT)
 
 
 def test_a_finished_twin_is_not_trained_again(tiny_suite, tiny_rows, tmp_path, monkeypatch):

@@ -114,3 +114,12 @@ def test_weights_that_are_not_numbers_give_an_error_and_no_mean(model):
     finally:
         with torch.no_grad():
             model.lm_head.weight[0, 0] = kept
+
+
+def test_logits_that_are_more_than_a_product_are_refused(model):
+    model.config.logit_scale = 0.5
+    try:
+        with pytest.raises(ScoringError, match=r"changes its logits .*logit_scale"):
+            score_checkpoint(model, np.zeros((1, 9), int))
+    finally:
+        del model.config.logit_scale

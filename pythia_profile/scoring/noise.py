@@ -1,0 +1,125 @@
+"""The noise floor of scoring: how far numbers move when only the way of computing changes.
+
+One checkpoint scores the same rows again in other batches, with plain instead of compiled
+reductions, and in other precisions. What moves is rounding; an effect not well above it is none.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from pythia_profile.checkpoints.load import CheckpointLoader
+from pythia_profile.errors import StudyError
+from pythia_profile.schema import NOISE, conform
+from pythia_profile.scoring.hands import chosen_device
+from pythia_profile.scoring.outcomes import Decode
+from pythia_profile.scoring.rows import score_checkpoint
+from pythia_profile.scoring.surprisal import Compile
+from pythia_profile.scoring.units import ScoringSettings
+
+__all__ = ["noise_floor"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    name: str
+    dtype: str
+    batch_tokens: int
+    compile: Compile = "auto"
+
+
+def noise_floor(
+    checkpoint: Path,
+    rows: pl.DataFrame,
+    *,
+    settings: ScoringSettings | None = None,
+    dtypes: Sequence[str] = ("float32", "bfloat16"),
+    smallest_se: Mapping[str, float] | None = None,
+    decode: Decode | None = None,
+) -> pl.DataFrame:
+    """Score rows under one checkpoint in several ways; compare each with the study's own.
+
+    Parameters
+    ----------
+    checkpoint : folder with weights and configuration.
+    rows : frame with `row_id` and `tokens`.
+    settings : the study's own way.
+    dtypes : precisions to compare with it.
+    smallest_se : of each outcome, the smallest standard error of an effect; without it the columns
+        in its units are null.
+    decode : from token ids to text, for outcomes that need it.
+
+    Returns
+    -------
+    The `NOISE` table, one line for each way and outcome. `shift` is the mean difference of the rows
+    to the study's way, `spread` its standard deviation over rows, `largest` the largest absolute
+    one, all in units of the outcome (nats per token for `log_likelihood`); `shift_in_se` and
+    `spread_in_se` in smallest standard errors.
+
+    Raises
+    ------
+    StudyError
+        Fewer than two rows.
+    CheckpointError, ScoringError
+        As loading and scoring raise them.
+    """
+    if len(rows) < 2:
+        raise StudyError(f"noise floor: got {len(rows)} rows, expected at least 2 to spread")
+    settings = settings or ScoringSettings()
+    ways = _ways(settings, dtypes)
+    tables = {way: _scored(checkpoint, rows, way, settings, decode) for way in ways}
+    own, *others = tables
+    lines = []
+    for way in others:
+        for outcome in tables[own].columns[1:]:
+            moved = (tables[way][outcome] - tables[own][outcome]).to_numpy()
+            se = (smallest_se or {}).get(outcome)
+            shift, spread = float(moved.mean()), float(moved.std(ddof=1))
+            lines.append(
+                {
+                    "way": way.name,
+                    "dtype": way.dtype,
+                    "outcome": outcome,
+                    "rows": len(rows),
+                    "shift": shift,
+                    "spread": spread,
+                    "largest": float(np.abs(moved).max()),
+                    "shift_in_se": abs(shift) / se if se else None,
+                    "spread_in_se": spread / se if se else None,
+                }
+            )
+    return conform(pl.DataFrame(lines, schema_overrides=NOISE.columns), NOISE)
+
+
+def _ways(settings: ScoringSettings, dtypes: Sequence[str]) -> list[_Way]:
+    """Ways of computing; the study's own comes first."""
+    own, batch = settings.dtype, settings.batch_tokens
+    return [
+        _Way("as the study", own, batch),
+        _Way("one row at a time", own, 1),
+        _Way("twice the batch", own, 2 * batch),
+        _Way("plain reductions", own, batch, "never"),
+        *(_Way(f"in {dtype}", dtype, batch) for dtype in dtypes if dtype != own),
+    ]
+
+
+def _scored(
+    checkpoint: Path,
+    rows: pl.DataFrame,
+    way: _Way,
+    settings: ScoringSettings,
+    decode: Decode | None,
+) -> pl.DataFrame:
+    device = chosen_device(settings.device)
+    model = CheckpointLoader(way.dtype, device, settings.attention).load(checkpoint)
+    return score_checkpoint(
+        model,
+        rows,
+        outcomes=settings.outcomes,
+        batch_tokens=way.batch_tokens,
+        decode=decode,
+        compile=way.compile,
+    )
