@@ -212,6 +212,18 @@ def test_quarantined_checkpoints_are_reported_and_the_others_are_estimated(
 
 
 def test_every_verb_has_help_with_an_example(capsys):
-    for verb in [*VERBS, "init", "run", "status", "demo", "counterfactual", "power"]:
+    for verb in [
+        *VERBS,
+        "init",
+        "run",
+        "status",
+        "suites",
+        "audit",
+        "plan",
+        "order",
+        "demo",
+        "counterfactual",
+        "power",
+    ]:
         assert run(app, [verb, "--help"]) == 0
         assert "Example" in capsys.readouterr().out, verb
