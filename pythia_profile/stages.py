@@ -30,7 +30,7 @@ from pythia_profile.schema import (
     ROWS,
 )
 from pythia_profile.scoring.tables import study_scores
-from pythia_profile.store import digest, file_sha256, read_table, remove_leftovers, write_table
+from pythia_profile.store import digest, hashes_of, read_table, remove_leftovers, write_table
 from pythia_profile.study import (
     Study,
     open_study,
@@ -114,7 +114,7 @@ def run_stage(folder: Path, name: str, how: How | None = None) -> str:
         return said
     record = {
         "key": _key(folder, study, stage),
-        "outputs": _hashes(folder, stage.outputs),
+        "outputs": hashes_of(folder, stage.outputs),
         "seconds": round(time.monotonic() - started, 1),
     }
     update_lock(folder, "stages", {name: record})
@@ -164,7 +164,7 @@ def is_current(folder: Path, study: Study, stage: Stage) -> bool:
         return False
     return bool(
         record["key"] == _key(folder, study, stage)
-        and record["outputs"] == _hashes(folder, stage.outputs)
+        and record["outputs"] == hashes_of(folder, stage.outputs)
     )
 
 
@@ -321,25 +321,8 @@ def _inference(study: Study) -> dict[str, Any]:
 def _key(folder: Path, study: Study, stage: Stage) -> str:
     """Hash of everything that the stage's output depends on."""
     chosen = {name: value for name, value in asdict(study).items() if name in stage.settings}
-    inputs = _hashes(folder, stage.inputs)
+    inputs = hashes_of(folder, stage.inputs)
     return digest({"settings": chosen, "inputs": inputs, "version": _versions()["pythia-profile"]})
-
-
-def _hashes(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
-    """Hash of each file; of a folder, over its files' hashes; of what is not there, the word."""
-    hashes = {}
-    for name in names:
-        path = folder / name
-        if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
-            hashes[name] = digest([(str(p.relative_to(path)), file_sha256(p)) for p in files])
-        else:
-            hashes[name] = file_sha256(path) if path.exists() else "missing"
-    return hashes
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pythia_profile.checkpoints.grid import locate
 from pythia_profile.checkpoints.pins import Hub as HubSettings
 from pythia_profile.checkpoints.supply import Supply
 from pythia_profile.schema import ROWS
+from pythia_profile.scoring import worker
 from pythia_profile.scoring.engine import score_units
 from pythia_profile.scoring.units import ScoringSettings, units_of, work_folder
 from pythia_profile.store import make_folder
@@ -200,3 +202,15 @@ def rows() -> pl.DataFrame:
         },
         schema_overrides=ROWS.columns,
     )
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Score in this process instead of in workers, which take seconds to begin."""
+
+    def run_workers(commands, *, workers, on_line, threads=1):
+        for _, *paths in commands[:1]:
+            worker.main(*map(Path, paths[:3]))
+
+    monkeypatch.setattr(import_module("pythia_profile.scoring.run"), "run_workers", run_workers)
+    monkeypatch.setattr(worker, "_report", lambda _: None)

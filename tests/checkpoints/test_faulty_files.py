@@ -58,7 +58,7 @@ def test_a_missing_or_renamed_tensor_is_refused_by_name_and_gives_no_score(publi
 
 
 def test_two_steps_with_the_same_weights_are_refused_unless_the_user_says_otherwise(
-    published, rows, capsys, tmp_path
+    published, rows, capsys, tmp_path, in_process
 ):
     """Fault 9."""
     published.publish(2, tiny_files(4, shards=3))
@@ -222,7 +222,9 @@ def test_what_claims_to_be_huge_is_refused_within_little_memory(published, rows,
     assert grown < 150_000  # kB; what the bombs would unpack to is 200 MB and more
 
 
-def test_a_branch_that_moves_changes_nothing_and_status_says_so(published, capsys, tmp_path):
+def test_a_branch_that_moves_changes_nothing_and_status_says_so(
+    published, capsys, tmp_path, in_process
+):
     """Fault 26."""
     study = tmp_path / "study"
     assert run(app, ["init", str(study), "--suite", str(tmp_path / "suite"), *SMALL]) == 0

@@ -23,7 +23,7 @@ from tests.stand_in.hub import Virtual
 
 
 @pytest.fixture
-def study(published, tmp_path):
+def study(published, tmp_path, in_process):
     folder = tmp_path / "study"
     assert run(app, ["init", str(folder), "--suite", str(tmp_path / "suite"), *SMALL]) == 0
     assert run(app, ["sample", str(folder)]) == 0
