@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from pythia_profile.cli.app import app
 
 if TYPE_CHECKING:
     from data_order.neox import NeoxOrder
+    from data_order.order import TrainingOrder
     from data_order.published import PublishedOrder
     from data_order.sample import RowSource
     from data_order.view import RowView
@@ -25,6 +26,7 @@ _TOKENS_SHOWN = 16
 _EXAMPLES = """\b
 Examples:
   pythia-profile order --step 1000
+  pythia-profile order --suite mini --step 3
   pythia-profile order --row 1023 --store hub --decode tokenizer.json
   pythia-profile order --row 146432000 --suite pythia --idx documents.idx \\
       --corpus hub --documents --exposures"""
@@ -32,7 +34,9 @@ Examples:
 
 @app.command(epilog=_EXAMPLES)
 def order(
-    suite: Annotated[str, typer.Option(help="Name of a published order.")] = "pythia-deduped",
+    suite: Annotated[
+        str, typer.Option(help="A published order, a folder with suite.toml, or 'mini'.")
+    ] = "pythia-deduped",
     step: Annotated[int | None, typer.Option(help="Show the rows this step reads.")] = None,
     row: Annotated[int | None, typer.Option(help="Show this row.")] = None,
     store: Annotated[
@@ -72,31 +76,30 @@ def order(
     as_json: Annotated[bool, typer.Option("--json", help="All of it, as JSON.")] = False,
 ) -> None:
     """Show which rows a training step read, or when a row was read, what it says and where from."""
+    run = _run_of(suite)
+    if corpus is None and run.published is None:
+        store, decode = store or run.store, decode or run.tokenizer
     _check_choice(step, row, idx, documents or exposures, corpus, decode, store)
     from data_order.order import TrainingOrder
     from data_order.pack import open_tokenizer
-    from data_order.published import published_order
     from data_order.view import view_rows
 
-    published = published_order(suite)
-    training = TrainingOrder(
-        batch_size or published.training.batch_size, steps or published.training.steps
-    )
-    own = training == published.training
-    label = published.label_steps
-    width = row_tokens or published.row_tokens
+    training = TrainingOrder(batch_size or run.training.batch_size, steps or run.training.steps)
+    own = training == run.training
+    label = run.label_steps
+    width = row_tokens or run.row_tokens
     rows = [row] if row is not None else training.rows_of(step or 0).tolist()
     if show and row is None and not as_json:
         rows = rows[:show]
     tokenizer = None if decode is None else open_tokenizer(decode)
     with ExitStack() as stack:
         progress = _progress(stack)
-        maps = _maps(idx, seed, published, training, width) if idx is not None else None
+        maps = _maps(idx, seed, run, training, width) if idx is not None else None
         views = view_rows(
             training,
             rows,
-            checkpoints=published.saved_steps if own else [],
-            source=_source(store, corpus, published, maps, width, progress),
+            checkpoints=run.saved_steps if own else [],
+            source=_source(store, corpus, run.published, maps, width, progress),
             tokenizer=tokenizer,
             maps=maps if documents or exposures else None,
             with_exposures=exposures,
@@ -139,23 +142,58 @@ def _check_choice(
         raise typer.BadParameter("--decode needs tokens: give --store or --corpus")
 
 
-def _maps(
-    idx: Path, seed: int | None, published: "PublishedOrder", training: Any, width: int
-) -> "NeoxOrder":
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A published order, or that of a suite on this machine with its rows and tokenizer."""
+
+    training: "TrainingOrder"
+    row_tokens: int
+    saved_steps: list[int]
+    label_steps: int
+    published: "PublishedOrder | None" = None
+    store: str | None = None
+    tokenizer: Path | None = None
+
+
+def _run_of(name: str) -> _Run:
+    from data_order.published import ORDERS, published_order
+    from pythia_profile.suites.registry import open_suite, suite_facts_of
+
+    of_hub = name in ORDERS or not (name == "mini" or (Path(name) / "suite.toml").exists())
+    if of_hub:
+        order = published_order(name)
+        return _Run(
+            order.training, order.row_tokens, order.saved_steps, order.label_steps, published=order
+        )
+    facts = suite_facts_of(name)
+    suite = facts if facts.root else open_suite(name)
+    root = suite.root or Path()
+    return _Run(
+        suite.order,
+        suite.row_tokens,
+        list(suite.usual_checkpoints(next(iter(suite.sizes)))),
+        1,
+        store=str(root / suite.store) if suite.store else None,
+        tokenizer=root / suite.tokenizer if suite.tokenizer else None,
+    )
+
+
+def _maps(idx: Path, seed: int | None, run: _Run, training: Any, width: int) -> "NeoxOrder":
     from data_order.neox import NeoxOrder
 
-    samples = published.samples
-    if training != published.training:
-        samples = -(-training.rows * 1005 // 1000)
+    published = run.published
+    samples = -(-training.rows * 1005 // 1000)
+    if published is not None and training == published.training:
+        samples = published.samples
     log.info("rebuilding the order from %s; half a minute for Pythia", idx)
-    own_seed = published.seed if seed is None else seed
+    own_seed = seed if seed is not None else published.seed if published else 0
     return NeoxOrder.from_idx(idx, own_seed, samples, width - 1, training)
 
 
 def _source(
     store: str | None,
     corpus: str | None,
-    published: "PublishedOrder",
+    published: "PublishedOrder | None",
     maps: "NeoxOrder | None",
     width: int,
     progress: Callable[[int, int], None],
@@ -164,16 +202,20 @@ def _source(
     from data_order.rows import TokenRows
     from data_order.stream import TokenStream
 
+    if "hub" in (store, corpus) and published is None:
+        raise typer.BadParameter("'hub' stands for a published order; give a path")
     if store is not None:
-        if store == "hub" and published.rows is None:
+        if store == "hub" and published is not None and published.rows is None:
             raise typer.BadParameter(
                 f"the rows of {published.name} are not published in training order; rebuild them "
                 "with --idx and --corpus hub"
             )
-        where = published.rows.repository if store == "hub" and published.rows else store
+        where = store
+        if store == "hub" and published is not None and published.rows is not None:
+            where = published.rows.repository
         return TokenRows.open(where, width, progress=progress)
     if corpus is not None and maps is not None:
-        where = published.documents.repository if corpus == "hub" else corpus
+        where = published.documents.repository if corpus == "hub" and published else corpus
         return NeoxRows(maps, TokenStream.open(where, progress=progress))
     return None
 

@@ -198,3 +198,18 @@ def test_help_shows_examples_and_loads_nothing_heavy():
 
     assert done.stderr.strip() == ""
     assert "pythia-profile order --step 1000" in done.stdout
+
+
+def test_a_suite_in_a_folder_brings_its_rows_and_its_tokenizer(tiny_suite, capsys):
+    assert run(app, ["order", "--suite", str(tiny_suite.root), "--step", "2", "--json"]) == 0
+
+    lines = json.loads(capsys.readouterr().out)
+    store = MegatronStore(tiny_suite.root / "document")
+    first = tiny_suite.batch_size
+    assert [line["row"] for line in lines] == list(range(first, 2 * first))
+    assert lines[0]["tokens"] == store[first].tolist()
+    assert (
+        lines[0]["checkpoint"]
+        == f"step{tiny_suite.usual_checkpoints(next(iter(tiny_suite.sizes)))[1]}"
+    )
+    assert lines[0]["text"]
