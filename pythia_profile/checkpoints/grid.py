@@ -158,7 +158,7 @@ def folder_listing(suite: Suite, size: str, steps: Sequence[int]) -> Listing:
         The suite does not lie in a folder.
     """
     if suite.root is None:
-        raise NotFoundError(f"suite '{suite.name}' is not a folder on this machine")
+        raise NotFoundError(f"suite '{suite.name}' is not a folder on this machine; name one")
     home = suite.root / suite.size(size).weights
     if not home.is_dir():
         raise NotFoundError(f"no checkpoints of {suite.name} {size}: no folder '{home}'")

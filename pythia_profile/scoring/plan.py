@@ -12,7 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from pythia_profile.checkpoints.audit import MISSING, OK, UNSAFE
+from pythia_profile.checkpoints.audit import MISSING, OK, UNSAFE, Verdict
+from pythia_profile.checkpoints.grid import Grid
 from pythia_profile.checkpoints.pinned import study_grid
 from pythia_profile.checkpoints.pins import Hub
 from pythia_profile.checkpoints.source import KEEP_ALL, HubCheckpoint
@@ -23,9 +24,9 @@ from pythia_profile.scoring.hands import chosen_device, hands_for, memory_of
 from pythia_profile.scoring.tables import scoring_settings
 from pythia_profile.scoring.units import Work, is_done, rows_sha256, unit_key, units_of
 from pythia_profile.store import read_json, read_table
-from pythia_profile.study import Study, open_study
+from pythia_profile.study import Study, open_study, read_lock
 from pythia_profile.suites.model import Suite
-from pythia_profile.suites.registry import suite_facts_of
+from pythia_profile.suites.registry import open_suite, suite_facts_of
 from pythia_profile.workers import available_cores
 
 __all__ = ["Plan", "PlannedUnit", "plan_study"]
@@ -38,6 +39,7 @@ DONE, TO_DO, QUARANTINED, LEFT_OUT, REFUSED, GONE = (
     "refused",
     "missing",
 )
+UNMADE = "not made yet"
 BANDWIDTH = 50e6
 """Bytes per second that are assumed where nothing is said."""
 
@@ -134,8 +136,8 @@ def plan_study(
     if not bandwidth > 0:
         raise StudyError(f"bandwidth: got {bandwidth}, expected more than 0")
     study = open_study(folder)
-    suite = suite_facts_of(study.suite, study.training_seed, near=folder)
-    grid = study_grid(folder, study, suite, hub)
+    suite = suite_facts_of(study.suite, study.training_seed or None, near=folder)
+    grid = _grid(folder, study, suite, hub)
     rows, targets, checksum = _rows(folder, study, suite)
     works = {
         (work.unit.size, work.unit.checkpoint): work for work in units_of(suite, grid, "accept")
@@ -172,11 +174,27 @@ def plan_study(
     )
 
 
+def _grid(folder: Path, study: Study, suite: Suite, hub: Hub | None) -> Grid:
+    """Find the checkpoints; those of a suite that is made here are opened once they were made."""
+    if suite.root is not None or suite.repository(study.sizes[0]) is not None:
+        return study_grid(folder, study, suite, hub)
+    if "suite" in read_lock(folder):
+        made = open_suite(study.suite, study.sizes, study.training_seed, near=folder)
+        return study_grid(folder, study, made, hub)
+    why = ("its models are trained on this machine first",)
+    steps = {size: study.checkpoints or suite.usual_checkpoints(size) for size in study.sizes}
+    return Grid(
+        (), tuple(Verdict(size, step, UNMADE, why) for size in steps for step in steps[size])
+    )
+
+
 def _planned(
-    folder: Path, study: Study, verdict: Any, work: Work | None, checksum: str
+    folder: Path, study: Study, verdict: Verdict, work: Work | None, checksum: str
 ) -> PlannedUnit:
     named: dict[str, Any] = {"size": verdict.size, "checkpoint": verdict.step}
     reasons = "; ".join(verdict.reasons)
+    if verdict.verdict == UNMADE:
+        return PlannedUnit(**named, state=TO_DO, why=reasons)
     if work is None:
         state = MISSING if verdict.verdict != UNSAFE else REFUSED
         return PlannedUnit(**named, state=state, why=reasons or "not there")

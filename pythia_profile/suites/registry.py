@@ -102,6 +102,8 @@ def _published(name: str, seed: int | None) -> Suite | None:
 
 def _entry(name: str) -> SuiteEntry:
     entries = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in entries and Path(name).is_dir():
+        raise NotFoundError(f"no {FILE_NAME} in '{name}'; expected a folder that describes a suite")
     if name not in entries:
         raise not_found("suite", name, known_suites())
     found: SuiteEntry = entries[name].load()

@@ -131,6 +131,16 @@ def test_the_first_scored_unit_calibrates_the_hours(published, study, capsys):
     assert why[0] == "rows, settings or weights have changed"
 
 
+def test_a_suite_that_is_made_here_is_planned_without_making_it(tmp_path):
+    assert run(app, ["init", str(tmp_path / "mini"), "--suite", "mini", "--sizes", "xs"]) == 0
+
+    found = plan_study(tmp_path / "mini", workers=1)
+
+    assert found.states == {"to do": 17}
+    assert found.fetch_bytes == 0
+    assert not (tmp_path / "cache").exists()
+
+
 def test_what_is_kept_is_read_offline_from_the_cache(published, rows, monkeypatch):
     assert published.score(rows, keep=-1) == DONE
     shutil.rmtree(published.folder / "scores")
