@@ -97,7 +97,8 @@ def continuity(
     for step, one in checkpoints:
         steps.append(step)
         sketches.append(one)
-    distances = [float("nan"), *(_distance(a, b) for a, b in pairwise(sketches))]
+    distances = [float("nan")] * bool(steps)
+    distances += [_distance(before, after) for before, after in pairwise(sketches)]
     norms = [one.embedding_norm for one in sketches]
     odd: dict[int, str] = {}
     for place, (step, one) in enumerate(zip(steps, sketches, strict=True)):

@@ -209,6 +209,15 @@ def test_equal_values_in_other_files_are_found_from_the_weights():
     assert found.odd == {2: "the same weights as step 4", 4: "the same weights as step 2"}
 
 
+def test_too_few_checkpoints_to_compare_are_no_fault():
+    one = drifting((0,))
+
+    assert continuity([]).distance == ()
+    assert continuity(one.items()).odd == {}
+    assert odd_ones([0, 1], [1.0, 9.0]) == {}
+    assert odd_ones(list(range(6)), [float("nan")] * 6) == {}
+
+
 def test_an_embedding_norm_off_both_neighbors_is_odd_and_a_smooth_curve_is_not():
     steps = list(range(10))
     smooth = [float(10 + 3 * np.log1p(step)) for step in steps]

@@ -14,7 +14,7 @@ from pythia_profile.cli.app import run
 from pythia_profile.errors import RefusedError, StudyError
 from pythia_profile.sampling import sample_rows
 from pythia_profile.scoring.plan import plan_study
-from pythia_profile.scoring.run import part_of
+from pythia_profile.scoring.run import part_of, score
 from pythia_profile.suites.registry import open_suite
 from tests.checkpoints.conftest import DONE, TEXTS, tiny_files
 from tests.checkpoints.test_faulty_files import SMALL
@@ -139,6 +139,19 @@ def test_a_suite_that_is_made_here_is_planned_without_making_it(tmp_path):
     assert found.states == {"to do": 17}
     assert found.fetch_bytes == 0
     assert not (tmp_path / "cache").exists()
+
+
+def test_one_call_scores_a_suite_of_the_hub_and_a_second_asks_for_nothing(
+    published, rows, tmp_path, in_process
+):
+    first = score(published.suite, rows, folder=tmp_path / "scores", workers=1)
+    published.hub.log.clear()
+
+    again = score(published.suite, rows, folder=tmp_path / "scores", workers=1)
+
+    assert published.hub.log == []
+    assert again.equals(first)
+    assert first["checkpoint"].unique().sort().to_list() == [0, 2, 4]
 
 
 def test_what_is_kept_is_read_offline_from_the_cache(published, rows, monkeypatch):
