@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -209,6 +210,7 @@ def _score_chunks(work: Work, desk: _Desk, files: ExitStack, ahead: Callable[[],
             continue
         if model is None:
             model = desk.loader.load(files.enter_context(desk.supply.held(work.checkpoint)))
+            _check_shape(model.config, work)
             if not isinstance(work.checkpoint, Path):
                 ahead()
             started = time.monotonic()
@@ -231,6 +233,22 @@ def _score_chunks(work: Work, desk: _Desk, files: ExitStack, ahead: Callable[[],
     _commit(work.unit, desk, pl.concat(parts), speed)
     shutil.rmtree(unfinished, ignore_errors=True)
     log.debug("scored %s: %d rows in %.1f s", work.unit.name, scored, seconds)
+
+
+def _check_shape(config: Any, work: Work) -> None:
+    """Refuse a checkpoint of another model than the suite says; its numbers would mix unseen."""
+    names = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+    found = tuple(getattr(config, name, None) for name in names)
+    if work.shape and found != work.shape:
+        said = ("layers", "width", "heads")
+        got, expected = (
+            ", ".join(f"{name} {value}" for name, value in zip(said, shape, strict=True))
+            for shape in (found, work.shape)
+        )
+        raise CheckpointError(
+            f"checkpoint {work.unit.checkpoint} of {work.unit.size} is of another architecture: "
+            f"got {got}, the suite says {expected}"
+        )
 
 
 def _tokens_of(unit: Unit, desk: _Desk) -> Path | None:

@@ -244,7 +244,11 @@ def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None
         "tokenizer": plan.tokenizer,
         "slots": slots_for(len(places)),
         "works": [
-            {"unit": asdict(work.unit), "checkpoint": source_facts(work.checkpoint)}
+            {
+                "unit": asdict(work.unit),
+                "checkpoint": source_facts(work.checkpoint),
+                "shape": work.shape,
+            }
             for work in reversed(works)
         ],
     }

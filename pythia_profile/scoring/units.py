@@ -91,10 +91,17 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One unit and where its checkpoint is."""
+    """One unit and where its checkpoint is.
+
+    Attributes
+    ----------
+    unit, checkpoint : what to score, and where it is.
+    shape : layers, width and heads that the suite says it has; empty where nothing is said.
+    """
 
     unit: Unit
     checkpoint: Source
+    shape: tuple[int, ...] = ()
 
 
 def units_of(suite: Suite, grid: Grid, faulty: str = "refuse") -> list[Work]:
@@ -109,6 +116,7 @@ def units_of(suite: Suite, grid: Grid, faulty: str = "refuse") -> list[Work]:
                 weights=place.weights,
             ),
             place.source,
+            suite.size(place.size).shape,
         )
         for place in grid.chosen(faulty)
     ]

@@ -31,7 +31,8 @@ def main(plan: Path, rows: Path, scores: Path) -> None:
     """Score the units of `plan` over `rows` into `scores`."""
     content = read_json(plan)
     works = [
-        Work(Unit(**work["unit"]), source_from(work["checkpoint"])) for work in content["works"]
+        Work(Unit(**work["unit"]), source_from(work["checkpoint"]), tuple(work["shape"]))
+        for work in content["works"]
     ]
     sources = [work.checkpoint for work in works]
     wanted = {source.commit for source in sources if isinstance(source, HubCheckpoint)}

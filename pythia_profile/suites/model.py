@@ -46,6 +46,11 @@ class Size:
     checkpoints: tuple[int, ...]
     non_embedding: int = 0
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Layers, width, heads."""
+        return self.layers, self.width, self.heads
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFault:

@@ -200,6 +200,22 @@ def test_weights_that_are_not_numbers_are_quarantined_and_the_others_go_on(
     assert (place / "step2/done.json").exists()
 
 
+def test_a_checkpoint_of_another_architecture_is_quarantined_and_the_others_go_on(
+    checkpoints, rows, tmp_path
+):
+    works = [Work(work.unit, work.checkpoint, (1, 8, 2)) for work in works_of(checkpoints)]
+    works[1] = Work(works[1].unit, works[1].checkpoint, (2, 8, 2))
+
+    score_units(works, rows, tmp_path / "scores", SETTINGS)
+
+    record = json.loads((tmp_path / "scores/t/s/seed0/step1/quarantine.json").read_text())
+    assert record["reason"] == (
+        "checkpoint 1 of s is of another architecture: got layers 1, width 8, heads 2, the suite "
+        "says layers 2, width 8, heads 2"
+    )
+    assert (tmp_path / "scores/t/s/seed0/step2/done.json").exists()
+
+
 def test_a_full_disk_loses_no_finished_chunk(checkpoints, rows, tmp_path, monkeypatch):
     real, calls = os.fsync, []
 
