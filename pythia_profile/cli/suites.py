@@ -55,14 +55,15 @@ def _suite(facts: dict[str, Any]) -> str:
     from pythia_profile.cli.table import as_table
 
     columns = ["name", "layers", "width", "heads", "parameters", "peak_lr", "min_lr"]
-    seeds = ", ".join(map(str, facts["seeds"]))
+    others = ", ".join(str(seed) for seed in facts["seeds"] if seed != facts["seed"])
+    made = "; any other is trained when it is asked for" if facts["name"] == "mini" else ""
     lines = [
         f"{facts['name']}: {facts['title']}",
         f"{facts['batch_size']:,} rows of {facts['row_tokens']:,} tokens a step, "
         f"{facts['steps']:,} steps; rate by {facts['schedule']}, "
         f"{facts['warmup_steps']:,} steps of warm-up",
         f"order: {facts['order']}",
-        f"training seed {facts['seed']} of {seeds}",
+        f"training seed {facts['seed']}" + (f"; others: {others}" if others else made),
         "",
         as_table(facts["sizes"], [*columns, "precision", "checkpoints", "weights"]),
     ]
