@@ -3,12 +3,17 @@
 import numpy as np
 import polars as pl
 import seaborn as sns
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from pythia_profile.errors import TableError
 from pythia_profile.figures.style import canvas, name_outcome
 
 __all__ = ["agreement", "counterfactual"]
+
+_NAMED = 6
+"""Cohorts that a legend has room for; the colors of more are read from a bar."""
 
 
 def agreement(
@@ -98,11 +103,18 @@ def counterfactual(table: pl.DataFrame) -> Figure:
         ]
         left.plot(ends, ends, color="0.3", lw=0.8, ls="--")
         left.set(xlabel="true effect (twin run)", ylabel="estimated ATT", title=outcome)
-        left.legend(title="cohort", frameon=False)
+        if len(cohorts) <= _NAMED:
+            left.legend(title="cohort", frameon=False)
         right.axhline(0, color="0.3", lw=0.8, ls="--")
         right.set(
             xlabel="optimizer steps since the cohort",
             ylabel="estimate − truth",
             title="error, 95 % intervals",
         )
+        if len(cohorts) > _NAMED:
+            shades = ListedColormap(list(colors.values()))
+            ends = [cohorts[0] - 0.5, cohorts[-1] + 0.5]
+            bar = figure.colorbar(ScalarMappable(Normalize(*ends), shades), ax=right)
+            bar.set_label("cohort (optimizer step)")
+            bar.outline.set_visible(False)
     return figure
