@@ -5,12 +5,13 @@ own, so that its peak memory is its own; swaps and fresh loads alternate within 
 """
 
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.bench.machine import machine
 
 pytestmark = pytest.mark.bench
 
@@ -117,5 +118,5 @@ def test_a_swap_is_three_times_as_fast_and_takes_no_second_model(tmp_path, store
 
     timed, memory = child(SWAP, tmp_path, wanted), child(MEMORY, tmp_path, wanted)
 
-    print(f"\n70m, {stored} in {files} files, run in {wanted}, {platform.node()}")
+    print(f"\n70m, {stored} in {files} files, run in {wanted}, {machine()}")
     print("\n".join(f"  {line}" for line in (*timed.splitlines(), memory)))

@@ -4,7 +4,6 @@ Each figure is measured in a child process of its own, so that its peak memory i
 """
 
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 
 from data_order import MegatronStore, TokenRows
 from data_order.retry import Patience
+from tests.bench.machine import machine
 from tests.stand_in.hub import Hub, Virtual
 
 pytestmark = pytest.mark.bench
@@ -62,14 +62,6 @@ else:
     found = measured("exposures of 14,300 rows", lambda: order.exposures(rows))
     print(f"tokens read before: {found.share.mean():.3f}; reads found: {len(found.reads):,}")
 """
-
-
-def machine():
-    model = "unknown"
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((x.split(": ")[1] for x in lines if x.startswith("model name")), model)
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 @pytest.mark.parametrize("part", ["shuffles", "maps", "pieces"])

@@ -14,7 +14,6 @@ Measured on "vm", two cores of an AMD EPYC, load 1.0:
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+
+from tests.bench.machine import machine
 
 COHORTS = 143
 STEPS = 1000
@@ -137,11 +138,6 @@ def measure(program: str, folder: Path) -> dict[str, float]:
     assert done.returncode == 0, done.stderr[-2000:]
     line = next(line for line in done.stdout.splitlines() if line.startswith("REPORT"))
     return json.loads(line.removeprefix("REPORT"))
-
-
-def machine() -> str:
-    load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
-    return f"{platform.node()}, {os.cpu_count()} cores, {platform.machine()}, load {load}"
 
 
 @pytest.fixture(scope="module")

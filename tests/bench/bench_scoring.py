@@ -10,12 +10,13 @@ work on the machine can only slow one down. Memory is measured in processes of t
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.bench.machine import machine
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -140,14 +141,6 @@ with open("/proc/self/status") as file:
 report(bytes=peak - before)
 """
 )
-
-
-def machine():
-    model = "unknown"
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((x.split(": ")[1] for x in lines if x.startswith("model name")), model)
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def measured(script, *arguments):
