@@ -18,6 +18,9 @@ from pythia_profile.figures.style import canvas, name_outcome, size_colors
 
 __all__ = ["event_time", "heatmap", "instantaneous", "residual"]
 
+_ABREAST = 2
+"""Most panels side by side: with more of them a page shrinks their words until none is legible."""
+
 
 def heatmap(att: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figure:
     """ATT(g, c) of each size: cohorts down, checkpoints across, one color scale for all.
@@ -39,7 +42,7 @@ def heatmap(att: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figure:
     sizes = _in_order(frame)
     largest = float(frame["att"].drop_nans().abs().max() or 1.0)  # type: ignore[arg-type]
     norm = TwoSlopeNorm(0.0, -largest, largest)
-    columns = 2 if len(sizes) in (2, 4) else min(len(sizes), 3)
+    columns = min(len(sizes), _ABREAST)
     with canvas(columns, -(-len(sizes) // columns), width=4.6, height=3.7) as (figure, axes):
         for ax, size in zip(axes, sizes, strict=False):
             _profile(ax, frame.filter(pl.col("size") == size), norm)
@@ -53,18 +56,27 @@ def heatmap(att: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figure:
 
 
 def event_time(profiles: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figure:
-    """Mean effect against optimizer steps since the cohort, with simultaneous bands."""
+    """Mean effect against optimizer steps since the cohort, with simultaneous bands.
+
+    Thin lines end a band; with several sizes their fill is faint, since overlapping fills of two
+    sizes look like a third.
+    """
     frame = _of_outcome(profiles, outcome).filter(pl.col("kind") == "event_time").sort("at")
     with canvas(width=6.4, height=3.8) as (figure, (ax,)):
         sizes = _in_order(frame)
+        shade = 0.18 if len(sizes) == 1 else 0.04
         for size, color in size_colors(sizes).items():
             line = frame.filter(pl.col("size") == size)
             ax.plot(line["at"], line["att"], color=color, label=size, marker="o", ms=3)
-            ax.fill_between(line["at"], line["lower"], line["upper"], color=color, alpha=0.18, lw=0)
+            ax.fill_between(
+                line["at"], line["lower"], line["upper"], color=color, alpha=shade, lw=0
+            )
+            for end in ("lower", "upper"):
+                ax.plot(line["at"], line[end], color=color, lw=0.6)
         ax.axhline(0, color="0.3", lw=0.8)
         ax.axvline(0, color="0.3", lw=0.8, ls=":")
-        ax.set(xlabel="optimizer steps since the cohort", ylabel=f"ATT, {name_outcome(outcome)}")
-        ax.legend(title="size", frameon=False)
+        ax.set(xlabel="optimizer steps since the cohort", ylabel=f"ATT\n{name_outcome(outcome)}")
+        _legend(ax)
     return figure
 
 
@@ -75,7 +87,7 @@ def instantaneous(profiles: pl.DataFrame, *, outcome: str = "log_likelihood") ->
         colors = size_colors(_in_order(frame))
         _with_intervals(above, frame, colors)
         above.set(ylabel="instantaneous ATT", title=f"effect on {name_outcome(outcome)}")
-        above.legend(title="size", frameon=False, ncols=len(colors))
+        _legend(above)
         for size, color in colors.items():
             line = frame.filter(pl.col("size") == size)
             below.plot(line["at"], line["learning_rate"], color=color, marker="o", ms=3)
@@ -94,9 +106,14 @@ def residual(profiles: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figu
     with canvas(width=6.4, height=3.2) as (figure, (ax,)):
         colors = size_colors(_in_order(frame))
         _with_intervals(ax, frame, colors)
-        ax.set(xlabel="cohort (optimizer step)", ylabel=f"residual ATT, {name_outcome(outcome)}")
-        ax.legend(title="size", frameon=False, ncols=len(colors))
+        ax.set(xlabel="cohort (optimizer step)", ylabel=f"residual ATT\n{name_outcome(outcome)}")
+        _legend(ax)
     return figure
+
+
+def _legend(ax: Axes) -> None:
+    """Name the sizes beside the axes, where no line or band passes through the words."""
+    ax.legend(title="size", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _profile(ax: Axes, cells: pl.DataFrame, norm: TwoSlopeNorm) -> None:

@@ -77,7 +77,7 @@ class Checks:
 
     @property
     def sentences(self) -> list[str]:
-        """One for each finding, then the notes."""
+        """One for each finding, question by question, then the notes."""
         return [*check_sentences(self.tables), *(f"note: {note}" for note in self.notes)]
 
     def __str__(self) -> str:

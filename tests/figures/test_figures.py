@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 
 from pythia_profile.errors import TableError
@@ -130,6 +131,69 @@ def test_figures_are_written_twice_with_the_same_bytes(tables, tmp_path):
     assert names == ["heatmap", "event_time", "instantaneous", "residual", "agreement"]
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_the_first_outcome_is_the_main_one_and_others_carry_their_name(tables, tmp_path):
+    low = pl.col("att", "lower", "upper") * 0.5
+    both = {
+        name: pl.concat([table, table.with_columns(low, outcome=pl.lit("accuracy"))])
+        for name, table in tables.items()
+        if name in ("att", "profiles")
+    }
+    both["agreement"] = tables["agreement"].clear()
+
+    names = draw_all(both, tmp_path, ["log_likelihood", "accuracy"])
+
+    assert names[:4] == ["heatmap", "event_time", "instantaneous", "residual"]
+    assert names[4:] == [f"{name}_accuracy" for name in names[:4]]
+    for name in ("heatmap", "event_time", "residual"):
+        main, other = ((tmp_path / f"{name}{end}.svg").read_text() for end in ("", "_accuracy"))
+        assert "log-likelihood (nats per token)" in main
+        assert "greedy accuracy" not in main
+        assert "greedy accuracy (share of tokens)" in other
+
+
+@pytest.mark.parametrize("draw", [event_time, instantaneous, residual])
+@pytest.mark.parametrize("outcome", ["log_likelihood", "accuracy"])
+def test_every_word_lies_within_the_figure(tables, draw, outcome):
+    figure = draw(tables["profiles"].with_columns(outcome=pl.lit(outcome)), outcome=outcome)
+    FigureCanvasAgg(figure).draw()
+
+    for ax in figure.axes:
+        legend = ax.get_legend()
+        words = [ax.xaxis.label, ax.yaxis.label, *([legend] if legend else [])]
+        for word in words:
+            box = word.get_window_extent()
+            assert figure.bbox.x0 <= box.x0, word
+            assert figure.bbox.y0 <= box.y0, word
+            assert box.x1 <= figure.bbox.x1, word
+            assert box.y1 <= figure.bbox.y1, word
+
+
+def test_no_line_passes_through_the_legend(tables):
+    ax = event_time(tables["profiles"]).axes[0]
+    FigureCanvasAgg(ax.figure).draw()
+
+    assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
+
+
+def test_the_ends_of_every_band_are_drawn(tables):
+    ax = event_time(tables["profiles"]).axes[0]
+
+    for size in ("xs", "s", "m"):
+        band = tables["profiles"].filter(kind="event_time", size=size).sort("at")
+        for end in ("lower", "upper"):
+            assert any(
+                len(line.get_ydata()) == len(band)
+                and np.array_equal(line.get_ydata(), band[end], equal_nan=True)
+                for line in ax.lines
+            ), (size, end)
+
+
+def test_no_more_than_two_panels_stand_side_by_side(tables):
+    axes = [ax for ax in panels(heatmap(tables["att"])) if ax.get_title(loc="left")]
+
+    assert len({round(ax.get_position().x0, 2) for ax in axes}) == 2
 
 
 def test_a_null_band_is_drawn_and_not_marked(tables):
