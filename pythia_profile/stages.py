@@ -139,6 +139,8 @@ def run_all(
             continue
         if is_current(folder, study, stage):
             tell(f"{stage.name}: up to date")
+        elif is_own(folder, stage):
+            tell("sample: rows.parquet was not drawn here and is kept; delete it to draw anew")
         else:
             tell(run_stage(folder, stage.name, How(workers=workers)).partition("\n")[0])
 
@@ -156,6 +158,9 @@ def stage_states(folder: Path) -> dict[str, str]:
         if is_current(folder, study, stage) and not stale.intersection(stage.inputs):
             states[stage.name] = "up to date"
             continue
+        if is_own(folder, stage):
+            states[stage.name] = "not drawn here, kept"
+            continue
         stale.update(stage.outputs)
         begun = stage.name == "score" and any((folder / "scores").rglob("done.json"))
         unrun = "partly run" if begun else "not run"
@@ -168,6 +173,14 @@ def _older(folder: Path, study: Study, stage: Stage) -> list[str]:
     states = stage_states(folder)
     makers = [s for s in STAGES if s.wanted(study) and set(s.outputs) & set(stage.inputs)]
     return [maker.name for maker in makers if states[maker.name] == "out of date"]
+
+
+def is_own(folder: Path, stage: Stage) -> bool:
+    """Whether rows are the user's: there, and not those that the stage is known to have drawn."""
+    if stage.name != "sample" or not (folder / stage.outputs[0]).exists():
+        return False
+    record = read_lock(folder).get("stages", {}).get(stage.name, {})
+    return bool(record.get("outputs") != hashes_of(folder, stage.outputs))
 
 
 def is_current(folder: Path, study: Study, stage: Stage) -> bool:

@@ -73,6 +73,11 @@ def run(command: typer.Typer, arguments: Sequence[str]) -> int:
         said = f"error: {' '.join(str(error).split())}"
         sys.stderr.write(redact(_trace() if "--debug" in arguments else said).rstrip() + "\n")
         return error.exit_code
+    except OSError as error:
+        place = f": '{error.filename}'" if error.filename else ""
+        said = f"error: {error.strerror or error}{place}\n"
+        sys.stderr.write(redact(_trace() if "--debug" in arguments else said))
+        return 1
     except Exception:
         sys.stderr.write(redact(_trace()))
         return 1

@@ -24,7 +24,7 @@ from data_order.megatron import MegatronStore
 from pythia_profile.mini.config import MINI_SIZES, MiniConfig, shape
 from pythia_profile.mini.corpus import Corpus, read_corpus, token_rows, train_tokenizer
 from pythia_profile.progress import track
-from pythia_profile.store import atomic_write, read_json, remove_leftovers, write_json
+from pythia_profile.store import atomic_write, make_folder, read_json, remove_leftovers, write_json
 from pythia_profile.suites.folder import read_suite, write_suite
 from pythia_profile.suites.model import Size, Suite
 from pythia_profile.suites.registry import SuiteEntry
@@ -71,7 +71,7 @@ def mini_suite(
         shape(size)
     corpus = read_corpus(config)
     home = (cache or cache_folder()) / f"mini-{config.key(corpus.sha256)}"
-    home.mkdir(parents=True, exist_ok=True)
+    make_folder(home)
     with FileLock(home / ".lock"):
         remove_leftovers(home)
         _prepare(home, config, corpus)

@@ -200,6 +200,8 @@ def _tokens(
             "of one study must be of one length"
         )
     width = lengths.item(0) if len(rows) else 1
+    if not width:
+        raise ScoringError("rows have no tokens, expected at least 2: one to read, one to predict")
     return rows["row_id"].to_numpy(), rows["tokens"].explode().to_numpy().reshape(-1, width)
 
 
@@ -210,6 +212,10 @@ def _check_rows(
     wanted: Sequence[Outcome],
 ) -> None:
     _check_head(model)
+    if tokens.shape[1] < 2 and len(tokens):
+        raise ScoringError(
+            f"rows have {tokens.shape[1]} tokens, expected at least 2: one to read, one to predict"
+        )
     positions = getattr(model.config, "max_position_embeddings", None)
     width = tokens.shape[1]
     for one in wanted:

@@ -12,7 +12,7 @@ import polars as pl
 
 from pythia_profile.checkpoints.pinned import study_grid
 from pythia_profile.checkpoints.supply import Supply
-from pythia_profile.errors import NotFoundError
+from pythia_profile.errors import NotFoundError, not_found
 from pythia_profile.schema import ATT, NOISE, ROWS
 from pythia_profile.scoring.noise import noise_floor
 from pythia_profile.scoring.run import Shard, score
@@ -108,10 +108,12 @@ def study_noise(
     size = size or study.sizes[-1]
     of_size = {work.unit.checkpoint: work for work in works if work.unit.size == size}
     step = max(of_size, default=0) if checkpoint is None else checkpoint
+    if size not in study.sizes:
+        raise not_found("size", size, list(study.sizes))
     if step not in of_size:
         raise NotFoundError(
-            f"the study has no checkpoint {step} of size '{size}'; it has sizes "
-            f"{', '.join(study.sizes)}, and of this one {', '.join(map(str, sorted(of_size)))}"
+            f"the study has no checkpoint {step} of size '{size}'; known: "
+            f"{', '.join(map(str, sorted(of_size)))}"
         )
     places = np.unique(np.linspace(0, len(drawn) - 1, min(rows, len(drawn))).astype(int))
     decode = None

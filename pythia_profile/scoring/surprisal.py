@@ -87,7 +87,7 @@ def token_statistics(
     Raises
     ------
     ProfileError
-        A target is not an id of the vocabulary.
+        Shapes do not belong together, targets are no integers, or one is not in the vocabulary.
 
     Examples
     --------
@@ -96,7 +96,9 @@ def token_statistics(
     >>> found.rank.tolist(), found.margin.tolist()
     ([0, 1], [2.0, -2.0])
     """
+    _check_shapes(hidden, head, targets)
     count, vocabulary = len(targets), len(head)
+    targets = targets.long()
     _check_targets(targets, vocabulary)
     wanted = compile == "always" or (compile == "auto" and count * vocabulary >= WORTH_COMPILING)
     reduce = (compiled_reduction() if wanted else None) or plain_reduction
@@ -122,6 +124,21 @@ def _usual_chunk(device: torch.device, head: Tensor) -> int:
         return max(1, in_cache)
     tokens = CPU_TOKENS if head.dtype == torch.float32 else CPU_TOKENS // 2
     return max(1, in_cache, min(tokens, CPU_CHUNK_BYTES // of_token))
+
+
+def _check_shapes(hidden: Tensor, head: Tensor, targets: Tensor) -> None:
+    named = {"hidden": (hidden, 2), "head": (head, 2), "targets": (targets, 1)}
+    for name, (value, axes) in named.items():
+        if not isinstance(value, Tensor) or value.ndim != axes:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ProfileError(f"{name}: got {got}, expected a tensor of {axes} axes")
+    if len(hidden) != len(targets) or hidden.shape[1] != head.shape[1]:
+        raise ProfileError(
+            f"got hidden {tuple(hidden.shape)}, head {tuple(head.shape)} and targets "
+            f"{tuple(targets.shape)}; expected (T, D), (V, D) and (T,)"
+        )
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise ProfileError(f"targets: got {targets.dtype}, expected integers")
 
 
 def _check_targets(targets: Tensor, vocabulary: int) -> None:

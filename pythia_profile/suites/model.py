@@ -121,6 +121,28 @@ class Suite:
     notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise StudyError(
+                f"suite '{self.name}': schedule is '{self.schedule}', expected one of "
+                f"{', '.join(SCHEDULES)}"
+            )
+        for what, value, least in (
+            ("batch_size", self.batch_size, 1),
+            ("steps", self.steps, 1),
+            ("row_tokens", self.row_tokens, 2),
+            ("vocabulary", self.vocabulary, 1),
+            ("warmup_steps", self.warmup_steps, 0),
+            ("decay_steps", self.decay_steps, 0),
+        ):
+            if value < least:
+                raise StudyError(
+                    f"suite '{self.name}': {what} is {value}, expected at least {least}"
+                )
+        if self.warmup_steps > (self.decay_steps or self.steps):
+            raise StudyError(
+                f"suite '{self.name}': warmup_steps is {self.warmup_steps}, more than the "
+                f"{self.decay_steps or self.steps} steps of the schedule"
+            )
         for name in (self.name, *self.sizes):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
                 raise StudyError(

@@ -87,7 +87,12 @@ def test_check_says_and_writes_what_the_effects_rest_on(scored, capsys):
     assert run(app, ["check", str(scored)]) == 0
 
     said = capsys.readouterr().out
-    for words in ("faulty checkpoints:", "own paths", "levels before", "two-way fixed effects"):
+    for words in (
+        "checkpoints that stand out:",
+        "own paths",
+        "levels before",
+        "two-way fixed effects",
+    ):
         assert words in said
     assert "s less xs: instantaneous" in said
     assert all((scored / f"{table.name}.parquet").exists() for table in CHECKS)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -227,3 +228,29 @@ def test_every_verb_has_help_with_an_example(capsys):
     ]:
         assert run(app, [verb, "--help"]) == 0
         assert "Example" in capsys.readouterr().out, verb
+
+
+def test_rows_of_ones_own_are_kept_and_said_to_be(study, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    rows = pl.read_parquet(copy / "rows.parquet")
+    own = rows.filter(pl.col("row_id") != rows["row_id"].item(0))
+    own.write_parquet(copy / "rows.parquet")
+
+    assert run(app, ["run", str(copy)]) == 0
+
+    assert "rows.parquet was not drawn here and is kept" in capsys.readouterr().out
+    assert pl.read_parquet(copy / "rows.parquet").equals(own)
+    scored = pl.read_parquet(next((copy / "scores").rglob("scores.parquet")))
+    assert sorted(scored["row_id"]) == sorted(own["row_id"])
+
+
+def test_an_estimate_says_which_checkpoints_it_lacks(study, tmp_path, caplog):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    lost = next((copy / "scores").rglob("step32/done.json")).parent
+    shutil.rmtree(lost)
+
+    assert run(app, ["att", str(copy)]) == 0
+
+    assert re.search(r"1 of \d+ checkpoints are missing or not scored yet \(32\)", caplog.text)

@@ -60,7 +60,16 @@ def test_a_broken_off_training_goes_on_to_the_same_bits(tiny_suite, tiny_config,
 def test_a_finished_suite_is_reused(tiny_suite, tiny_config, tiny_cache, monkeypatch):
     monkeypatch.setattr("pythia_profile.mini.build.run_workers", pytest.fail)
 
-    assert mini_suite(("xs",), config=tiny_config, cache=tiny_cache) == tiny_suite
+    assert mini_suite(("xs", "s"), config=tiny_config, cache=tiny_cache) == tiny_suite
+
+
+def test_only_the_sizes_that_are_asked_for_are_given(tiny_suite, tiny_config, tiny_cache):
+    ways = {"config": tiny_config, "cache": tiny_cache}
+
+    assert list(mini_suite(("xs",), **ways).sizes) == ["xs"]
+    assert list(mini_suite("s", **ways).sizes) == ["s"]
+    assert list(mini_suite((), **ways).sizes) == ["xs", "s"]
+    assert read_suite(tiny_suite.root) == tiny_suite
 
 
 def test_the_folder_describes_itself(tiny_suite, tiny_config):

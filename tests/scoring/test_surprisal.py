@@ -1,5 +1,6 @@
 """Token statistics against float64, one token at a time, by the definitions."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -171,3 +172,29 @@ def test_varentropy_is_the_variance_of_the_log_probability():
     found = token_statistics(hidden, head, targets)
 
     assert (found.varentropy.double() - expected).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("hidden", "head", "targets", "message"),
+    [
+        ((5, 4), (7, 4), torch.zeros(3, dtype=torch.int64), r"hidden \(5, 4\).*targets \(3,\)"),
+        ((5, 4), (7, 3), torch.zeros(5, dtype=torch.int64), r"head \(7, 3\)"),
+        ((5, 4), (7, 4), torch.zeros(5), "expected integers"),
+        ((5, 4), (7, 4), torch.zeros((5, 1), dtype=torch.int64), "expected a tensor of 1 axes"),
+        ((5, 4), (7, 4), np.zeros(5, int), "got ndarray"),
+    ],
+)
+def test_shapes_that_do_not_belong_together_are_named(hidden, head, targets, message):
+    with pytest.raises(ProfileError, match=message):
+        token_statistics(torch.zeros(hidden), torch.zeros(head), targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_targets_of_any_integer_type_are_the_same(dtype):
+    generator = torch.Generator().manual_seed(1)
+    hidden, head = torch.randn(5, 4, generator=generator), torch.randn(7, 4, generator=generator)
+    targets = torch.tensor([0, 6, 3, 3, 1])
+
+    found = token_statistics(hidden, head, targets.to(dtype))
+
+    assert torch.equal(found.surprisal, token_statistics(hidden, head, targets).surprisal)
