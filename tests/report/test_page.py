@@ -1,7 +1,9 @@
 """The report: one file that asks for nothing, with every number where the tables have it."""
 
 import base64
+import html
 import io
+import json
 import re
 from html.parser import HTMLParser
 
@@ -10,7 +12,8 @@ import pytest
 
 from pythia_profile.errors import MissingTableError
 from pythia_profile.report import words
-from pythia_profile.report.page import render, write_report
+from pythia_profile.report.page import quality, render, write_report
+from pythia_profile.report.sheets import sheet
 from pythia_profile.study import new_study
 
 OUTCOME = "log_likelihood"
@@ -64,10 +67,17 @@ def tables():
     }
 
 
-def page_of(tables, **lock):
-    study = new_study("mini", ("xs", "s"))
+def page_of(tables, study=None, stale=(), **lock):
+    study = study or new_study("mini", ("xs", "s"))
     grid = pl.DataFrame({"size": ["xs"], "checkpoints": [17]})
-    return render(study, tables, {}, grid, {"versions": {"torch": "2.13.0"}, **lock})
+    lock = {"versions": {"torch": "2.13.0"}, **lock}
+    return render(study, tables, {}, grid, lock, stale=stale, name="my-study")
+
+
+def text_of(page):
+    """What a reader sees, in one line."""
+    body = re.sub(r"<(style|script)>.*?</\1>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
 class Addresses(HTMLParser):
@@ -107,7 +117,7 @@ def test_words_carry_the_numbers_of_the_tables(tables):
     assert first.startswith(
         "xs: training on a row raised its log-likelihood (nats per token) by 0.200"
     )
-    assert "0.100 ± 0.010 at the last checkpoint, 50% of what it was at once." in first
+    assert "0.100 ± 0.010 at the last checkpoint (residual), 50% of what it was at once." in first
     assert "25% of what it was" in second
     (placebo,) = words.placebo_sentences(tables, OUTCOME)
     assert placebo == (
@@ -155,6 +165,187 @@ def test_a_report_without_figures_names_the_verb_that_draws_them(tables, tmp_pat
         write_report(tmp_path, new_study("mini", ("xs",)), tables)
 
 
+def test_a_page_of_old_tables_says_so_at_its_top(tables):
+    fresh, stale = (page_of(tables, stale=names) for names in ((), ("att", "profile")))
+
+    assert 'class="warning"' not in fresh
+    said = text_of(stale)
+    assert "older than the settings: att, profile." in said
+    assert "run pythia-profile run my-study ." in said
+    assert said.index("older than the settings") < said.index("training on a row raised")
+
+
+def test_the_warning_reaches_the_file(tables, tmp_path):
+    (tmp_path / "figures").mkdir()
+    svg = '<?xml version="1.0"?><svg width="460.8pt" height="273.6pt" viewBox="0 0 460 273"></svg>'
+    for name in ("heatmap", "heatmap_accuracy"):
+        (tmp_path / "figures" / f"{name}.svg").write_text(svg)
+    study = new_study("mini", ("xs", "s"), outcomes=(OUTCOME, "accuracy"))
+
+    page = write_report(tmp_path, study, tables, stale=["plot"]).read_text()
+
+    assert "older than the settings: plot." in text_of(page)
+    assert page.count("<svg") == 2
+    assert "min-width: 507px" in page  # 1.1 px for each of 460.8 points
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"batches_per_cohort": 0}, "by row (clusters = 'auto': rows are drawn over all rows"),
+        ({"batches_per_cohort": 7}, "by batch (clusters = 'auto': rows are drawn from 7 batches"),
+        ({"batches_per_cohort": 7, "clusters": "row"}, "by row (clusters = 'row')"),
+        ({"control": "not_yet"}, "rows of cohorts that are read after the checkpoint"),
+        ({"base": "varying"}, "since the checkpoint before the cell"),
+        ({"level": 0.9, "draws": 250}, "90 %; bands are simultaneous"),
+        ({"draws": 2500, "seed": 11}, "by 2,500 bootstrap draws with seed 11"),
+        ({}, "anticipation none"),
+    ],
+)
+def test_the_page_says_how_it_was_estimated(tables, settings, said):
+    page = page_of(tables, new_study("mini", ("xs", "s"), **settings))
+
+    assert said in text_of(page)
+
+
+def test_every_outcome_is_summarized_and_the_first_one_first(tables):
+    both = dict(tables)
+    for name in ("profiles", "placebo", "agreement"):
+        other = tables[name].with_columns(outcome=pl.lit("accuracy"))
+        if name == "profiles":
+            other = other.with_columns(pl.col("att") / 100)
+        both[name] = pl.concat([tables[name], other])
+    for outcomes, expected in (
+        ((OUTCOME, "accuracy"), ["by 0.200", "by 0.002"]),
+        (("accuracy", OUTCOME), ["by 0.002", "by 0.200"]),
+    ):
+        said = text_of(page_of(both, new_study("mini", ("xs", "s"), outcomes=outcomes)))
+
+        found = re.findall(r"xs: training on a row raised its [^±]*?(by [\d.]+) ±", said)
+        assert found == expected
+
+
+def test_an_effect_that_is_not_told_from_zero_has_no_share_left(tables):
+    means = {"xs": (0.0, 0.0, 0.0), "s": (-0.2, -0.1, -0.1)}
+
+    first, second = words.headline({"profiles": profiles(**means)}, OUTCOME)
+
+    assert "nan" not in first
+    assert first.endswith("0.000 ± 0.010 at the last checkpoint (residual).")
+    assert "s: training on a row changed its" in second
+    assert second.endswith("50% of what it was at once.")
+
+
+def test_the_truth_is_told_with_its_error_in_standard_errors():
+    line = {
+        "size": "xs", "outcome": OUTCOME, "over": "all", "cells": 24, "bias": -0.004,
+        "bias_se": 0.01, "correlation": 0.99, "coverage": 0.875,
+    }  # fmt: skip
+    summary = pl.DataFrame([line, {**line, "over": "cohort"}, {**line, "over": "cohort"}])
+
+    told, meaning = words.counterfactual_sentences(summary, 0.9)
+
+    assert "never read 2 of the cohorts" in told
+    assert "-0.0040 ± 0.0100 on average over these cells, 0.4 standard errors from 0" in told
+    assert "Its pointwise 90 % intervals hold the truth in 88% of the cells" in told
+    assert "± is one standard error" in meaning
+    exact = summary.with_columns(bias_se=0.0, correlation=pl.lit(None, pl.Float64))
+    assert "nan" not in words.counterfactual_sentences(exact)[0]
+    assert "inf" not in words.counterfactual_sentences(exact)[0]
+
+
+SUITE = {
+    "name": "mini",
+    "title": "tiny models",
+    "steps": 512,
+    "batch_size": 16,
+    "row_tokens": 65,
+    "single_pass": True,
+    "schedule": "neox_v1",
+    "warmup_steps": 5,
+    "decay_steps": 0,
+    "seed": 1,
+    "seeds": [],
+    "store": "document",
+    "label_steps": 1,
+    "revision": "step{label}",
+    "tokenizer": None,
+    "vocabulary": 1024,
+    "notes": [],
+    "faults": [
+        {"size": "l", "steps": [1], "what": "is broken", "threads": ["a/b#1"]},
+        {"size": "xs", "steps": list(range(90)), "what": "is odd", "threads": ["a/b#2"]},
+    ],
+    "sizes": {
+        name: {
+            "name": name, "parameters": 91008, "non_embedding": 0, "layers": 2, "width": 32,
+            "heads": 2, "peak_lr": 6e-3, "min_lr": 6e-4, "precision": "float32",
+            "checkpoints": [0, 32, 512], "weights": f"folder-{name}",
+        }
+        for name in ("xs", "s", "l")
+    },
+}  # fmt: skip
+
+
+def test_provenance_is_words_and_only_of_the_sizes_of_the_study(tables):
+    stages = {
+        "report": {"seconds": 0.1, "outputs": {"report.html": "f" * 64}},
+        "score": {"seconds": 61.84, "outputs": {"scores": "0123456789abcdef" * 4}},
+        "sample": {"seconds": 67.8, "outputs": {"rows.parquet": "b" * 64}},
+    }
+
+    page = page_of(tables, suite=SUITE, stages=stages)
+
+    said = text_of(page[page.index('id="provenance"') :])
+    assert not re.search(r"[{\[]'", said)
+    assert "512 steps of 16 rows of 65 tokens, each read once" in said
+    assert "folder-xs" in said
+    assert "folder-l" not in said
+    assert "3, 0 to 512" in said
+    assert "without embeddings" not in said
+    assert said.count("seeds") == 1
+    assert "trained the models" in said
+    assert said.index("67.8") < said.index("61.8 scores 0123456789ab") < said.index("Made with")
+    assert "report.html" not in said
+    assert "xs, steps 0, 1, 2, 3, 4, 5 …: is odd (a/b#2)" in said
+    assert "is broken" not in said
+
+
+def test_a_column_has_one_format():
+    frame = pl.DataFrame(
+        {"kind": ["a", "b", None], "att": [0.18, 0.1719, None], "rows": [5, 12345, None]}
+    )
+
+    made = sheet(frame, {"att": 3})
+
+    assert made.columns == (("kind", False), ("att", True), ("rows", True))
+    assert made.rows == (("a", "0.180", "5"), ("b", "0.172", "12,345"), ("–", "–", "–"))
+
+
+def test_scores_of_another_training_seed_are_not_counted(tmp_path):
+    record = {
+        "weights": {"model.safetensors": "a"},
+        "rows": 40,
+        "finite": {OUTCOME: 38},
+        "settings": {"dtype": "float32"},
+    }
+    for seed in (0, 1):
+        unit = tmp_path / "scores" / "mini" / "xs" / f"seed{seed}" / "step32"
+        unit.mkdir(parents=True)
+        (unit / "done.json").write_text(json.dumps(record))
+
+    line = quality(tmp_path, new_study("mini", ("xs",), training_seed=1)).row(0, named=True)
+
+    assert (line["checkpoints"], line["equal weights"], line["scores not finite"]) == (1, 0, 2)
+
+
+def test_what_is_wide_scrolls_in_its_own_box(tables):
+    page = page_of(tables, suite=SUITE)
+
+    assert page.count("<table>") == page.count('<div class="scroll"><table>') > 0
+    assert re.search(r"\.scroll \{[^}]*overflow-x: auto", page)
+
+
 def luminance(color: str) -> float:
     """Relative luminance of #rrggbb by the WCAG's definition."""
     parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -165,7 +356,9 @@ def luminance(color: str) -> float:
 def test_text_stands_out_from_its_ground(tables):
     colors = dict(re.findall(r"--(\w+): (#\w{6})", page_of(tables)))
 
+    warning = re.search(r"\.warning \{ background: (#\w{6})", page_of(tables))[1]
+
     for ink in ("ink", "soft", "accent"):
-        for ground in (colors["wash"], "#ffffff"):
+        for ground in (colors["wash"], "#ffffff", warning):
             contrast = (luminance(ground) + 0.05) / (luminance(colors[ink]) + 0.05)
             assert contrast >= 4.5, (ink, ground)
