@@ -20,6 +20,8 @@ __all__ = [
 ]
 
 Tables = Mapping[str, pl.DataFrame]
+SMALL_SE = 0.002
+"""Below this standard error, estimates are printed with a fourth decimal."""
 
 
 def headline(tables: Tables, outcome: str) -> list[str]:
@@ -122,7 +124,9 @@ def counterfactual_sentences(summary: pl.DataFrame, level: float = 0.95) -> list
 
 
 def _estimate(line: Mapping[str, float]) -> str:
-    return f"{line['att']:.3f} ± {line['se']:.3f}"
+    """Print three decimals, or four where the standard error would keep a single digit."""
+    places = 4 if line["se"] < SMALL_SE else 3
+    return f"{line['att']:.{places}f} ± {line['se']:.{places}f}"
 
 
 def checkpoint_sentences(lock: Mapping[str, Any]) -> list[str]:

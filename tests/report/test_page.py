@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from pythia_profile.errors import MissingTableError
+from pythia_profile.profiles.verdicts import check_groups
 from pythia_profile.report import words
 from pythia_profile.report.page import quality, render, write_report
 from pythia_profile.report.sheets import sheet
@@ -165,6 +166,61 @@ def test_a_report_without_figures_names_the_verb_that_draws_them(tables, tmp_pat
         write_report(tmp_path, new_study("mini", ("xs",)), tables)
 
 
+def checks():
+    """Tables of the checks of one size; its three means are 0.11, 0.0316 and 0.0566."""
+    run = {"suite": "mini", "size": "xs", "seed": 0, "outcome": OUTCOME}
+    sensitivity = [
+        {**run, "effect": effect, "cohort": cohort, "restriction": restriction, "att": att,
+         "se": 0.01, "breakdown": breakdown}
+        for effect, cohort, att, breakdown in (
+            ("first", None, 0.11, float("inf")), ("average", None, 0.0316, 0.5),
+            ("average", 20, 0.02, 0.25),
+        )
+        for restriction in ("relative", "smooth")
+    ]  # fmt: skip
+    witness = {**run, "estimator": "twfe", "at": None, "estimate": 0.08, "se": 0.01, "att": 0.0566}
+    naive = {**witness, "estimator": "naive_double_demeaned", "at": 0, "estimate": 0.03}
+    contrast = {"suite": "mini", "seed": 0, "outcome": OUTCOME, "one": "s", "other": "xs"}
+    effect = {"kind": "persistent", "att": 0.02, "lower": 0.01, "upper": 0.03}
+    influence = {**run, "checkpoint": 10, "change": 0.001, "share": 0.1, "suspect": False}
+    gap = {**run, "over": "level", "at": "20", "gap": 0.1, "standardized": 0.2, "p_value": 0.5}
+    return {
+        "sensitivity": pl.DataFrame(sensitivity, infer_schema_length=None),
+        "influence": pl.DataFrame([influence]),
+        "gaps": pl.DataFrame([gap]),
+        "contrasts": pl.DataFrame([{**contrast, "over": "sizes", **effect}]),
+        "witnesses": pl.DataFrame([witness, {**naive, "att": 0.11}], infer_schema_length=None),
+    }
+
+
+def test_every_mean_of_the_checks_says_what_it_averages(tables):
+    said = text_of(page_of({**tables, **checks()}))
+
+    assert (
+        "mean over cohorts, weighted by rows) 0.1100 ± 0.0100, excludes 0 under slopes of" in said
+    )
+    assert "then every lag counts once) 0.0316 ± 0.0100, excludes 0 under slopes up to 0.5" in said
+    assert "(ours 0.0566: mean over all cells from the cohort on, each weighted by its" in said
+    assert "naive double-demeaned (less the mean over all checkpoints, those after" in said
+    assert "of 1 cohorts' own paths (each one's mean effect over its checkpoints" in said
+    assert "The breakdown value is the smallest violation" in said
+
+
+def test_the_checks_stand_by_question_and_empty_questions_are_left_out(tables):
+    found = check_groups(checks())
+
+    assert [group.heading for group in found] == [
+        "If trends were not parallel",
+        "What rests on single checkpoints",
+        "Treated rows and controls before treatment",
+        "Other estimators, for contrast",
+        "Sizes against each other, on the same rows",
+    ]
+    page = page_of({**tables, **checks()})
+    assert re.findall("<h4>(.*?)</h4>", page) == [group.heading for group in found]
+    assert "<h4>" not in page_of(tables)
+
+
 def test_a_page_of_old_tables_says_so_at_its_top(tables):
     fresh, stale = (page_of(tables, stale=names) for names in ((), ("att", "profile")))
 
@@ -223,6 +279,12 @@ def test_every_outcome_is_summarized_and_the_first_one_first(tables):
 
         found = re.findall(r"xs: training on a row raised its [^±]*?(by [\d.]+) ±", said)
         assert found == expected
+
+
+def test_a_small_effect_keeps_two_digits(tables):
+    small = tables["profiles"].with_columns(pl.col("att") / 100, se=pl.lit(0.00123))
+
+    assert "by 0.0020 ± 0.0012 at the next" in words.headline({"profiles": small}, OUTCOME)[0]
 
 
 def test_an_effect_that_is_not_told_from_zero_has_no_share_left(tables):
