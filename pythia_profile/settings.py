@@ -1,5 +1,8 @@
 """Frozen dataclasses as TOML files: read with every field checked, written whole or not at all."""
 
+import inspect
+import re
+import textwrap
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -72,15 +75,42 @@ def checked(kind: type[Settings], content: dict[str, Any], where: str) -> Settin
 
 
 def write_settings(
-    settings: Any, path: Path, version: int, leave_out: tuple[str, ...] = ()
+    settings: Any,
+    path: Path,
+    version: int,
+    leave_out: tuple[str, ...] = (),
+    *,
+    explain: bool = False,
 ) -> None:
-    """Write a dataclass as TOML with its `format`; unset fields and `leave_out` do not appear."""
+    """Write a dataclass as TOML with its `format`; unset fields and `leave_out` do not appear.
+
+    Parameters
+    ----------
+    explain : whether each field is preceded by what the dataclass's docstring says of it.
+    """
     content = {
         name: value
         for name, value in asdict(settings).items()
         if value is not None and name not in leave_out
     }
-    write_text(tomli_w.dumps({"format": version, **_plain(content)}), path)
+    text = tomli_w.dumps({"format": version, **_plain(content)})
+    write_text(_explained(text, settings) if explain else text, path)
+
+
+def _explained(text: str, settings: Any) -> str:
+    """Put what the docstring of a dataclass says of its attributes above their lines."""
+    attributes = inspect.cleandoc(settings.__doc__ or "").partition("----------\n")[2]
+    said = {}
+    for names, words in re.findall(r"^([\w, ]+) : ((?:.+\n?)(?:^    .+\n?)*)", attributes, re.M):
+        said[names.split(",")[0]] = " ".join(words.split()).replace("`", "")
+    lines = []
+    for line in text.splitlines():
+        name = re.match(r"(\w+) = ", line)
+        if name and name[1] in said:
+            comment = textwrap.wrap(said[name[1]], 96, initial_indent="# ", subsequent_indent="# ")
+            lines += ["", *comment]
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ A stage is current when its settings, its inputs and its outputs are the ones th
 remembers; `run_all` makes what is not current and leaves the rest alone.
 """
 
+import logging
 import shlex
 import sys
 import time
@@ -17,7 +18,8 @@ from typing import Any
 
 import polars as pl
 
-from pythia_profile.errors import MissingTableError, StudyError
+from pythia_profile.errors import StudyError
+from pythia_profile.inputs import known_suite, read_inputs, read_tables, ready_suite
 from pythia_profile.redaction import redact
 from pythia_profile.schema import (
     AGREEMENT,
@@ -29,17 +31,13 @@ from pythia_profile.schema import (
     PROFILES,
     ROWS,
 )
-from pythia_profile.scoring.tables import study_scores
-from pythia_profile.store import digest, hashes_of, read_table, remove_leftovers, write_table
+from pythia_profile.store import digest, hashes_of, remove_leftovers, write_table
 from pythia_profile.study import (
     Study,
     open_study,
     read_lock,
     update_lock,
 )
-from pythia_profile.suites.folder import suite_facts, suite_from_facts
-from pythia_profile.suites.model import Suite
-from pythia_profile.suites.registry import open_suite
 
 __all__ = [
     "STAGES",
@@ -47,11 +45,12 @@ __all__ = [
     "Stage",
     "is_current",
     "noise_of",
-    "read_inputs",
     "run_all",
     "run_stage",
     "stage_states",
 ]
+
+log = logging.getLogger(__name__)
 
 _LIBRARIES = ("torch", "transformers", "numpy", "polars", "scipy", "tokenizers", "safetensors")
 
@@ -106,7 +105,8 @@ def run_stage(folder: Path, name: str, how: How | None = None) -> str:
     study, stage = open_study(folder), _stage(name)
     if not stage.wanted(study):
         raise StudyError(
-            f"this study has no stage '{name}'; its settings in study.toml ask for none"
+            f"this study has no stage '{name}': study.toml asks for no twin runs; set "
+            "counterfactual_size to one of its sizes and counterfactual_cohorts to a number"
         )
     started, how = time.monotonic(), how or How()
     said = stage.make(folder, study, how)
@@ -144,51 +144,49 @@ def run_all(
 
 
 def stage_states(folder: Path) -> dict[str, str]:
-    """Say of each stage of a study whether it is up to date, out of date, or not run."""
-    study, states = open_study(folder), {}
+    """Say of each stage of a study whether it is up to date, out of date, or (partly) not run.
+
+    A stage is also out of date when one that it draws on is.
+    """
+    study, states, stale = open_study(folder), {}, set[str]()
     records = read_lock(folder).get("stages", {})
     for stage in STAGES:
         if not stage.wanted(study):
             continue
-        if is_current(folder, study, stage):
+        if is_current(folder, study, stage) and not stale.intersection(stage.inputs):
             states[stage.name] = "up to date"
-        else:
-            states[stage.name] = "out of date" if stage.name in records else "not run"
+            continue
+        stale.update(stage.outputs)
+        begun = stage.name == "score" and any((folder / "scores").rglob("done.json"))
+        unrun = "partly run" if begun else "not run"
+        states[stage.name] = "out of date" if stage.name in records else unrun
     return states
+
+
+def _older(folder: Path, study: Study, stage: Stage) -> list[str]:
+    """Name the stages that `stage` draws on and that were run, but not with what is there now."""
+    states = stage_states(folder)
+    makers = [s for s in STAGES if s.wanted(study) and set(s.outputs) & set(stage.inputs)]
+    return [maker.name for maker in makers if states[maker.name] == "out of date"]
 
 
 def is_current(folder: Path, study: Study, stage: Stage) -> bool:
     """Whether the stage's outputs are those of its present settings and inputs."""
     record = read_lock(folder).get("stages", {}).get(stage.name)
-    if not record or any(not (folder / output).exists() for output in stage.outputs):
+    if not isinstance(record, dict) or any(
+        not (folder / output).exists() for output in stage.outputs
+    ):
         return False
     return bool(
-        record["key"] == _key(folder, study, stage)
-        and record["outputs"] == hashes_of(folder, stage.outputs)
+        record.get("key") == _key(folder, study, stage)
+        and record.get("outputs") == hashes_of(folder, stage.outputs)
     )
-
-
-def _open_suite(folder: Path, study: Study) -> Suite:
-    """Return the study's suite, ready to read; remember its facts for the later stages."""
-    suite = open_suite(study.suite, study.sizes, study.training_seed, near=folder)
-    update_lock(folder, "suite", suite_facts(suite))
-    return suite
-
-
-def _suite_of(folder: Path) -> Suite:
-    """Return the facts of the study's suite from the lock file, without the suite itself."""
-    facts = read_lock(folder).get("suite")
-    if facts is None:
-        raise MissingTableError(
-            f"'{folder}' has not been scored; run `pythia-profile score {folder}` first"
-        )
-    return suite_from_facts(facts)
 
 
 def _sample(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.sampling import sample_rows
 
-    suite = _open_suite(folder, study)
+    suite = ready_suite(folder, study)
     rows = sample_rows(
         suite,
         checkpoints=study.checkpoints or None,
@@ -205,7 +203,7 @@ def _sample(folder: Path, study: Study, _: How) -> str:
 def _score(folder: Path, study: Study, how: How) -> str:
     from pythia_profile.scoring.study import score_study
 
-    suite = _open_suite(folder, study)
+    suite = ready_suite(folder, study)
     return score_study(folder, study, suite, workers=how.workers, retry=how.retry, shard=how.shard)
 
 
@@ -216,13 +214,7 @@ def noise_of(
     from pythia_profile.scoring.study import study_noise
 
     study = open_study(folder)
-    return study_noise(folder, study, _open_suite(folder, study), size=size, checkpoint=checkpoint)
-
-
-def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Read rows and scores of a study; neither needs the checkpoints any more."""
-    rows = read_table(folder / "rows.parquet", ROWS, "sample")
-    return rows, study_scores(folder, study, _suite_of(folder).name, rows)
+    return study_noise(folder, study, ready_suite(folder, study), size=size, checkpoint=checkpoint)
 
 
 def _att(folder: Path, study: Study, _: How) -> str:
@@ -243,7 +235,7 @@ def _profile(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.profiles.profile import profile
 
     rows, scores = read_inputs(folder, study)
-    profiles = profile(rows, scores, suite=_suite_of(folder), **_inference(study))
+    profiles = profile(rows, scores, suite=known_suite(folder), **_inference(study))
     agreed = agreement(rows, scores, **{**_inference(study), "draws": min(study.draws, 200)})
     write_table(profiles, folder / "profiles.parquet", PROFILES)
     write_table(agreed, folder / "agreement.parquet", AGREEMENT)
@@ -260,13 +252,19 @@ def _check(folder: Path, study: Study, _: How) -> str:
         write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)
     suspects = found.influence.filter("suspect")["checkpoint"].unique().sort().to_list()
     said = "".join(f"\n  {sentence}" for sentence in found.sentences)
-    return f"check: {len(CHECKS)} tables; faulty checkpoints: {suspects or 'none'}{said}"
+    return f"check: {len(CHECKS)} tables; checkpoints that stand out: {suspects or 'none'}{said}"
 
 
 def _counterfactual(folder: Path, study: Study, how: How) -> str:
     from pythia_profile.mini.counterfactual import audited_cohorts, compare, train_twins
 
-    suite, size = _open_suite(folder, study), study.counterfactual_size
+    suite, size = ready_suite(folder, study), study.counterfactual_size
+    every = suite.usual_checkpoints(size)
+    if study.checkpoints and study.checkpoints != tuple(every):
+        raise StudyError(
+            f"twin runs need all {len(every)} checkpoints of the suite, study.toml has "
+            f"{len(study.checkpoints)}; set checkpoints = [], or counterfactual_cohorts = 0"
+        )
     rows, scores = read_inputs(folder, study)
     cohorts = audited_cohorts(suite, study.counterfactual_cohorts)
     where, horizon = folder / "twins", study.counterfactual_horizon
@@ -296,19 +294,6 @@ def _report(folder: Path, study: Study, _: How) -> str:
 
     path = write_report(folder, study, read_tables(folder, study))
     return f"report: {path}"
-
-
-def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
-    """Read every table of a study that figures and report draw on, by name."""
-    wanted = [(ATT, "att"), (PLACEBO, "att"), (PROFILES, "profile"), (AGREEMENT, "profile")]
-    if study.counterfactual_size:
-        audit = "counterfactual"
-        wanted += [(COUNTERFACTUAL, audit), (COUNTERFACTUAL_SUMMARY, audit)]
-    wanted += [(table, "check") for table in CHECKS if (folder / f"{table.name}.parquet").exists()]
-    return {
-        table.name: read_table(folder / f"{table.name}.parquet", table, stage)
-        for table, stage in wanted
-    }
 
 
 def _inference(study: Study) -> dict[str, Any]:
@@ -347,6 +332,7 @@ _WAYS = ("dtype", "attention", "device", "scorers", "token_table")
 _INFERENCE = (
     "faulty",
     "sizes",
+    "checkpoints",
     "seed",
     "outcomes",
     "control",

@@ -4,6 +4,7 @@ A write goes to a temporary name in the same folder, is flushed to the disk, and
 final name in one step, so a process killed at any moment leaves either the old file or the new one.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -60,6 +61,10 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         _flush_folder(path.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
+    except Exception as error:
+        if os.strerror(errno.ENOSPC) in str(error):  # libraries that wrap what the disk said
+            raise _unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+        raise
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
@@ -115,18 +120,26 @@ def write_json(value: Any, path: Path) -> None:
     write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", path)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; a broken one is named.
+def read_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = dict) -> Any:
+    """Read a JSON file that holds an object, or a list where that is wanted.
 
     Raises
     ------
     StudyError
-        The file is not JSON.
+        The file cannot be read, is not JSON, or holds something else.
     """
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
         raise StudyError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror}") from error
+    if not isinstance(content, kind):
+        raise StudyError(
+            f"{path} holds a JSON {type(content).__name__}, expected a {kind.__name__}; delete it "
+            "and run again"
+        )
+    return content
 
 
 def write_table(frame: pl.DataFrame, path: Path, table: Table) -> pl.DataFrame:

@@ -8,9 +8,9 @@
 The settings hold everything that a number depends on; options of a verb only choose what to do.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from pythia_profile.errors import StudyError
 from pythia_profile.settings import checked, read_settings, write_settings
@@ -28,6 +28,7 @@ __all__ = [
 
 FILE_NAME = "study.toml"
 LOCK_NAME = "lock.json"
+_MOST_DRAWS = 100_000
 _FORMAT = 1
 
 
@@ -50,7 +51,8 @@ class Study:
     outcomes : columns of the scores to estimate effects on.
     dtype, attention : precision and attention implementation of every forward pass.
     device : where it runs; `auto` takes a GPU where there is one.
-    control, base : control rows and base checkpoint, as `did.att_gt` names them.
+    control, base : control rows (`never`, `not_yet`, `both`) and base checkpoint (`universal`,
+        `varying`), as `did.att_gt` names them.
     clusters : `row`, `batch`, or `auto`: by batch where rows are drawn batch by batch.
     draws, level : bootstrap draws; confidence level of bands and intervals.
     faulty : what to do with checkpoints that are not what they claim to be: `refuse` to score any,
@@ -73,8 +75,8 @@ class Study:
     scorers: tuple[str, ...] = ()
     token_table: bool = False
     outcomes: tuple[str, ...] = ("log_likelihood",)
-    dtype: str = "float32"
-    attention: str = "sdpa"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attention: Literal["sdpa", "eager"] = "sdpa"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     control: Literal["never", "not_yet", "both"] = "never"
     base: Literal["universal", "varying"] = "universal"
@@ -97,12 +99,33 @@ class Study:
             raise StudyError(
                 f"counterfactual_horizon: got {self.counterfactual_horizon}, expected 0 or more"
             )
+        if not self.outcomes:
+            raise StudyError("outcomes: got none, expected at least one column of the scores")
+        if wrong := sorted({"suite", "size", "seed", "checkpoint", "row_id"} & set(self.outcomes)):
+            raise StudyError(f"outcomes: got '{wrong[0]}', which names a line and is no outcome")
+        if len(set(self.outcomes)) < len(self.outcomes):
+            raise StudyError(f"outcomes: got {', '.join(self.outcomes)}, expected each once")
+        if self.draws > _MOST_DRAWS:
+            raise StudyError(f"draws: got {self.draws:,}, expected at most {_MOST_DRAWS:,}")
+        if self.counterfactual_size and self.counterfactual_size not in self.sizes:
+            raise StudyError(
+                f"counterfactual_size: got '{self.counterfactual_size}', expected one of the sizes "
+                f"{', '.join(self.sizes)}"
+            )
+        if bool(self.counterfactual_size) != (self.counterfactual_cohorts > 0):
+            raise StudyError(
+                "counterfactual_size and counterfactual_cohorts go together: set both, or neither "
+                f"(got '{self.counterfactual_size}' and {self.counterfactual_cohorts})"
+            )
         if not self.sizes:
             raise StudyError("sizes: got none, expected at least one")
         if len(set(self.sizes)) < len(self.sizes):
             raise StudyError(f"sizes: got {', '.join(self.sizes)}, expected each size once")
         if not 0 < self.level < 1:
             raise StudyError(f"level: got {self.level}, expected a share between 0 and 1")
+
+
+_TYPES = {field.name: field.type for field in fields(Study)}
 
 
 def demo_study(*, quick: bool = False, seed: int = 0) -> Study:
@@ -121,14 +144,19 @@ def demo_study(*, quick: bool = False, seed: int = 0) -> Study:
 
 
 def new_study(suite: str, sizes: tuple[str, ...], **settings: Any) -> Study:
-    """Return settings from plain values, each of them checked.
+    """Return settings from plain values, each of them checked; lists may be words with commas.
 
     Raises
     ------
     StudyError
         A setting is unknown or of another type.
     """
-    return checked(Study, {"suite": suite, "sizes": sizes, **settings}, "study")
+    listed = {
+        name: value.split(",")
+        for name, value in settings.items()
+        if isinstance(value, str) and get_origin(_TYPES.get(name)) is tuple
+    }
+    return checked(Study, {"suite": suite, "sizes": sizes, **settings, **listed}, "study")
 
 
 def create_study(folder: Path, study: Study, *, replace: bool = False) -> Study:
@@ -153,7 +181,7 @@ def create_study(folder: Path, study: Study, *, replace: bool = False) -> Study:
             )
         if there == study:
             return there
-    write_settings(study, folder / FILE_NAME, _FORMAT)
+    write_settings(study, folder / FILE_NAME, _FORMAT, explain=True)
     return study
 
 
@@ -177,8 +205,9 @@ def read_lock(folder: Path) -> dict[str, Any]:
     """Return what has been pinned so far; empty for a new study."""
     path = folder / LOCK_NAME
     content = read_json(path) if path.exists() else {}
-    if not isinstance(content, dict):
-        raise StudyError(f"'{path}' is not a lock file; delete it and run again")
+    odd = [name for name, section in content.items() if not isinstance(section, dict)]
+    if odd:
+        raise StudyError(f"'{path}': section '{odd[0]}' is damaged; delete the file and run again")
     return content
 
 

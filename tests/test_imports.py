@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "figures": BASE | {"store"},
     "report": FILES | {"figures", "profiles"},
     "mini": FILES | {"suites", "checkpoints", "scoring", "did"},
+    "inputs": FILES | {"suites", "scoring"},
     "stages": FILES
-    | {"suites", "sampling", "scoring", "did", "profiles", "figures", "report", "mini"},
+    | {"inputs", "suites", "sampling", "scoring", "did", "profiles", "figures", "report", "mini"},
 }
 
 

@@ -67,6 +67,11 @@ class CheckpointLoader:
     _architecture: dict[str, Any] = field(default_factory=dict, repr=False)
     _borrowed: set[str] = field(default_factory=set, repr=False)
 
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What the configuration of the loaded checkpoint says of its architecture."""
+        return dict(self._architecture)
+
     def load(self, folder: Path) -> PreTrainedModel:
         """Return the model in `folder`, in eval mode; the model of an earlier call is overwritten.
 

@@ -252,7 +252,7 @@ def _tree(repository: str, commit: str, hub: Hub) -> Files:
     known = checkpoint_cache(hub.cache) / "listings" / f"{key}.json"
     try:
         if known.is_file():
-            return _files(read_json(known))
+            return _files(read_json(known, list))
     except (StudyError, OSError, ValidationError, ValueError, TypeError):
         log.warning("%s cannot be read; the hub is asked anew", known)
     listed = list_files(repository, commit, hub.endpoint, hub.patience)

@@ -70,12 +70,17 @@ def audit(
 
 def _chosen(what: str, seed: int | None) -> dict[str, Any]:
     """Find out what is to be judged: a study with its pins and scores, or a suite."""
-    from pythia_profile.errors import MissingTableError
-    from pythia_profile.suites.registry import suite_facts_of
+    from pythia_profile.errors import MissingTableError, NotFoundError
+    from pythia_profile.suites.registry import suite_there
 
     folder = Path(what)
     if not (folder / "study.toml").is_file():
-        return {"suite": suite_facts_of(what, seed), "sizes": None, "steps": None}
+        suite = suite_there(what, seed)
+        if not suite.sizes:
+            raise NotFoundError(
+                f"no size of suite '{what}' has been trained here; nothing to audit"
+            )
+        return {"suite": suite, "sizes": None, "steps": None}
     from pythia_profile.checkpoints.pinned import pins_of
     from pythia_profile.schema import ROWS
     from pythia_profile.scoring.tables import study_scores
@@ -89,7 +94,7 @@ def _chosen(what: str, seed: int | None) -> dict[str, Any]:
     found["steps"] = list(study.checkpoints) or None
     try:
         found["rows"] = read_table(folder / "rows.parquet", ROWS, "sample")
-        found["scores"] = study_scores(folder, study, suite.name, found["rows"])
+        found["scores"] = study_scores(folder, study, suite, found["rows"])
     except MissingTableError:
         found.pop("rows", None)
     return found

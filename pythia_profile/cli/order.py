@@ -157,7 +157,7 @@ class _Run:
 
 def _run_of(name: str) -> _Run:
     from data_order.published import ORDERS, published_order
-    from pythia_profile.suites.registry import open_suite, suite_facts_of
+    from pythia_profile.suites.registry import suite_there
 
     of_hub = name in ORDERS or not (name == "mini" or (Path(name) / "suite.toml").exists())
     if of_hub:
@@ -165,13 +165,13 @@ def _run_of(name: str) -> _Run:
         return _Run(
             order.training, order.row_tokens, order.saved_steps, order.label_steps, published=order
         )
-    facts = suite_facts_of(name)
-    suite = facts if facts.root else open_suite(name)
+    suite = suite_there(name)
     root = suite.root or Path()
+    sizes = list(suite.sizes)
     return _Run(
         suite.order,
         suite.row_tokens,
-        list(suite.usual_checkpoints(next(iter(suite.sizes)))),
+        list(suite.usual_checkpoints(sizes[0])) if sizes else [],
         1,
         store=str(root / suite.store) if suite.store else None,
         tokenizer=root / suite.tokenizer if suite.tokenizer else None,

@@ -106,7 +106,8 @@ def power(
 
 def _pilot(folder: Path | None) -> "tuple[pl.DataFrame, pl.DataFrame]":
     """Read rows and scores of a study; or of the mini suite's, made once in the user's cache."""
-    from pythia_profile.stages import STAGES, is_current, read_inputs, run_stage
+    from pythia_profile.inputs import read_inputs
+    from pythia_profile.stages import STAGES, is_current, run_stage
     from pythia_profile.study import create_study, demo_study, open_study
 
     if folder is None:

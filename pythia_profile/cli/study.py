@@ -50,6 +50,8 @@ def init(
     from pythia_profile.study import create_study, new_study
     from pythia_profile.suites.registry import suite_facts_of
 
+    if not (study / suite / "suite.toml").exists() and (Path(suite) / "suite.toml").is_file():
+        suite = str(Path(suite).resolve())
     facts = suite_facts_of(suite, training_seed or None, near=study)
     wanted = tuple(sizes.split(",")) if sizes else tuple(facts.sizes)
     for size in wanted:

@@ -14,7 +14,7 @@ on at the last checkpoint of each size.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -48,11 +48,11 @@ def mini_suite(
     cache: Path | None = None,
     workers: int | None = None,
 ) -> Suite:
-    """Return the mini suite with at least `sizes` trained; train what is missing.
+    """Return the mini suite of `sizes`; train what is missing.
 
     Parameters
     ----------
-    sizes : of xs, s, m, l.
+    sizes : of xs, s, m, l, or one of them; for none, those that are here and nothing is trained.
     seed : of corpus, order and weights; ignored when `config` is given.
     config : settings other than the defaults.
     cache : folder in which suites are kept; the user's cache directory by default.
@@ -66,6 +66,7 @@ def mini_suite(
         A size that the mini suite does not have.
     """
     config = config or MiniConfig(seed=seed)
+    sizes = (sizes,) if isinstance(sizes, str) else tuple(sizes)
     for size in sizes:
         shape(size)
     corpus = read_corpus(config)
@@ -78,7 +79,8 @@ def mini_suite(
         described = describe(home, config)
         if not (home / "suite.toml").exists() or read_suite(home) != described:
             write_suite(described, home)
-    return described
+    chosen = {size: described.sizes[size] for size in MINI_SIZES if size in sizes}
+    return replace(described, sizes=chosen or described.sizes)
 
 
 def config_of(suite: Suite) -> MiniConfig:
@@ -173,5 +175,6 @@ def _root(suite: Suite) -> Path:
 ENTRY = SuiteEntry(
     facts=lambda: describe(None, MiniConfig()),
     open=lambda sizes, seed: mini_suite(sizes or tuple(MINI_SIZES), seed=seed),
+    there=lambda seed: mini_suite((), seed=seed),
 )
 """How the registry of suites finds this one."""

@@ -124,7 +124,7 @@ def _influence(lines: pl.DataFrame) -> Iterator[str]:
     suspects = lines.filter("suspect")["checkpoint"].to_list()
     named = ", ".join(map(str, suspects)) if suspects else "none"
     known = lines.filter(pl.col("share").is_not_null())
-    sentence = f"faulty checkpoints: {named}"
+    sentence = f"checkpoints that stand out: {named}"
     if len(known):
         worst = known.row(int(known["share"].abs().arg_max() or 0), named=True)
         sentence += (

@@ -48,6 +48,7 @@ from pythia_profile.store import (
     file_sha256,
     lease,
     make_folder,
+    read_json,
     remove_leftovers,
     write_json,
 )
@@ -168,13 +169,21 @@ def _score_or_quarantine(work: Work, desk: _Desk, ahead: Callable[[], None]) -> 
         quarantined.unlink(missing_ok=True)
         failed.unlink(missing_ok=True)
     except (CheckpointError, ScoringError) as error:
+        _withdraw(folder)
         write_json(_given_up(work, desk, error), quarantined)
         failed.unlink(missing_ok=True)
         log.warning("quarantined %s: %s", work.unit.name, error)
     except RemoteError as error:
+        _withdraw(folder)
         write_json(_given_up(work, desk, error), failed)
         quarantined.unlink(missing_ok=True)
         log.warning("left %s for a later run: %s", work.unit.name, error)
+
+
+def _withdraw(folder: Path) -> None:
+    """Remove the table of other weights or rows; nobody is to take it for that of these."""
+    for name in ("done.json", "scores.parquet"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _given_up(work: Work, desk: _Desk, error: Exception) -> dict[str, str]:
@@ -199,7 +208,7 @@ def _score_chunks(work: Work, desk: _Desk, files: ExitStack, ahead: Callable[[],
     tokens = _tokens_of(work.unit, desk)
     if tokens is not None:
         remove_leftovers(tokens)
-    parts = []
+    parts, loaded = [], unfinished / "architecture.json"
     for number, start in enumerate(range(0, len(desk.rows), step)):
         chunk = unfinished / f"{number:05d}.parquet"
         part = desk.rows[start : start + step]
@@ -211,6 +220,7 @@ def _score_chunks(work: Work, desk: _Desk, files: ExitStack, ahead: Callable[[],
         if model is None:
             model = desk.loader.load(files.enter_context(desk.supply.held(work.checkpoint)))
             _check_shape(model.config, work)
+            write_json(desk.loader.architecture, loaded)
             if not isinstance(work.checkpoint, Path):
                 ahead()
             started = time.monotonic()
@@ -230,7 +240,8 @@ def _score_chunks(work: Work, desk: _Desk, files: ExitStack, ahead: Callable[[],
         scored, batch_tokens = scored + len(part), min(batch_tokens, found.batch_tokens)
     seconds = time.monotonic() - started
     speed = {"rows": scored, "seconds": round(seconds, 2), "batch_tokens": batch_tokens}
-    _commit(work.unit, desk, pl.concat(parts), speed)
+    architecture = desk.loader.architecture if model is not None else read_json(loaded)
+    _commit(work.unit, desk, pl.concat(parts), {"speed": speed, "architecture": architecture})
     shutil.rmtree(unfinished, ignore_errors=True)
     log.debug("scored %s: %d rows in %.1f s", work.unit.name, scored, seconds)
 
@@ -258,10 +269,10 @@ def _tokens_of(unit: Unit, desk: _Desk) -> Path | None:
     return token_folder(desk.scores) / unit.place / desk.key(unit)[:16]
 
 
-def _commit(unit: Unit, desk: _Desk, frame: pl.DataFrame, speed: dict[str, float]) -> None:
+def _commit(unit: Unit, desk: _Desk, frame: pl.DataFrame, run: dict[str, Any]) -> None:
     """Write the unit's table, then leave the record that it is done.
 
-    The record says how fast this run was; everything else in it is the same for every run.
+    Everything in the record is the same for every run, but for the speed.
     """
     named = frame.with_columns(
         suite=pl.lit(unit.suite),
@@ -286,7 +297,7 @@ def _commit(unit: Unit, desk: _Desk, frame: pl.DataFrame, speed: dict[str, float
         "weights": dict(unit.weights),
         "settings": asdict(desk.settings),
         "device": desk.loader.device,
-        "speed": speed,
+        **run,
     }
     write_json(record, folder / "done.json")
 

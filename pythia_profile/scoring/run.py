@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -17,9 +18,10 @@ from pythia_profile.checkpoints.source import HubCheckpoint, prune_after, source
 from pythia_profile.checkpoints.supply import slots_for
 from pythia_profile.errors import NotFoundError, StudyError, UnfinishedError
 from pythia_profile.progress import track
-from pythia_profile.schema import ROWS, SCORES, conform
+from pythia_profile.schema import ROWS, conform
 from pythia_profile.scoring.hands import Hands, chosen_device, hands_for, memory_of
 from pythia_profile.scoring.outcomes import outcomes_of
+from pythia_profile.scoring.tables import read_scores
 from pythia_profile.scoring.units import (
     ScoringSettings,
     Work,
@@ -108,8 +110,12 @@ def score(
         hands = hands_for(len(works), available_cores(), memory, device, workers)
         plan = _Plan(rows, scores, settings, hands, tokenizer, retry, shard)
         _score_missing(works, plan)
-        tables = [pl.read_parquet(scores / work.unit.place / "scores.parquet") for work in works]
-        return conform(pl.concat(tables), SCORES)
+        sizes = list(dict.fromkeys(work.unit.size for work in works))
+        named: dict[str, Any] = {"suite": suite.name, "sizes": sizes, "seed": suite.seed}
+        found = read_scores(scores, rows, **named, settings=settings)
+        asked = [(work.unit.size, work.unit.checkpoint) for work in works]
+        keys = pl.DataFrame(asked, ["size", "checkpoint"], orient="row")
+        return found.join(keys, on=["size", "checkpoint"], how="semi", maintain_order="left")
 
 
 def _located(
@@ -154,16 +160,15 @@ class _Plan:
     retry: bool = False
     shard: Shard | None = None
 
-    @property
-    def shared(self) -> Path:
-        """Folder for what the workers of this run share."""
-        folder = work_folder(self.scores)
-        return folder / "shard-{}-of-{}".format(*self.shard) if self.shard else folder
-
 
 def _check_text(suite: Suite, settings: ScoringSettings) -> None:
     """Refuse outcomes that are unknown, or need a tokenizer that the suite does not have."""
     for one in outcomes_of(settings.outcomes):
+        if suite.row_tokens < one.tokens_needed:
+            raise NotFoundError(
+                f"outcome '{one.name}' needs rows of {one.tokens_needed} tokens, those of suite "
+                f"'{suite.name}' have {suite.row_tokens}"
+            )
         if one.needs_text and not suite.tokenizer:
             raise NotFoundError(
                 f"outcome '{one.name}' needs a tokenizer, and suite '{suite.name}' names none"
@@ -231,7 +236,6 @@ def _tidy(plan: _Plan, keys: list[str]) -> None:
     for key in keys:
         shutil.rmtree(everything / key, ignore_errors=True)
         (everything / f"{key}.lease").unlink(missing_ok=True)
-    shutil.rmtree(plan.shared, ignore_errors=True)
     with suppress(OSError):  # others are still at work in it
         everything.rmdir()
 
@@ -252,10 +256,6 @@ def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None
             for work in reversed(works)
         ],
     }
-    shared = plan.shared
-    write_json(content, shared / "plan.json")
-    write_table(plan.rows, shared / "rows.parquet", ROWS)
-    command = [WORKER, str(shared / "plan.json"), str(shared / "rows.parquet"), str(plan.scores)]
 
     def hear(line: str) -> None:
         if line.isdigit():
@@ -263,8 +263,13 @@ def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None
         else:
             log.info("%s", line)
 
-    commands = [[*command, place] for place in places]
-    run_workers(commands, workers=len(places), on_line=hear, threads=plan.hands.threads)
+    with tempfile.TemporaryDirectory(prefix="pythia-profile-") as own:  # another run may end first
+        files = Path(own, "plan.json"), Path(own, "rows.parquet")
+        write_json(content, files[0])
+        write_table(plan.rows, files[1], ROWS)
+        command = [WORKER, *map(str, files), str(plan.scores)]
+        commands = [[*command, place] for place in places]
+        run_workers(commands, workers=len(places), on_line=hear, threads=plan.hands.threads)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Reading what has been scored, without the checkpoints and without torch."""
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -7,11 +9,12 @@ from typing import Any
 
 import polars as pl
 
-from pythia_profile.errors import MissingTableError
+from pythia_profile.errors import MissingTableError, StudyError
 from pythia_profile.schema import SCORES, conform
 from pythia_profile.scoring.units import ScoringSettings, rows_sha256
-from pythia_profile.store import read_json
+from pythia_profile.store import file_sha256, read_json
 from pythia_profile.study import Study, read_lock
+from pythia_profile.suites.model import Suite
 
 __all__ = ["read_scores", "scoring_settings", "study_scores"]
 
@@ -37,25 +40,33 @@ def read_scores(
     ------
     MissingTableError
         Nothing is there of one of the sizes.
+    StudyError
+        A table is not the one that was written, or a checkpoint is of another architecture than
+        the others of its size.
     """
     ways, checksum = asdict(settings or ScoringSettings()), rows_sha256(rows)
     tables = []
     for size in sizes:
-        records = scores.glob(f"{suite}/{size}/seed{seed}/*/done.json")
-        found = [
-            record.parent / "scores.parquet"
-            for record in records
-            if _matches(read_json(record), checksum, ways)
-        ]
+        records = {
+            path.parent: read_json(path)
+            for path in sorted(scores.glob(f"{suite}/{size}/seed{seed}/*/done.json"))
+        }
+        found = {
+            place: record
+            for place, record in records.items()
+            if _matches(record, checksum, ways) and not (place / "quarantine.json").exists()
+        }
+        _check_architectures(found, size)
         if not found:
             study = scores.parent
             raise MissingTableError(
                 f"no scores of {size} for these rows in '{study}'; run `pythia-profile score "
                 f"{study}` first"
             )
-        tables.append(pl.concat([pl.read_parquet(path) for path in found]))
-        tables[-1] = tables[-1].sort("checkpoint", maintain_order=True)
-    return conform(pl.concat(tables), SCORES)
+        parts = [_read_unit(place, record) for place, record in found.items()]
+        together = pl.concat(parts, how="diagonal_relaxed")
+        tables.append(together.sort("checkpoint", maintain_order=True))
+    return conform(pl.concat(tables, how="diagonal_relaxed"), SCORES)
 
 
 def scoring_settings(study: Study) -> ScoringSettings:
@@ -69,21 +80,18 @@ def scoring_settings(study: Study) -> ScoringSettings:
     )
 
 
-def study_scores(folder: Path, study: Study, suite: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """Read the `SCORES` of a study, without those of checkpoints that it leaves out as faulty.
-
-    Parameters
-    ----------
-    suite : name of the suite, as its scores carry it.
-    """
+def study_scores(folder: Path, study: Study, suite: Suite, rows: pl.DataFrame) -> pl.DataFrame:
+    """Read the `SCORES` of a study at its checkpoints, without those it leaves out as faulty."""
     scores = read_scores(
         folder / "scores",
         rows,
-        suite=suite,
+        suite=suite.name,
         sizes=study.sizes,
-        seed=study.training_seed,
+        seed=suite.seed,
         settings=scoring_settings(study),
     )
+    if study.checkpoints:
+        scores = scores.filter(pl.col("checkpoint").is_in(study.checkpoints))
     audit = read_lock(folder).get("audit", {})
     faulty = audit.get("faulty", []) if study.faulty == "skip" else []
     for line in faulty:
@@ -93,8 +101,38 @@ def study_scores(folder: Path, study: Study, suite: str, rows: pl.DataFrame) -> 
     return scores
 
 
+def _read_unit(place: Path, record: dict[str, Any]) -> pl.DataFrame:
+    table = place / "scores.parquet"
+    if not table.exists() or file_sha256(table) != record.get("sha256"):
+        raise StudyError(
+            f"'{table}' is not the table that was written there; run `score` to make it again"
+        )
+    return pl.read_parquet(table)
+
+
+def _check_architectures(found: dict[Path, dict[str, Any]], size: str) -> None:
+    """Refuse a checkpoint whose configuration differs from those of the others of its size."""
+    known = {place: record.get("architecture") for place, record in found.items()}
+    texts = Counter(json.dumps(kind, sort_keys=True) for kind in known.values() if kind)
+    if len(texts) < 2:
+        return
+    usual = json.loads(texts.most_common(1)[0][0])
+    for place, kind in known.items():
+        differing = sorted(
+            name for name in {*usual, *(kind or {})} if kind and kind.get(name) != usual.get(name)
+        )
+        if differing:
+            name = differing[0]
+            raise StudyError(
+                f"{place.name} of {size} is of another architecture than the other checkpoints: "
+                f"{name} is {kind and kind.get(name)!r}, elsewhere {usual.get(name)!r}; repair its "
+                "config.json, or leave it out of the study's checkpoints"
+            )
+
+
 def _matches(record: dict[str, Any], checksum: str, ways: dict[str, Any]) -> bool:
-    made = {**record.get("settings", {})}
+    settings = record.get("settings", {})
+    made = {**settings} if isinstance(settings, dict) else {}
     made["outcomes"] = tuple(made.get("outcomes", ()))
     same = all(made.get(name) == ways[name] for name in _OF_A_PANEL)
     return bool(same and record.get("rows_sha256") == checksum)

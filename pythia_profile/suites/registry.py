@@ -15,7 +15,7 @@ from pythia_profile.suites.folder import FILE_NAME, read_suite
 from pythia_profile.suites.model import Suite
 from pythia_profile.suites.published import PUBLISHED
 
-__all__ = ["GROUP", "SuiteEntry", "known_suites", "open_suite", "suite_facts_of"]
+__all__ = ["GROUP", "SuiteEntry", "known_suites", "open_suite", "suite_facts_of", "suite_there"]
 
 GROUP = "pythia_profile.suites"
 
@@ -28,10 +28,12 @@ class SuiteEntry:
     ----------
     facts : gives the suite's facts without making or fetching anything.
     open : gives the suite with the named sizes ready to read, of one training seed.
+    there : gives its rows, and those sizes that are on this machine, of one training seed.
     """
 
     facts: Callable[[], Suite]
     open: Callable[[Sequence[str], int], Suite]
+    there: Callable[[int], Suite]
 
 
 def known_suites() -> list[str]:
@@ -80,6 +82,17 @@ def suite_facts_of(name: str, seed: int | None = None, *, near: Path | None = No
         No suite or folder of that name, or no such training seed.
     """
     return _in_folder(name, near) or _published(name, seed) or _entry(name).facts()
+
+
+def suite_there(name: str, seed: int | None = None) -> Suite:
+    """Return a suite as far as it is at hand: of one that is made here, the rows and what was made.
+
+    Raises
+    ------
+    NotFoundError
+        No suite or folder of that name, or no such training seed.
+    """
+    return _in_folder(name, None) or _published(name, seed) or _entry(name).there(seed or 0)
 
 
 def _in_folder(name: str, near: Path | None) -> Suite | None:

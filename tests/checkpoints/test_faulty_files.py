@@ -20,6 +20,7 @@ from pythia_profile.checkpoints.source import source_facts
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.errors import CheckpointError, RefusedError
+from pythia_profile.inputs import known_suite
 from pythia_profile.scoring.tables import study_scores
 from pythia_profile.study import open_study
 from tests.checkpoints.conftest import DONE, tiny_files, tiny_tensors, written
@@ -91,7 +92,7 @@ def test_two_steps_with_the_same_weights_are_refused_unless_the_user_says_otherw
     toml.write_text(toml.read_text().replace('faulty = "accept"', 'faulty = "skip"'))
     assert run(app, ["score", str(study)]) == 0
     table = pl.read_parquet(study / "rows.parquet")
-    kept = study_scores(study, open_study(study), "tiny", table)
+    kept = study_scores(study, open_study(study), known_suite(study), table)
     assert kept["checkpoint"].unique().sort().to_list() == [0, 4]
 
 

@@ -61,7 +61,7 @@ def test_parts_for_several_machines_share_the_units_and_give_the_same_study(
     states = {unit.checkpoint: unit.state for unit in plan_study(study).units}
     assert states == {0: "done", 2: "to do", 4: "done"}
     assert run(app, ["status", str(study)]) == 0
-    assert "score           not run" in capsys.readouterr().out
+    assert "score           partly run" in capsys.readouterr().out
 
     assert run(app, ["score", str(study), "--workers", "1"]) == 0
 

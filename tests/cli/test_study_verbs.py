@@ -83,8 +83,8 @@ def test_a_changed_setting_runs_the_stages_it_concerns(study, tmp_path, capsys):
         "att": "out of date",
         "profile": "out of date",
         "check": "out of date",
-        "plot": "up to date",
-        "report": "up to date",
+        "plot": "out of date",
+        "report": "out of date",
     }
 
 

@@ -114,7 +114,7 @@ def test_a_faulty_checkpoint_is_the_only_suspect():
 
     assert fine.influence.filter("suspect").is_empty()
     assert found.influence.filter("suspect")["checkpoint"].to_list() == [30]
-    assert any("faulty checkpoints: 30" in sentence for sentence in found.sentences)
+    assert any("checkpoints that stand out: 30" in sentence for sentence in found.sentences)
 
 
 def test_traits_that_differ_between_treated_and_controls_are_named(planted):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from pythia_profile.scoring import rows as rows_module
 from pythia_profile.scoring.engine import Work, score_units, work_folder
 from pythia_profile.scoring.outcomes import Batch
 from pythia_profile.scoring.rows import _token_table
+from pythia_profile.scoring.tables import read_scores
 from pythia_profile.scoring.units import ScoringSettings, Unit
 
 SETTINGS = ScoringSettings(batch_tokens=64, chunk_rows=8)
@@ -347,3 +349,43 @@ def test_memory_for_not_even_one_row_quarantines_with_advice(
 
     reason = (tmp_path / "t/s/seed0/step0/quarantine.json").read_text()
     assert "out of memory with a single row in the batch; use a narrower dtype" in reason
+
+
+def test_a_checkpoint_with_another_configuration_than_its_siblings_is_named(
+    checkpoints, rows, tmp_path
+):
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(checkpoints, copy)
+    config = copy / "step1" / "config.json"
+    config.write_text(
+        config.read_text().replace('"layer_norm_eps": 1e-05', '"layer_norm_eps": 0.5')
+    )
+    score_units(works_of(copy), rows, tmp_path / "scores", SETTINGS)
+    ways = {"suite": "t", "sizes": ["s"], "seed": 0, "settings": SETTINGS}
+
+    with pytest.raises(StudyError, match=r"step1 of s .*layer_norm_eps is 0.5, elsewhere 1e-05"):
+        read_scores(tmp_path / "scores", rows, **ways)
+
+
+def test_a_table_that_was_changed_afterwards_is_named(checkpoints, rows, tmp_path):
+    score_units(works_of(checkpoints), rows, tmp_path / "scores", SETTINGS)
+    table = tmp_path / "scores/t/s/seed0/step1/scores.parquet"
+    pl.read_parquet(table).with_columns(log_likelihood=pl.lit(0.0)).write_parquet(table)
+    ways = {"suite": "t", "sizes": ["s"], "seed": 0, "settings": SETTINGS}
+
+    with pytest.raises(StudyError, match=r"step1/scores\.parquet' is not the table"):
+        read_scores(tmp_path / "scores", rows, **ways)
+
+
+def test_weights_that_broke_take_the_earlier_table_with_them(checkpoints, rows, tmp_path):
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(checkpoints, copy)
+    score_units(works_of(copy), rows, tmp_path / "scores", SETTINGS)
+    weights = load_file(copy / "step1" / "model.safetensors")
+    weights["gpt_neox.final_layer_norm.bias"][0] = float("nan")
+    save_file(weights, copy / "step1" / "model.safetensors", metadata={"format": "pt"})
+
+    score_units(works_of(copy), rows, tmp_path / "scores", SETTINGS)
+
+    place = tmp_path / "scores/t/s/seed0/step1"
+    assert [path.name for path in place.iterdir()] == ["quarantine.json"]
