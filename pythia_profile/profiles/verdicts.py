@@ -199,8 +199,9 @@ _GROUPS = (
     (
         "influence",
         "What rests on single checkpoints",
-        "A checkpoint is called faulty where cohorts that it has not read stand out at it, beyond "
-        "chance. The overall effect is estimated again without each checkpoint.",
+        "A checkpoint stands out where cohorts that it should not have read differ from their "
+        "controls more than at other checkpoints, beyond chance: look at its weights. The overall "
+        "effect is estimated again without each checkpoint.",
         _influence,
     ),
     (

@@ -6,7 +6,8 @@ tables. Opening it makes no request.
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from pythia_profile.errors import MissingTableError
+from pythia_profile.figures.style import name_outcome
+from pythia_profile.profiles.verdicts import Group, check_groups
 from pythia_profile.report import words
+from pythia_profile.report.provenance import (
+    estimation_facts,
+    size_table,
+    stage_table,
+    suite_facts,
+)
+from pythia_profile.report.sheets import Sheet, sheet
+from pythia_profile.schema import CHECKS
 from pythia_profile.store import read_json, write_text
 from pythia_profile.study import Study, read_lock
 
@@ -35,8 +46,41 @@ FIGURES = {
 """Figures of the report, and what a reader who cannot see them is told."""
 
 
-def write_report(folder: Path, study: Study, tables: Mapping[str, pl.DataFrame]) -> Path:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the page says of one outcome.
+
+    Attributes
+    ----------
+    name : the outcome with its unit.
+    suffix : what the names of its figures end in; empty for the study's first outcome.
+    headline, placebo, rates, agreement : sentences.
+    means : profiles averaged over cohorts.
+    checks : sentences of the checks, by question.
+    """
+
+    name: str
+    suffix: str
+    headline: list[str]
+    placebo: list[str]
+    rates: list[str]
+    agreement: list[str]
+    means: Sheet
+    checks: list[Group]
+
+
+def write_report(
+    folder: Path,
+    study: Study,
+    tables: Mapping[str, pl.DataFrame],
+    *,
+    stale: Sequence[str] = (),
+) -> Path:
     """Write `report.html` from the study's tables and figures; return its path.
+
+    Parameters
+    ----------
+    stale : stages whose tables or figures are older than the settings; the page warns of them.
 
     Raises
     ------
@@ -44,16 +88,18 @@ def write_report(folder: Path, study: Study, tables: Mapping[str, pl.DataFrame])
         The figures have not been drawn.
     """
     figures = {
-        name: svg
+        name + suffix: svg
+        for suffix in _suffixes(study).values()
         for name in FIGURES
-        if (svg := _figure(folder / "figures" / f"{name}.svg", name)) is not None
+        if (svg := _figure(folder / "figures" / f"{name}{suffix}.svg", FIGURES[name])) is not None
     }
     if "heatmap" not in figures:
         raise MissingTableError(
             f"no figures in '{folder}'; run `pythia-profile plot {folder}` first"
         )
     lock = read_lock(folder)
-    page = render(study, tables, figures, quality(folder, study), lock)
+    grid, name = quality(folder, study), folder.resolve().name
+    page = render(study, tables, figures, grid, lock, stale=stale, name=name)
     write_text(page, folder / "report.html")
     return folder / "report.html"
 
@@ -64,6 +110,9 @@ def render(
     figures: Mapping[str, Markup],
     grid: pl.DataFrame,
     lock: Mapping[str, Any],
+    *,
+    stale: Sequence[str] = (),
+    name: str = "STUDY",
 ) -> str:
     """Fill the page's template.
 
@@ -72,6 +121,8 @@ def render(
     figures : inline SVG by name.
     grid : from `quality`.
     lock : the study's lock file.
+    stale : stages that the page warns of.
+    name : what the study's folder is called.
     """
     environment = Environment(
         loader=PackageLoader("pythia_profile.report"),
@@ -80,33 +131,56 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    outcome = study.outcomes[0]
-    audited = "counterfactual_summary" in tables
+    truth = tables.get("counterfactual_summary")
     return environment.get_template("page.html").render(
         study=study,
+        stale=list(stale),
+        name=name,
         figures=figures,
-        grid=grid,
+        grid=sheet(grid),
         lock=lock,
-        headline=words.headline(tables, outcome),
-        placebo=words.placebo_sentences(tables, outcome),
-        rates=words.rate_sentences(tables, outcome),
-        agreement=words.agreement_sentences(tables, outcome),
-        checks=words.check_sentences(tables, outcome) if "sensitivity" in tables else [],
-        audit=words.counterfactual_sentence(tables["counterfactual_summary"]) if audited else "",
+        parts=[_part(tables, outcome, end) for outcome, end in _suffixes(study).items()],
+        truth=words.counterfactual_sentences(truth, study.level) if truth is not None else [],
         checkpoints=words.checkpoint_sentences(lock),
-        means=_means(tables["profiles"]),
+        estimation=estimation_facts(study),
+        suite=suite_facts(study, lock),
+        sizes=sheet(size_table(study, lock)),
+        stages=sheet(stage_table(lock), {"seconds": 1}),
         downloads={name: _download(table) for name, table in tables.items()},
     )
 
 
+def _suffixes(study: Study) -> dict[str, str]:
+    """Outcome -> what the names of its figures end in, as `figures.draw_all` names them."""
+    return {
+        outcome: f"_{outcome}" if number else "" for number, outcome in enumerate(study.outcomes)
+    }
+
+
+def _part(tables: Mapping[str, pl.DataFrame], outcome: str, suffix: str) -> Part:
+    checked = all(table.name in tables for table in CHECKS)
+    return Part(
+        name=name_outcome(outcome),
+        suffix=suffix,
+        headline=words.headline(tables, outcome),
+        placebo=words.placebo_sentences(tables, outcome),
+        rates=words.rate_sentences(tables, outcome),
+        agreement=words.agreement_sentences(tables, outcome),
+        means=sheet(_means(tables["profiles"].filter(pl.col("outcome") == outcome))),
+        checks=check_groups(tables, outcome) if checked else [],
+    )
+
+
 def quality(folder: Path, study: Study) -> pl.DataFrame:
-    """Count what was scored, by size: checkpoints, rows, missing and quarantined, dtype."""
+    """Count what was scored, by size: checkpoints, rows, missing and quarantined, dtype.
+
+    Scores of another training seed that lie in the folder are no part of the study.
+    """
     lines = []
     for size in study.sizes:
-        done = [
-            read_json(path) for path in sorted((folder / "scores").glob(f"*/{size}/*/*/done.json"))
-        ]
-        bad = list((folder / "scores").glob(f"*/{size}/*/*/quarantine.json"))
+        run = f"*/{size}/seed{study.training_seed}/*"
+        done = [read_json(path) for path in sorted((folder / "scores").glob(f"{run}/done.json"))]
+        bad = list((folder / "scores").glob(f"{run}/quarantine.json"))
         hashes = [str(sorted(record["weights"].items())) for record in done]
         lines.append(
             {
@@ -124,24 +198,28 @@ def quality(folder: Path, study: Study) -> pl.DataFrame:
     return pl.DataFrame(lines)
 
 
-def _figure(path: Path, name: str) -> Markup | None:
-    """Read an SVG for use inside the page: no prolog, ids of its own, a label."""
+def _figure(path: Path, label: str) -> Markup | None:
+    """Read an SVG for use inside the page: no prolog, ids of its own, a label, its own width.
+
+    Its words stay between 9.7 and 12.8 px: it grows to 1.45 px for a point and shrinks to 1.1,
+    below which its box scrolls.
+    """
     if not path.exists():
         return None
     svg = path.read_text()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r'(href="|url\()#([^")]+)', rf"\1#{name}-\2", svg)
-    label = f'<svg role="img" aria-label="{FIGURES[name]}"'
+    svg = re.sub(r'id="([^"]+)"', rf'id="{path.stem}-\1"', svg)
+    svg = re.sub(r'(href="|url\()#([^")]+)', rf"\1#{path.stem}-\2", svg)
+    width = re.search(r' width="([\d.]+)pt"', svg)
+    points = float(width[1]) if width else 460.0
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    return Markup(svg.replace("<svg", label, 1))
+    style = f"min-width: {1.1 * points:.0f}px; max-width: {1.45 * points:.0f}px"
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}" style="{style}"', 1))
 
 
 def _means(profiles: pl.DataFrame) -> pl.DataFrame:
-    return (
-        profiles.filter(pl.col("at").is_null())
-        .select("size", "outcome", "kind", "att", "se", "lower", "upper")
-        .with_columns(pl.selectors.float().round(4))
+    return profiles.filter(pl.col("at").is_null()).select(
+        "size", "kind", "att", "se", "lower", "upper"
     )
 
 

@@ -9,19 +9,19 @@ from typing import Any
 import polars as pl
 
 from pythia_profile.figures.style import name_outcome
-from pythia_profile.profiles.verdicts import check_sentences
 
 __all__ = [
     "agreement_sentences",
-    "check_sentences",
     "checkpoint_sentences",
-    "counterfactual_sentence",
+    "counterfactual_sentences",
     "headline",
     "placebo_sentences",
     "rate_sentences",
 ]
 
 Tables = Mapping[str, pl.DataFrame]
+SMALL_SE = 0.002
+"""Below this standard error, estimates are printed with a fourth decimal."""
 
 
 def headline(tables: Tables, outcome: str) -> list[str]:
@@ -34,11 +34,13 @@ def headline(tables: Tables, outcome: str) -> list[str]:
             row["kind"]: row for row in means.filter(pl.col("size") == size).iter_rows(named=True)
         }
         now, later, last = line["instantaneous"], line["persistent"], line["residual"]
-        share = last["att"] / now["att"] if now["att"] > 0 else float("nan")
+        known = abs(now["att"]) > 2 * now["se"]
+        share = f", {last['att'] / now['att']:.0%} of what it was at once" if known else ""
+        verb = "raised" if now["att"] >= 0 else "changed"
         sentences.append(
-            f"{size}: training on a row raised its {name_outcome(outcome)} by {_estimate(now)} at "
-            f"the next checkpoint, by {_estimate(later)} on average over later ones, and by "
-            f"{_estimate(last)} at the last checkpoint, {share:.0%} of what it was at once."
+            f"{size}: training on a row {verb} its {name_outcome(outcome)} by {_estimate(now)} at "
+            f"the next checkpoint (instantaneous), by {_estimate(later)} on average over later "
+            f"ones (persistent), and by {_estimate(last)} at the last checkpoint (residual){share}."
         )
     return sentences
 
@@ -94,20 +96,37 @@ def agreement_sentences(tables: Tables, outcome: str) -> list[str]:
     return sentences
 
 
-def counterfactual_sentence(summary: pl.DataFrame) -> str:
-    """Bias, correlation and coverage over all audited cells."""
+def counterfactual_sentences(summary: pl.DataFrame, level: float = 0.95) -> list[str]:
+    """Bias against its standard error, correlation and coverage over all audited cells.
+
+    Parameters
+    ----------
+    summary : the `COUNTERFACTUAL_SUMMARY` table.
+    level : of the pointwise intervals whose coverage was counted.
+    """
     line = summary.filter(pl.col("over") == "all").row(0, named=True)
     cohorts = len(summary.filter(pl.col("over") == "cohort"))
-    return (
+    bias = f"{line['bias']:+.4f} ± {line['bias_se']:.4f} on average over these cells"
+    if line["bias_se"] > 0:
+        bias += f", {abs(line['bias']) / line['bias_se']:.1f} standard errors from 0"
+    related = line["correlation"]
+    correlated = "" if related is None else f" It correlates {related:.2f} with the truth."
+    return [
         f"Twin runs of {line['size']} that never read {cohorts} of the cohorts give the true "
-        f"effect for {line['cells']} cells. The estimate is off by {line['bias']:+.4f} ± "
-        f"{line['bias_se']:.4f} on average, correlates {line['correlation']:.2f} with the truth, "
-        f"and its 95 % intervals hold the truth in {line['coverage']:.0%} of the cells."
-    )
+        f"effect on {name_outcome(line['outcome'])} for {line['cells']} cells. The estimate is off "
+        f"by {bias}.{correlated} Its pointwise {100 * level:g} % intervals hold the truth in "
+        f"{line['coverage']:.0%} of the cells.",
+        "± is one standard error of the mean error. The cells of a cohort rest on the same rows, "
+        "and all cells on the same never-treated rows, so their errors go together: errors of one "
+        "sign for all cells of a cohort are to be expected, and the share of cells whose interval "
+        "holds the truth is that of few independent cases. The standard error counts this.",
+    ]
 
 
 def _estimate(line: Mapping[str, float]) -> str:
-    return f"{line['att']:.3f} ± {line['se']:.3f}"
+    """Print three decimals, or four where the standard error would keep a single digit."""
+    places = 4 if line["se"] < SMALL_SE else 3
+    return f"{line['att']:.{places}f} ± {line['se']:.{places}f}"
 
 
 def checkpoint_sentences(lock: Mapping[str, Any]) -> list[str]:

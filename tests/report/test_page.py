@@ -1,7 +1,9 @@
 """The report: one file that asks for nothing, with every number where the tables have it."""
 
 import base64
+import html
 import io
+import json
 import re
 from html.parser import HTMLParser
 
@@ -9,65 +11,24 @@ import polars as pl
 import pytest
 
 from pythia_profile.errors import MissingTableError
+from pythia_profile.profiles.verdicts import check_groups
 from pythia_profile.report import words
-from pythia_profile.report.page import render, write_report
+from pythia_profile.report.page import quality, render, write_report
 from pythia_profile.study import new_study
-
-OUTCOME = "log_likelihood"
-
-
-def profiles(**effects):
-    lines = [
-        {"size": size, "kind": kind, "at": None, "att": att, "se": 0.01, "lower": att, "upper": att}
-        for size, values in effects.items()
-        for kind, att in zip(("instantaneous", "persistent", "residual"), values, strict=True)
-    ]
-    cohorts = [
-        {**lines[0], "at": at, "att": at / 100, "learning_rate": 1.0 / at} for at in (10, 20, 30)
-    ]
-    return pl.DataFrame([*lines, *cohorts], infer_schema_length=None).with_columns(
-        outcome=pl.lit(OUTCOME), suite=pl.lit("mini"), seed=pl.lit(0)
-    )
+from tests.report.conftest import OUTCOME, profiles
 
 
-@pytest.fixture
-def tables():
-    return {
-        "att": pl.DataFrame({"cohort": [10], "att": [0.123456]}),
-        "profiles": profiles(xs=(0.2, 0.15, 0.1), s=(0.4, 0.2, 0.1)),
-        "placebo": pl.DataFrame(
-            {
-                "size": ["xs", "xs", "xs"],
-                "outcome": [OUTCOME] * 3,
-                "over": ["joint", "cohort", "cohort"],
-                "cohort": [None, 20, 30],
-                "statistic": [2.5, 2.5, 1.0],
-                "p_value": [0.3, 0.03, 0.9],
-            }
-        ),
-        "agreement": pl.DataFrame(
-            {
-                "size_a": ["xs"],
-                "size_b": ["s"],
-                "outcome": [OUTCOME],
-                "kind": ["post"],
-                "cells": [6],
-                "pearson": [0.81],
-                "lower": [0.7],
-                "upper": [0.9],
-                "reliability_a": [0.5],
-                "reliability_b": [0.6],
-                "disattenuated": [None],
-            },
-            schema_overrides={"disattenuated": pl.Float64},
-        ),
-    }
-
-
-def page_of(tables, **lock):
-    study = new_study("mini", ("xs", "s"))
+def page_of(tables, study=None, stale=(), **lock):
+    study = study or new_study("mini", ("xs", "s"))
     grid = pl.DataFrame({"size": ["xs"], "checkpoints": [17]})
-    return render(study, tables, {}, grid, {"versions": {"torch": "2.13.0"}, **lock})
+    lock = {"versions": {"torch": "2.13.0"}, **lock}
+    return render(study, tables, {}, grid, lock, stale=stale, name="my-study")
+
+
+def text_of(page):
+    """What a reader sees, in one line."""
+    body = re.sub(r"<(style|script)>.*?</\1>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
 class Addresses(HTMLParser):
@@ -107,7 +68,7 @@ def test_words_carry_the_numbers_of_the_tables(tables):
     assert first.startswith(
         "xs: training on a row raised its log-likelihood (nats per token) by 0.200"
     )
-    assert "0.100 ± 0.010 at the last checkpoint, 50% of what it was at once." in first
+    assert "0.100 ± 0.010 at the last checkpoint (residual), 50% of what it was at once." in first
     assert "25% of what it was" in second
     (placebo,) = words.placebo_sentences(tables, OUTCOME)
     assert placebo == (
@@ -155,6 +116,161 @@ def test_a_report_without_figures_names_the_verb_that_draws_them(tables, tmp_pat
         write_report(tmp_path, new_study("mini", ("xs",)), tables)
 
 
+def checks():
+    """Tables of the checks of one size; its three means are 0.11, 0.0316 and 0.0566."""
+    run = {"suite": "mini", "size": "xs", "seed": 0, "outcome": OUTCOME}
+    sensitivity = [
+        {**run, "effect": effect, "cohort": cohort, "restriction": restriction, "att": att,
+         "se": 0.01, "breakdown": breakdown}
+        for effect, cohort, att, breakdown in (
+            ("first", None, 0.11, float("inf")), ("average", None, 0.0316, 0.5),
+            ("average", 20, 0.02, 0.25),
+        )
+        for restriction in ("relative", "smooth")
+    ]  # fmt: skip
+    witness = {**run, "estimator": "twfe", "at": None, "estimate": 0.08, "se": 0.01, "att": 0.0566}
+    naive = {**witness, "estimator": "naive_double_demeaned", "at": 0, "estimate": 0.03}
+    contrast = {"suite": "mini", "seed": 0, "outcome": OUTCOME, "one": "s", "other": "xs"}
+    effect = {"kind": "persistent", "att": 0.02, "lower": 0.01, "upper": 0.03}
+    influence = {**run, "checkpoint": 10, "change": 0.001, "share": 0.1, "suspect": False}
+    gap = {**run, "over": "level", "at": "20", "gap": 0.1, "standardized": 0.2, "p_value": 0.5}
+    return {
+        "sensitivity": pl.DataFrame(sensitivity, infer_schema_length=None),
+        "influence": pl.DataFrame([influence]),
+        "gaps": pl.DataFrame([gap]),
+        "contrasts": pl.DataFrame([{**contrast, "over": "sizes", **effect}]),
+        "witnesses": pl.DataFrame([witness, {**naive, "att": 0.11}], infer_schema_length=None),
+    }
+
+
+def test_every_mean_of_the_checks_says_what_it_averages(tables):
+    said = text_of(page_of({**tables, **checks()}))
+
+    assert (
+        "mean over cohorts, weighted by rows) 0.1100 ± 0.0100, excludes 0 under slopes of" in said
+    )
+    assert "then every lag counts once) 0.0316 ± 0.0100, excludes 0 under slopes up to 0.5" in said
+    assert "(ours 0.0566: mean over all cells from the cohort on, each weighted by its" in said
+    assert "naive double-demeaned (less the mean over all checkpoints, those after" in said
+    assert "of 1 cohorts' own paths (each one's mean effect over its checkpoints" in said
+    assert "The breakdown value is the smallest violation" in said
+
+
+def test_the_checks_stand_by_question_and_empty_questions_are_left_out(tables):
+    found = check_groups(checks())
+
+    assert [group.heading for group in found] == [
+        "If trends were not parallel",
+        "What rests on single checkpoints",
+        "Treated rows and controls before treatment",
+        "Other estimators, for contrast",
+        "Sizes against each other, on the same rows",
+    ]
+    page = page_of({**tables, **checks()})
+    assert re.findall("<h4>(.*?)</h4>", page) == [group.heading for group in found]
+    assert "<h4>" not in page_of(tables)
+
+
+def test_a_page_of_old_tables_says_so_at_its_top(tables):
+    fresh, stale = (page_of(tables, stale=names) for names in ((), ("att", "profile")))
+
+    assert 'class="warning"' not in fresh
+    said = text_of(stale)
+    assert "older than the settings: att, profile." in said
+    assert "run pythia-profile run my-study ." in said
+    assert said.index("older than the settings") < said.index("training on a row raised")
+
+
+def test_the_warning_reaches_the_file(tables, tmp_path):
+    (tmp_path / "figures").mkdir()
+    svg = '<?xml version="1.0"?><svg width="460.8pt" height="273.6pt" viewBox="0 0 460 273"></svg>'
+    for name in ("heatmap", "heatmap_accuracy"):
+        (tmp_path / "figures" / f"{name}.svg").write_text(svg)
+    study = new_study("mini", ("xs", "s"), outcomes=(OUTCOME, "accuracy"))
+
+    page = write_report(tmp_path, study, tables, stale=["plot"]).read_text()
+
+    assert "older than the settings: plot." in text_of(page)
+    assert page.count("<svg") == 2
+    assert "min-width: 507px" in page  # 1.1 px for each of 460.8 points
+
+
+def test_every_outcome_is_summarized_and_the_first_one_first(tables):
+    both = dict(tables)
+    for name in ("profiles", "placebo", "agreement"):
+        other = tables[name].with_columns(outcome=pl.lit("accuracy"))
+        if name == "profiles":
+            other = other.with_columns(pl.col("att") / 100)
+        both[name] = pl.concat([tables[name], other])
+    for outcomes, expected in (
+        ((OUTCOME, "accuracy"), ["by 0.200", "by 0.002"]),
+        (("accuracy", OUTCOME), ["by 0.002", "by 0.200"]),
+    ):
+        said = text_of(page_of(both, new_study("mini", ("xs", "s"), outcomes=outcomes)))
+
+        found = re.findall(r"xs: training on a row raised its [^±]*?(by [\d.]+) ±", said)
+        assert found == expected
+
+
+def test_a_small_effect_keeps_two_digits(tables):
+    small = tables["profiles"].with_columns(pl.col("att") / 100, se=pl.lit(0.00123))
+
+    assert "by 0.0020 ± 0.0012 at the next" in words.headline({"profiles": small}, OUTCOME)[0]
+
+
+def test_an_effect_that_is_not_told_from_zero_has_no_share_left(tables):
+    means = {"xs": (0.0, 0.0, 0.0), "s": (-0.2, -0.1, -0.1)}
+
+    first, second = words.headline({"profiles": profiles(**means)}, OUTCOME)
+
+    assert "nan" not in first
+    assert first.endswith("0.000 ± 0.010 at the last checkpoint (residual).")
+    assert "s: training on a row changed its" in second
+    assert second.endswith("50% of what it was at once.")
+
+
+def test_the_truth_is_told_with_its_error_in_standard_errors():
+    line = {
+        "size": "xs", "outcome": OUTCOME, "over": "all", "cells": 24, "bias": -0.004,
+        "bias_se": 0.01, "correlation": 0.99, "coverage": 0.875,
+    }  # fmt: skip
+    summary = pl.DataFrame([line, {**line, "over": "cohort"}, {**line, "over": "cohort"}])
+
+    told, meaning = words.counterfactual_sentences(summary, 0.9)
+
+    assert "never read 2 of the cohorts" in told
+    assert "-0.0040 ± 0.0100 on average over these cells, 0.4 standard errors from 0" in told
+    assert "Its pointwise 90 % intervals hold the truth in 88% of the cells" in told
+    assert "± is one standard error" in meaning
+    exact = summary.with_columns(bias_se=0.0, correlation=pl.lit(None, pl.Float64))
+    assert "nan" not in words.counterfactual_sentences(exact)[0]
+    assert "inf" not in words.counterfactual_sentences(exact)[0]
+
+
+def test_scores_of_another_training_seed_are_not_counted(tmp_path):
+    record = {
+        "weights": {"model.safetensors": "a"},
+        "rows": 40,
+        "finite": {OUTCOME: 38},
+        "settings": {"dtype": "float32"},
+    }
+    for seed in (0, 1):
+        unit = tmp_path / "scores" / "mini" / "xs" / f"seed{seed}" / "step32"
+        unit.mkdir(parents=True)
+        (unit / "done.json").write_text(json.dumps(record))
+
+    line = quality(tmp_path, new_study("mini", ("xs",), training_seed=1)).row(0, named=True)
+
+    assert (line["checkpoints"], line["equal weights"], line["scores not finite"]) == (1, 0, 2)
+
+
+def test_what_is_wide_scrolls_in_its_own_box(tables):
+    page = page_of(tables)
+
+    assert page.count("<table>") == page.count('<div class="scroll"><table>') > 0
+    assert re.search(r"\.scroll \{[^}]*overflow-x: auto", page)
+
+
 def luminance(color: str) -> float:
     """Relative luminance of #rrggbb by the WCAG's definition."""
     parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -165,7 +281,9 @@ def luminance(color: str) -> float:
 def test_text_stands_out_from_its_ground(tables):
     colors = dict(re.findall(r"--(\w+): (#\w{6})", page_of(tables)))
 
+    warning = re.search(r"\.warning \{ background: (#\w{6})", page_of(tables))[1]
+
     for ink in ("ink", "soft", "accent"):
-        for ground in (colors["wash"], "#ffffff"):
+        for ground in (colors["wash"], "#ffffff", warning):
             contrast = (luminance(ground) + 0.05) / (luminance(colors[ink]) + 0.05)
             assert contrast >= 4.5, (ink, ground)

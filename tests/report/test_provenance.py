@@ -1,0 +1,96 @@
+"""How a study was estimated and where its numbers come from, in words and of this study only."""
+
+import re
+
+import polars as pl
+import pytest
+
+from pythia_profile.report.sheets import sheet
+from pythia_profile.study import new_study
+from tests.report.test_page import page_of, text_of
+
+SUITE = {
+    "name": "mini",
+    "title": "tiny models",
+    "steps": 512,
+    "batch_size": 16,
+    "row_tokens": 65,
+    "single_pass": True,
+    "schedule": "neox_v1",
+    "warmup_steps": 5,
+    "decay_steps": 0,
+    "seed": 1,
+    "seeds": [],
+    "store": "document",
+    "label_steps": 1,
+    "revision": "step{label}",
+    "tokenizer": None,
+    "vocabulary": 1024,
+    "notes": [],
+    "faults": [
+        {"size": "l", "steps": [1], "what": "is broken", "threads": ["a/b#1"]},
+        {"size": "xs", "steps": list(range(90)), "what": "is odd", "threads": ["a/b#2"]},
+    ],
+    "sizes": {
+        name: {
+            "name": name, "parameters": 91008, "non_embedding": 0, "layers": 2, "width": 32,
+            "heads": 2, "peak_lr": 6e-3, "min_lr": 6e-4, "precision": "float32",
+            "checkpoints": [0, 32, 512], "weights": f"folder-{name}",
+        }
+        for name in ("xs", "s", "l")
+    },
+}  # fmt: skip
+
+
+def test_provenance_is_words_and_only_of_the_sizes_of_the_study(tables):
+    stages = {
+        "report": {"seconds": 0.1, "outputs": {"report.html": "f" * 64}},
+        "score": {"seconds": 61.84, "outputs": {"scores": "0123456789abcdef" * 4}},
+        "sample": {"seconds": 67.8, "outputs": {"rows.parquet": "b" * 64}},
+    }
+
+    page = page_of(tables, suite=SUITE, stages=stages)
+
+    said = text_of(page[page.index('id="provenance"') :])
+    assert not re.search(r"[{\[]'", said)
+    assert "512 steps of 16 rows of 65 tokens, each read once" in said
+    assert "folder-xs" in said
+    assert "folder-l" not in said
+    assert "3, 0 to 512" in said
+    assert "without embeddings" not in said
+    assert said.count("seeds") == 1
+    assert "trained the models" in said
+    assert said.index("67.8") < said.index("61.8 scores 0123456789ab") < said.index("Made with")
+    assert "report.html" not in said
+    assert "xs, steps 0, 1, 2, 3, 4, 5 …: is odd (a/b#2)" in said
+    assert "is broken" not in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"batches_per_cohort": 0}, "by row (clusters = 'auto': rows are drawn over all rows"),
+        ({"batches_per_cohort": 7}, "by batch (clusters = 'auto': rows are drawn from 7 batches"),
+        ({"batches_per_cohort": 7, "clusters": "row"}, "by row (clusters = 'row')"),
+        ({"control": "not_yet"}, "rows of cohorts that are read after the checkpoint"),
+        ({"base": "varying"}, "since the checkpoint before the cell"),
+        ({"level": 0.9, "draws": 250}, "90 %; bands are simultaneous"),
+        ({"draws": 2500, "seed": 11}, "by 2,500 bootstrap draws with seed 11"),
+        ({}, "anticipation none"),
+    ],
+)
+def test_the_page_says_how_it_was_estimated(tables, settings, said):
+    page = page_of(tables, new_study("mini", ("xs", "s"), **settings))
+
+    assert said in text_of(page)
+
+
+def test_a_column_has_one_format():
+    frame = pl.DataFrame(
+        {"kind": ["a", "b", None], "att": [0.18, 0.1719, None], "rows": [5, 12345, None]}
+    )
+
+    made = sheet(frame, {"att": 3})
+
+    assert made.columns == (("kind", False), ("att", True), ("rows", True))
+    assert made.rows == (("a", "0.180", "5"), ("b", "0.172", "12,345"), ("–", "–", "–"))
