@@ -61,7 +61,9 @@ class Table:
 ROWS = Table(
     "rows", ROWS_COLUMNS, ("row_id",), frozenset({"treatment_step", "batch", "earlier_exposure"})
 )
-"""Sampled rows; `treatment_step` is null for never-treated rows."""
+"""Sampled rows; `treatment_step` is null for never-treated rows. Effects need `row_id` and
+`treatment_step` only: `batch` is optional unless they are clustered by it, `tokens` unless rows are
+scored or a design is planned, `earlier_exposure` always."""
 
 SCORES = Table(
     "scores",
@@ -226,7 +228,6 @@ COUNTERFACTUAL_SUMMARY = Table(
 )
 """The audit in numbers: `over` is all, cohort or lag, and `at` names which (null for all)."""
 
-
 SENSITIVITY = Table(
     "sensitivity",
     pl.Schema(
@@ -334,16 +335,18 @@ CHECKS = (SENSITIVITY, INFLUENCE, GAPS, CONTRASTS, WITNESSES)
 """Tables of the stage `check`."""
 
 
-def conform(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
+def conform(frame: pl.DataFrame | pl.LazyFrame, table: Table) -> pl.DataFrame:
     """Return `frame` with the table's columns first and of its types; extra columns follow.
 
-    Integers and floats of other widths are converted where no value changes.
+    Lazy frames are collected. Integers and floats of other widths are converted where no value
+    changes.
 
     Raises
     ------
     TableError
         A column is missing, of another kind, or null where it must not be, or a key stands twice.
     """
+    frame = frame.lazy().collect()
     faults = [
         fault
         for column, dtype in table.columns.items()
@@ -371,7 +374,7 @@ def _column_fault(
     if got != dtype and not _converts(frame[column], dtype):
         return f"'{column}' is {got}, expected {dtype}"
     if not nullable and (nulls := frame[column].null_count()):
-        return f"'{column}' holds {nulls} nulls, expected none"
+        return f"'{column}' holds {nulls} null{'s' * (nulls > 1)}, expected none"
     return None
 
 

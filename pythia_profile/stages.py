@@ -305,7 +305,9 @@ def _plot(folder: Path, study: Study, _: How) -> str:
 def _report(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.report.page import write_report
 
-    path = write_report(folder, study, read_tables(folder, study))
+    states = stage_states(folder)
+    stale = [name for name, state in states.items() if state == "out of date" and name != "report"]
+    path = write_report(folder, study, read_tables(folder, study), stale=stale)
     return f"report: {path}"
 
 

@@ -19,6 +19,11 @@ def test_every_public_name_is_there_and_documented(package):
     assert set(package.__all__) <= set(dir(package))
 
 
+@pytest.mark.parametrize("package", [pp, did])
+def test_completion_offers_public_names_only(package):
+    assert dir(package) == sorted(package.__all__)
+
+
 @pytest.mark.parametrize("package", [pp, data_order, did, scoring])
 def test_a_misspelt_name_is_an_attribute_error(package):
     with pytest.raises(AttributeError, match="has no attribute 'heatmpa'"):

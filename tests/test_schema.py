@@ -42,7 +42,7 @@ def test_refusal_names_missing_mistyped_and_null_columns_at_once():
         conform(frame, SCORES)
     assert str(caught.value) == (
         "table 'scores': 'row_id' is String, expected Int64; 'accuracy' is missing; "
-        "'entropy' holds 1 nulls, expected none"
+        "'entropy' holds 1 null, expected none"
     )
 
 

@@ -65,6 +65,22 @@ def power(
         int | None,
         typer.Option(help="Batches that a cohort has.", show_default="the pilot's", min=1),
     ] = None,
+    most_rows: Annotated[
+        int | None,
+        typer.Option(
+            help="Rows that a batch has.",
+            show_default="the suite's; no bound with --tokens, which plans for other rows",
+            min=1,
+        ),
+    ] = None,
+    most_controls: Annotated[
+        int | None,
+        typer.Option(
+            help="Never-treated rows there are.",
+            show_default="those of the suite's own store; no bound with --tokens",
+            min=2,
+        ),
+    ] = None,
     probability: Annotated[
         float, typer.Option("--power", help="Probability of finding the effect.")
     ] = 0.8,
@@ -78,8 +94,12 @@ def power(
     """
     from pythia_profile.profiles.power import power as minimal_effects
 
+    pilot, rows_there, controls_there = _pilot(study)
+    if tokens is None:
+        most_rows = rows_there if most_rows is None else most_rows
+        most_controls = controls_there if most_controls is None else most_controls
     found = minimal_effects(
-        *_pilot(study),
+        *pilot,
         size=size,
         outcome=outcome,
         effect=effect,
@@ -93,6 +113,8 @@ def power(
         families=_numbers(family, "--family", float) if family else None,
         budget=budget,
         most_batches=most_batches,
+        most_rows=most_rows,
+        most_controls=most_controls,
         power=probability,
         level=level,
     )
@@ -104,8 +126,13 @@ def power(
         typer.echo(str(found))
 
 
-def _pilot(folder: Path | None) -> "tuple[pl.DataFrame, pl.DataFrame]":
-    """Read rows and scores of a study; or of the mini suite's, made once in the user's cache."""
+def _pilot(
+    folder: Path | None,
+) -> "tuple[tuple[pl.DataFrame, pl.DataFrame], int | None, int | None]":
+    """Read rows and scores of a study; or of the mini suite's, made once in the user's cache.
+
+    Beside them stand the rows that a batch of its suite has, and the never-treated rows.
+    """
     from pythia_profile.inputs import read_inputs
     from pythia_profile.stages import STAGES, is_current, run_stage
     from pythia_profile.study import create_study, demo_study, open_study
@@ -118,7 +145,30 @@ def _pilot(folder: Path | None) -> "tuple[pl.DataFrame, pl.DataFrame]":
         for stage in STAGES[:2]:
             if not is_current(folder, study, stage):
                 run_stage(folder, stage.name)
-    return read_inputs(folder, open_study(folder))
+    pilot = read_inputs(folder, open_study(folder))
+    return pilot, *_rows_there(folder)
+
+
+def _rows_there(folder: Path) -> tuple[int | None, int | None]:
+    """Rows of a batch, and never-treated rows of the study's suite, where these are known.
+
+    A suite whose store ends with the run takes rows of later steps as controls: as many as one
+    likes. Nothing is fetched, so stores elsewhere bound nothing.
+    """
+    from pythia_profile.errors import ProfileError
+    from pythia_profile.sampling import open_rows
+    from pythia_profile.study import open_study
+    from pythia_profile.suites.registry import open_suite
+
+    study = open_study(folder)
+    try:
+        suite = open_suite(study.suite, seed=study.training_seed, near=folder)
+        if suite.root is None or suite.store is None or suite.store.startswith("hf://"):
+            return suite.batch_size, None
+        held_out = len(open_rows(suite)) - suite.order.rows
+    except (ProfileError, OSError):
+        return None, None
+    return suite.batch_size, held_out if held_out > 1 else None
 
 
 def _numbers(text: str, option: str, kind: Callable[[str], Any]) -> list[Any]:

@@ -30,6 +30,17 @@ def check_option(value: object, known: Any, what: str) -> None:
         raise OptionError(f"{what}: got {value!r}, expected one of {', '.join(get_args(known))}")
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "row"), counted(2_000, "row"), counted(3, "row is", "rows are")
+    ('1 row', '2,000 rows', '3 rows are')
+    """
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {many or one + 's'}"
+
+
 def ascending(checkpoints: Any) -> Num[np.ndarray, " C"]:
     """Checkpoints as int64, or as float64 where they are not whole numbers."""
     grid = np.asarray(checkpoints)

@@ -5,8 +5,9 @@ batches, and notes on everything that was dropped; then the `ATT` table. A row's
 scored checkpoint at or after the step that read it. Gaps are never interpolated.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,7 @@ from pythia_profile.did.errors import (
     NoRowsError,
     UnbalancedPanelError,
 )
-from pythia_profile.did.inputs import check_option
+from pythia_profile.did.inputs import check_option, counted
 from pythia_profile.errors import TableError
 from pythia_profile.schema import NEVER, ROWS, RUN, SCORES
 
@@ -37,7 +38,7 @@ class Panel:
     outcome : column of the scores that `y` holds, in its unit and with its sign.
     y : (U, C) outcome of each row at each checkpoint; NaN only where gaps were kept.
     cohort : (U,) first scored checkpoint that has read the row; NEVER where none has.
-    cluster : (U,) batch of the row; NEVER for rows without one.
+    cluster : (U,) batch of the row; NEVER for rows without one, and where batches are not known.
     weight : (U,) sampling weight of the row; 1 unless a column of weights was named.
     row_id : (U,) ascending.
     checkpoints : (C,) ascending steps.
@@ -111,7 +112,8 @@ def panel(
     Parameters
     ----------
     scores : `SCORES` of one run (suite, size, seed); other columns are ignored.
-    rows : `ROWS`; only rows that stand in both tables are used.
+    rows : `ROWS`, of which `row_id` and `treatment_step` are needed here, and `batch` to cluster
+        by it; only rows that stand in both tables are used.
     outcome : any numeric column of the scores; its sign is kept.
     unbalanced : what to do where rows were not scored at every checkpoint: `error`; `balanced`
         drops these rows; `available` keeps their gaps as NaN (see `pythia_profile.did.missing`).
@@ -128,7 +130,7 @@ def panel(
     UnbalancedPanelError, MissingOutcomeError, NoRowsError
         Rows with gaps, infinite outcomes, no rows left.
     """
-    lazy = scores.lazy()
+    lazy = as_lazy(scores, SCORES.name)
     rules = Rules(outcome=outcome, unbalanced=unbalanced, early=early, weights=weights)
     table = check_tables(lazy, rows, rules)
     run = only_run(lazy)
@@ -179,19 +181,44 @@ def check_tables(
 ) -> pl.DataFrame:
     """Refuse tables without the columns that are needed; return the rows, steps as integers."""
     schema = scores.collect_schema()
-    _need(schema, [*RUN, "checkpoint", "row_id", rules.outcome], SCORES.name)
+    need_columns(schema, [*RUN, "checkpoint", "row_id", rules.outcome], SCORES.name)
     named = [] if rules.weights is None else [rules.weights]
-    table = rows.lazy().collect()
-    _need(table.schema, ["row_id", "treatment_step", "batch", *named], ROWS.name)
+    table = as_lazy(rows, ROWS.name).collect()
+    if "batch" not in table.columns:
+        table = table.with_columns(batch=pl.lit(None, pl.Int64))
+    needed = ["row_id", "treatment_step", *named]
+    need_columns(table.schema, needed, ROWS.name)
     for frame, name, columns in (
         (schema, SCORES.name, ["checkpoint", "row_id", rules.outcome]),
-        (table.schema, ROWS.name, ["row_id", "treatment_step", "batch", *named]),
+        (table.schema, ROWS.name, [*needed, "batch"]),
     ):
         for column in columns:
             if not (frame[column].is_numeric() or frame[column] in (pl.Boolean, pl.Null)):
                 raise TableError(f"table '{name}': '{column}' is {frame[column]}, expected numbers")
     _no_nulls(table.select("row_id"), ROWS.name)
     return table.with_columns(_whole(table[name]) for name in ("row_id", "treatment_step", "batch"))
+
+
+def as_lazy(frame: Any, table: str) -> pl.LazyFrame:
+    """Take a table as a query, eager or lazy; refuse what is no polars frame."""
+    if not isinstance(frame, pl.DataFrame | pl.LazyFrame):
+        package, _, _ = type(frame).__module__.partition(".")
+        name = type(frame).__qualname__
+        raise TableError(
+            f"table '{table}': got {name if package == 'builtins' else f'{package} {name}'}, "
+            "expected a polars frame; make one with pl.DataFrame(...)"
+        )
+    lazy: pl.LazyFrame = frame.lazy()
+    return lazy
+
+
+def need_columns(schema: pl.Schema, columns: Sequence[str], table: str) -> None:
+    """Refuse a table without one of these columns, and say which it has."""
+    missing = [f"'{name}' is missing" for name in columns if name not in schema]
+    if missing:
+        raise TableError(
+            f"table '{table}': {'; '.join(missing)}; it has {', '.join(schema.names())}"
+        )
 
 
 def check_keys(values: pl.DataFrame) -> None:
@@ -202,7 +229,9 @@ def check_keys(values: pl.DataFrame) -> None:
 def _no_nulls(keys: pl.DataFrame, table: str) -> None:
     for column in keys.iter_columns():
         if nulls := column.null_count():
-            raise TableError(f"table '{table}': '{column.name}' holds {nulls} nulls, expected none")
+            raise TableError(
+                f"table '{table}': '{column.name}' holds {counted(nulls, 'null')}, expected none"
+            )
 
 
 def _whole(values: pl.Series) -> pl.Series:
@@ -212,7 +241,8 @@ def _whole(values: pl.Series) -> pl.Series:
     known = values.fill_nan(None)
     if (broken := int((known != known.round()).sum())) > 0:
         raise TableError(
-            f"table '{ROWS.name}': {broken} values of '{values.name}' are no whole numbers"
+            f"table '{ROWS.name}': {counted(broken, 'value')} of '{values.name}' "
+            f"{'is no whole number' if broken == 1 else 'are no whole numbers'}"
         )
     return known.cast(pl.Int64)
 
@@ -223,22 +253,14 @@ def _weights(table: pl.DataFrame, column: str | None) -> Float[np.ndarray, " U"]
     return table[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
-def _need(schema: pl.Schema, columns: list[str], table: str) -> None:
-    missing = [name for name in columns if name not in schema]
-    if missing:
-        raise TableError(
-            f"table '{table}': {', '.join(missing)} missing; it has {', '.join(schema.names())}"
-        )
-
-
 def only_run(scores: pl.LazyFrame) -> tuple[str, str, int]:
     """Suite, size and seed of the scores, which must be of one run."""
     runs = scores.select(RUN).unique().sort(RUN).collect(engine="streaming")
     if len(runs) != 1:
         names = "; ".join(" ".join(map(str, run)) for run in runs.rows()[:5]) or "none"
         raise TableError(
-            f"table '{SCORES.name}': {len(runs)} runs ({names}), expected one; filter by suite, "
-            "size and seed"
+            f"table '{SCORES.name}': {counted(len(runs), 'run')} ({names}), expected one; filter "
+            "by suite, size and seed"
         )
     suite, size, seed = runs.row(0)
     return suite, size, seed
@@ -262,11 +284,12 @@ def _matrix(
         if differ.size:
             at = differ[0]
             raise DuplicateError(
-                f"table '{SCORES.name}': {differ.size} lines give a row a second, different "
-                f"'{outcome}' at a checkpoint; first: row {ids[at]} at {steps[at]}, {value[at]:g} "
-                f"and {y[cell[at]]:g}; expected one line for each"
+                f"table '{SCORES.name}': {counted(differ.size, 'line gives', 'lines give')} a row "
+                f"a second, different '{outcome}' at a checkpoint; first: row {ids[at]} at "
+                f"{steps[at]}, {value[at]:g} and {y[cell[at]]:g}; expected one line for each"
             )
-        notes.append(f"{again} lines dropped: they repeat a row and checkpoint with the same value")
+        repeats = counted(again, "line dropped: it repeats", "lines dropped: they repeat")
+        notes.append(f"{repeats} a row and checkpoint with the same value")
     return row_id, y.reshape(len(row_id), -1), notes
 
 
@@ -279,8 +302,8 @@ def _check_values(
     if (infinite := np.isinf(y)).any():
         row, at = np.argwhere(infinite)[0]
         raise MissingOutcomeError(
-            f"'{outcome}': {infinite.sum()} infinite values, first row {row_id[row]} at "
-            f"checkpoint {checkpoints[at]}; score these again"
+            f"'{outcome}': {counted(int(infinite.sum()), 'infinite value')}, first row "
+            f"{row_id[row]} at checkpoint {checkpoints[at]}; score these again"
         )
 
 
@@ -292,7 +315,8 @@ def _known_rows(
     order = np.argsort(ids, kind="stable")
     if (twice := int((np.diff(ids[order]) == 0).sum())) > 0:
         raise DuplicateError(
-            f"table '{ROWS.name}': {twice} rows stand more than once; expected one line for each"
+            f"table '{ROWS.name}': {counted(twice, 'row stands', 'rows stand')} more than once; "
+            "expected one line for each"
         )
     lines = order[np.isin(ids[order], row_id)]
     if not lines.size:
@@ -301,7 +325,8 @@ def _known_rows(
             "do the two tables belong together?"
         )
     if unscored := len(ids) - len(lines):
-        notes = [*notes, f"{unscored} of {len(ids)} sampled rows were never scored"]
+        never = "was" if unscored == 1 else "were"
+        notes = [*notes, f"{unscored} of {len(ids)} sampled rows {never} never scored"]
     if unknown := len(row_id) - len(lines):
         notes = [*notes, f"{unknown} of {len(row_id)} rows dropped: scored but not in the sample"]
     return lines, notes
@@ -311,9 +336,10 @@ def _late(step: Int[np.ndarray, " n"], checkpoints: Int[np.ndarray, " C"]) -> li
     late = int(((step > checkpoints[-1]) & (step != NEVER)).sum())
     if not late:
         return []
+    one, many = "it is never-treated, and serves as a control", "they are never-treated, and serve"
     return [
-        f"{late} rows are read after the last checkpoint, {checkpoints[-1]}; until then they are "
-        "never-treated, and serve as controls"
+        f"{counted(late, 'row is', 'rows are')} read after the last checkpoint, {checkpoints[-1]}; "
+        f"until then {one if late == 1 else f'{many} as controls'}"
     ]
 
 
@@ -324,13 +350,14 @@ def _settle_gaps(laid: Panel, unbalanced: Unbalanced) -> Panel:
     with_gaps = gaps.any(axis=1)
     row, at = np.argwhere(gaps)[0]
     found = (
-        f"{with_gaps.sum()} of {len(laid)} rows lack '{laid.outcome}' at one checkpoint or more "
-        f"({gaps.sum()} gaps, first row {laid.row_id[row]} at {laid.checkpoints[at]})"
+        f"{with_gaps.sum()} of {len(laid)} rows {'lacks' if with_gaps.sum() == 1 else 'lack'} "
+        f"'{laid.outcome}' at one checkpoint or more ({counted(int(gaps.sum()), 'gap')}, first row "
+        f"{laid.row_id[row]} at {laid.checkpoints[at]})"
     )
     if unbalanced == "error":
         raise UnbalancedPanelError(
-            f"{found}; score them, or choose unbalanced='balanced' to drop these rows or "
-            "'available' to use what is there"
+            f"{found}; score what is missing, or choose unbalanced='balanced' to drop these rows "
+            "or 'available' to use what is there"
         )
     if unbalanced == "available":
         return replace(laid, notes=(*laid.notes, f"{found}; gaps kept"))

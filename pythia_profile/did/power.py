@@ -31,7 +31,7 @@ from pythia_profile.did.att import AttGt
 from pythia_profile.did.contrasts import Contrast, contrast
 from pythia_profile.did.errors import NoRowsError, OptionError
 from pythia_profile.did.functionals import functionals
-from pythia_profile.did.inputs import check_option, per_row
+from pythia_profile.did.inputs import check_option, counted, per_row
 from pythia_profile.did.simultaneous import Bands
 from pythia_profile.did.threads import one_blas_thread
 
@@ -143,7 +143,10 @@ def design(
     Returns
     -------
     One line for each combination: `batches`, `rows`, `controls`, `family`, `se`, `critical`
-    (on Student's t), `mde` (unit of the outcome), `scored_rows`, `scored_tokens`.
+    (on Student's t), `df` (its degrees of freedom), `mde` (unit of the outcome), `scored_rows`,
+    `scored_tokens`. With few batches `mde` may rise with the controls though `se` falls: the more
+    controls, the more of the variance is known from the few batches alone, and the test has their
+    few degrees of freedom. A test simulated at its own power says the same.
 
     Examples
     --------
@@ -157,7 +160,8 @@ def design(
     for b, r, n, family in product(batches, rows, controls, families):
         if min(b, r, n) < 1 or b * r < 2 or n < 2:
             raise OptionError(
-                f"design: {b} batches of {r} rows and {n} controls; expected two rows or more"
+                f"design: {counted(b, 'batch', 'batches')} of {counted(r, 'row')} and "
+                f"{counted(n, 'control')}; expected two treated rows and two controls or more"
             )
         size = family.effective if isinstance(family, Bands) else float(family)
         if not 1 <= size < np.inf:
@@ -174,6 +178,7 @@ def design(
                 "family": size,
                 "se": error,
                 "critical": critical,
+                "df": df,
                 "mde": (critical + float(stdtrit(df, power))) * error,
                 "scored_rows": scored,
                 "scored_tokens": scored * tokens * (checkpoints or cohorts + 1),
@@ -188,6 +193,8 @@ def best_split(
     *,
     cohorts: int,
     most_batches: int,
+    most_rows: int | None = None,
+    most_controls: int | None = None,
     target: Target = "cohort",
     checkpoints: int | None = None,
     tokens: int = 2048,
@@ -195,35 +202,63 @@ def best_split(
     """Batches, rows and controls with the smallest standard error for a budget of scored tokens.
 
     Rows of one batch share its shocks, so batches come first: one row each, and more only when
-    `most_batches` of a cohort are used up.
+    `most_batches` of a cohort are used up. Part of the budget is left where there are no more rows.
+
+    Parameters
+    ----------
+    most_batches, most_rows, most_controls : batches that a cohort has, rows that a batch has, and
+        never-treated rows; None where nothing bounds them.
 
     Raises
     ------
     OptionError
-        The budget does not pay for two rows a cohort and two controls.
+        The budget does not pay for two rows a cohort and two controls, or there are not as many.
 
     Examples
     --------
     >>> small = Pilot(effect="instantaneous", between=0.0, within=0.04, control=0.04, shared=0.02)
     >>> best_split(small, 1e8, cohorts=10, most_batches=100, tokens=1000, checkpoints=20)
     {'batches': 100, 'rows': 4, 'controls': 1000}
+    >>> best_split(
+    ...     small, 1e8, cohorts=10, most_batches=30, most_rows=8, most_controls=500, tokens=1000,
+    ...     checkpoints=20,
+    ... )
+    {'batches': 30, 'rows': 8, 'controls': 500}
     """
     _check(cohorts, 0.5, 0.5, target)
+    _check_bounds(most_batches, most_rows, most_controls)
     affordable = int(budget // (tokens * (checkpoints or cohorts + 1)))
+    most = (affordable - 2) // cohorts
+    if most_rows is not None:
+        most = min(most, most_batches * most_rows)
     best: tuple[float, dict[str, int]] | None = None
-    for per_cohort in _candidates((affordable - 2) // cohorts).tolist():
+    for per_cohort in _candidates(most).tolist():
         b = min(per_cohort, most_batches)
         r = per_cohort // b
-        n = affordable - cohorts * b * r
+        n = min(affordable - cohorts * b * r, most_controls or affordable)
         error, _ = _error(variances, cohorts, b, r, n, target)
         if best is None or error < best[0]:
             best = error, {"batches": b, "rows": r, "controls": n}
     if best is None:
         raise OptionError(
-            f"budget: {budget:g} tokens pay for {affordable} rows; expected {2 * cohorts + 2} or "
-            f"more for {cohorts} cohorts"
+            f"budget: {budget:g} tokens pay for {counted(affordable, 'row')}; expected "
+            f"{2 * cohorts + 2} or more for {counted(cohorts, 'cohort')}"
         )
     return best[1]
+
+
+def _check_bounds(batches: int, rows: int | None, controls: int | None) -> None:
+    for name, bound, least in (
+        ("most_batches", batches, 1),
+        ("most_rows", rows, 1),
+        ("most_controls", controls, 2),
+    ):
+        if bound is not None and bound < least:
+            raise OptionError(f"{name}: got {bound}, expected {least} or more")
+    if rows is not None and batches * rows < 2:
+        raise OptionError(
+            "most_batches, most_rows: got 1 batch of 1 row, expected two rows or more a cohort"
+        )
 
 
 def _candidates(most: int) -> Int[np.ndarray, " n"]:

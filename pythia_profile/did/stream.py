@@ -23,14 +23,15 @@ from pythia_profile.did.panels import (
     Panel,
     Rules,
     Unbalanced,
+    as_lazy,
     check_keys,
     check_tables,
     lay_out,
     only_run,
 )
-from pythia_profile.did.table import ClusterBy, att_table, cell_bands, tell
+from pythia_profile.did.table import ClusterBy, att_table, cell_bands, cluster_by, tell
 from pythia_profile.did.threads import one_blas_thread
-from pythia_profile.schema import NEVER
+from pythia_profile.schema import NEVER, SCORES
 
 BLOCK = 20_000
 """Rows read at once; at 144 checkpoints, 23 MB of outcomes and some 150 MB of table."""
@@ -75,7 +76,9 @@ def stream_effects(
     if isinstance(block, bool) or block < 1:
         raise OptionError(f"block: got {block}, expected a number of rows")
     rules = Rules(outcome=outcome, unbalanced=unbalanced, early=early, weights=weights)
-    scores, rows = scores.lazy(), check_tables(scores.lazy(), rows, rules)
+    scores = as_lazy(scores, SCORES.name)
+    table = check_tables(scores, rows, rules)
+    by, said = cluster_by(clusters, table["batch"].fill_null(NEVER).to_numpy())
     run = only_run(scores)
     unknown = pl.col("row_id").is_null() | pl.col("checkpoint").is_null()
     check_keys(scores.select("row_id", "checkpoint").filter(unknown).collect(engine="streaming"))
@@ -83,13 +86,14 @@ def stream_effects(
     grid = steps["checkpoint"].to_numpy().astype(np.int64)
     values = scores.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64))
     total = _Total(len(grid))
-    for chosen in _blocks(rows, block):
+    for chosen in _blocks(table, block):
         laid = _read(values, chosen, grid, run, rules)
         if laid is not None:
-            total.add(laid, clusters, estimator)
+            total.add(laid, by, estimator)
     if not total.by_cohort:
-        raise NoRowsError(f"none of the {len(rows)} rows of the sample was scored")
-    return total.effects(grid, control, base, estimator, clusters == "batch", anticipation)
+        raise NoRowsError(f"none of the {len(table)} rows of the sample was scored")
+    att = total.effects(grid, control, base, estimator, by == "batch", anticipation)
+    return replace(att, notes=(*said, *att.notes))
 
 
 def stream_estimate(

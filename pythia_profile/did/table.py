@@ -9,21 +9,22 @@ from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
+from jaxtyping import Int
 
 from pythia_profile.did.aggregates import Kind
 from pythia_profile.did.att import AttGt, att_gt
 from pythia_profile.did.checks import LOW_RHO, batch_icc, reliability
 from pythia_profile.did.comparison import Base, Control, Estimator
 from pythia_profile.did.draws import Drawing, Process
-from pythia_profile.did.errors import OptionError
-from pythia_profile.did.inputs import check_option
+from pythia_profile.did.errors import ClusterError, OptionError
+from pythia_profile.did.inputs import check_option, counted
 from pythia_profile.did.panels import Panel
 from pythia_profile.did.simultaneous import Bands, bands_of
-from pythia_profile.schema import ATT, RUN, conform
+from pythia_profile.schema import ATT, NEVER, RUN, conform
 
 log = logging.getLogger(__name__)
 
-ClusterBy = Literal["row", "batch"]
+ClusterBy = Literal["row", "batch", "auto"]
 
 NOTABLE_ICC = 0.02
 """With ten rows a batch, unclustered standard errors are then 8 % too small: (1 + 9 × .02)^-½."""
@@ -43,9 +44,15 @@ def effects(
     Parameters
     ----------
     clusters : `row`, or `batch`: treatment is assigned by batch, so rows of a batch may share
-        shocks; rows without a batch are clusters of their own.
+        shocks; rows without a batch are clusters of their own. `auto`: by batch where rows share
+        one, by row elsewhere; a note says which.
+
+    Raises
+    ------
+    ClusterError
+        `batch`, and no row names its batch.
     """
-    check_option(clusters, ClusterBy, "clusters")
+    by, chosen = cluster_by(clusters, panel.cluster)
     att = att_gt(
         panel.y,
         panel.cohort,
@@ -53,16 +60,45 @@ def effects(
         control=control,
         base=base,
         estimator=estimator,
-        clusters=panel.cluster if clusters == "batch" else None,
+        clusters=panel.cluster if by == "batch" else None,
         weights=panel.weight,
         units=panel.row_id,
         anticipation=anticipation,
         missing="available" if np.isnan(panel.y).any() else "error",
     )
-    return replace(att, notes=(*panel.notes, *att.notes, *_precision(att, panel, clusters)))
+    said = (*panel.notes, *chosen, *att.notes, *_precision(att, panel, by))
+    return replace(att, notes=said)
 
 
-def _precision(att: AttGt, panel: Panel, clusters: ClusterBy) -> list[str]:
+def cluster_by(
+    clusters: ClusterBy, batch: Int[np.ndarray, " U"]
+) -> tuple[Literal["row", "batch"], tuple[str, ...]]:
+    """Return what rows are clustered by, and for `auto` a note that says so.
+
+    Parameters
+    ----------
+    batch : (U,) batch of each row; NEVER for rows without one.
+    """
+    check_option(clusters, ClusterBy, "clusters")
+    known = batch[batch != NEVER]
+    batches = len(np.unique(known))
+    if clusters == "batch" and not batches:
+        raise ClusterError(
+            "clusters='batch': no row names its batch, expected a column 'batch' of the rows; add "
+            "it, or choose clusters='row'"
+        )
+    if clusters != "auto":
+        return clusters, ()
+    if batches < len(known):
+        return "batch", (
+            f"clusters='auto': by batch, {len(known)} rows are of "
+            f"{counted(batches, 'batch', 'batches')}",
+        )
+    reason = "no two rows share a batch" if batches else "batches are not known"
+    return "row", (f"clusters='auto': by row, {reason}",)
+
+
+def _precision(att: AttGt, panel: Panel, clusters: Literal["row", "batch"]) -> list[str]:
     """Say what the batches and the base do to the precision."""
     cells = att.post & (att.se > 0)
     if not cells.any():

@@ -26,10 +26,13 @@ from jaxtyping import Float
 from scipy.stats import norm, rankdata
 
 from pythia_profile.did import AttGt, aggregate
+from pythia_profile.did.comparison import Base, Control, Estimator
 from pythia_profile.did.draws import Drawing, cell_draws, contrast_draws
-from pythia_profile.did.table import effects
+from pythia_profile.did.panels import Unbalanced
+from pythia_profile.did.table import ClusterBy, effects
 from pythia_profile.errors import EstimationError
-from pythia_profile.profiles.profile import panels
+from pythia_profile.profiles.inputs import names_of, study_tables
+from pythia_profile.profiles.profile import panels, tell
 from pythia_profile.schema import AGREEMENT, conform
 
 __all__ = ["CELL_SETS", "agree", "agreement", "correlation"]
@@ -47,13 +50,16 @@ class _Profile:
 
 
 def agreement(
-    rows: pl.DataFrame,
-    scores: pl.DataFrame,
+    rows: pl.DataFrame | pl.LazyFrame,
+    scores: pl.DataFrame | pl.LazyFrame,
     *,
-    outcomes: Sequence[str] = ("log_likelihood",),
-    control: str = "never",
-    base: str = "universal",
-    clusters: str = "row",
+    outcomes: str | Sequence[str] = ("log_likelihood",),
+    control: Control = "never",
+    base: Base = "universal",
+    estimator: Estimator = "did",
+    clusters: ClusterBy = "row",
+    anticipation: int = 0,
+    unbalanced: Unbalanced = "error",
     draws: int = 200,
     seed: int = 0,
     level: float = 0.95,
@@ -62,9 +68,10 @@ def agreement(
 
     Parameters
     ----------
-    rows, scores : the tables of a study; all sizes scored the same rows.
-    control, base : as in `did.att_gt`.
-    clusters : `row`, or `batch` where rows were drawn batch by batch.
+    rows, scores : the tables of a study, eager or lazy; all sizes scored the same rows.
+    outcomes : columns of the scores, or one of them.
+    control, base, estimator, anticipation : as in `did.att_gt`.
+    clusters, unbalanced : as in `profile`.
     draws, seed : random halves, and bootstrap draws of the intervals.
     level : of the intervals.
 
@@ -74,8 +81,19 @@ def agreement(
     """
     profiles: dict[tuple[str, int, str], dict[str, dict[str, _Profile]]] = {}
     how = Drawing(draws, seed)
-    for laid in panels(rows, _on_common_checkpoints(scores), outcomes):
-        att = effects(laid, control=control, base=base, clusters=clusters)  # type: ignore[arg-type]
+    names = names_of(outcomes, "outcomes")
+    rows, table = study_tables(rows, scores, names)
+    common = _on_common_checkpoints(table)
+    for laid in panels(rows, common, names, unbalanced=unbalanced, anticipation=anticipation):
+        att = effects(
+            laid,
+            control=control,
+            base=base,
+            estimator=estimator,
+            clusters=clusters,
+            anticipation=anticipation,
+        )
+        tell(laid, att)
         suite, size, training_seed = laid.run
         by_size = profiles.setdefault((suite, training_seed, laid.outcome), {})
         by_size[size] = {kind: _profile(att, kind, how) for kind in CELL_SETS}

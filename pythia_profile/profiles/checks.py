@@ -30,8 +30,11 @@ from pythia_profile.did import (
     sensitivity,
     trait_gap,
 )
+from pythia_profile.did.comparison import Control, Estimator
 from pythia_profile.did.errors import EmptyFamilyError
-from pythia_profile.did.table import effects
+from pythia_profile.did.inputs import counted
+from pythia_profile.did.panels import Unbalanced
+from pythia_profile.did.table import ClusterBy, cluster_by, effects
 from pythia_profile.profiles.profile import panels
 from pythia_profile.profiles.verdicts import check_sentences
 from pythia_profile.profiles.witnesses import witness_lines
@@ -53,7 +56,7 @@ MEANS = ("instantaneous", "persistent", "residual")
 """Means over cohorts that are contrasted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Checks:
     """What `check` finds; `print` it for the sentences.
 
@@ -80,42 +83,54 @@ class Checks:
         """One for each finding, question by question, then the notes."""
         return [*check_sentences(self.tables), *(f"note: {note}" for note in self.notes)]
 
+    def __repr__(self) -> str:
+        named = (f"{name} ({counted(len(t), 'line')})" for name, t in self.tables.items())
+        return (
+            f"Checks: {', '.join(named)}; notes: {len(self.notes)}\n"
+            "print it for one sentence about each finding"
+        )
+
     def __str__(self) -> str:
         return "\n".join(self.sentences)
 
 
 def check(
-    rows: pl.DataFrame,
-    scores: pl.DataFrame,
+    rows: pl.DataFrame | pl.LazyFrame,
+    scores: pl.DataFrame | pl.LazyFrame,
     *,
-    outcomes: Sequence[str] = ("log_likelihood",),
-    control: str = "never",
-    clusters: str = "row",
+    outcomes: str | Sequence[str] = ("log_likelihood",),
+    control: Control = "never",
+    estimator: Estimator = "did",
+    clusters: ClusterBy = "row",
+    anticipation: int = 0,
+    unbalanced: Unbalanced = "error",
     level: float = 0.95,
 ) -> Checks:
     """Check every run in `scores`.
 
     Parameters
     ----------
-    rows, scores : the tables of a study.
-    outcomes : columns of the scores.
-    control : as in `did.att_gt`.
-    clusters : `row`, or `batch` where rows were drawn batch by batch.
+    rows, scores : the tables of a study, eager or lazy.
+    outcomes : columns of the scores, or one of them.
+    control, estimator, anticipation : as in `did.att_gt`.
+    clusters, unbalanced : as in `estimate_effects`.
     level : of all intervals; they are pointwise.
     """
-    settings: dict[str, Any] = {"control": control, "clusters": clusters}
     lines: dict[str, list[dict[str, Any]]] = {table.name: [] for table in CHECKS}
     notes: list[str] = []
     found: dict[tuple[str, int, str], dict[str, AttGt]] = {}
-    for laid in panels(rows, scores, outcomes):
-        att = effects(laid, **settings)
+    for laid in panels(rows, scores, outcomes, unbalanced=unbalanced, anticipation=anticipation):
+        by, _ = cluster_by(clusters, laid.cluster)
+        att = effects(
+            laid, control=control, estimator=estimator, clusters=by, anticipation=anticipation
+        )
         run = {**dict(zip(RUN, laid.run, strict=True)), "outcome": laid.outcome}
-        said: list[str] = []
+        said = list(laid.notes)
         for table, part in (
             (SENSITIVITY, _sensitivity_lines(att, level, said)),
             (INFLUENCE, _influence_lines(att)),
-            (GAPS, _gap_lines(att, laid)),
-            (WITNESSES, witness_lines(att, laid, clusters, said)),
+            (GAPS, _gap_lines(att, laid, said)),
+            (WITNESSES, witness_lines(att, laid, by, said)),
         ):
             lines[table.name] += [{**run, **line} for line in part]
         notes += [f"{laid.run[1]}, {laid.outcome}: {note}" for note in said]
@@ -137,6 +152,12 @@ def _frame(lines: list[dict[str, Any]], table: Table) -> pl.DataFrame:
 
 def _sensitivity_lines(att: AttGt, level: float, said: list[str]) -> list[dict[str, Any]]:
     """Aggregate over event times: average, first and last effect; each cohort: its average."""
+    if att.estimator == "diff":
+        said.append(
+            "sensitivity: left out, the bounds are about changes since a base, and the plain "
+            "difference has none"
+        )
+        return []
     alike = _cohorts_with_common_base(att)
     if (other := len(att.cohorts) - len(alike)) > 0:
         said.append(
@@ -202,8 +223,13 @@ def _influence_lines(att: AttGt) -> Iterator[dict[str, Any]]:
         }
 
 
-def _gap_lines(att: AttGt, laid: Panel) -> Iterator[dict[str, Any]]:
-    for over, gap in (("level", level_gap(att)), ("trait", trait_gap(laid))):
+def _gap_lines(att: AttGt, laid: Panel, said: list[str]) -> Iterator[dict[str, Any]]:
+    gaps = {"trait": trait_gap(laid)}
+    if np.isnan(laid.y).any() and att.estimator != "diff":
+        said.append("gaps: levels left out, they are known of rows without missing scores only")
+    else:
+        gaps = {"level": level_gap(att), **gaps}
+    for over, gap in gaps.items():
         for at, *values in zip(
             gap.at, gap.gap.tolist(), gap.standardized.tolist(), gap.p_value.tolist(), strict=True
         ):

@@ -6,18 +6,24 @@ from dataclasses import dataclass
 import polars as pl
 
 from pythia_profile.did import placebo
+from pythia_profile.did.comparison import Base, Control, Estimator
 from pythia_profile.did.draws import Drawing
+from pythia_profile.did.inputs import counted
+from pythia_profile.did.panels import Unbalanced
 from pythia_profile.did.pretrends import Placebo
-from pythia_profile.did.table import att_table, cell_bands, effects
+from pythia_profile.did.table import ClusterBy, att_table, cell_bands, effects
 from pythia_profile.profiles.profile import panels
 from pythia_profile.schema import ATT, PLACEBO, RUN, conform
 
 __all__ = ["Effects", "estimate_effects"]
 
+MOST_RUNS = 6
+"""Runs that a summary names."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Effects:
-    """What the stage `att` finds.
+    """What the stage `att` finds; `print` it for a summary of each run.
 
     Attributes
     ----------
@@ -30,15 +36,42 @@ class Effects:
     placebo: pl.DataFrame
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        lines = ["Effects: cells from the cohort on, and how many bands of these exclude 0"]
+        runs = list(self.att.group_by(*RUN, "outcome", maintain_order=True))
+        for _, cells in runs[:MOST_RUNS]:
+            suite, size, seed, outcome = cells.select(*RUN, "outcome").row(0)
+            run = f"{suite} {size} seed {seed}, {outcome}"
+            post = cells.filter(pl.col("checkpoint") >= pl.col("cohort"))
+            marked = post.filter((pl.col("lower") > 0) | (pl.col("upper") < 0))
+            mean = post.select(pl.col("att").mean()).item()
+            lines.append(
+                f"  {run}: {len(marked)} of {len(post)} cells of "
+                f"{counted(cells['cohort'].n_unique(), 'cohort')}, mean {mean:.4f}"
+                if mean is not None
+                else f"  {run}: no cell has an estimate"
+            )
+        if (more := len(runs) - MOST_RUNS) > 0:
+            lines.append(f"  and {counted(more, 'run')} more")
+        tests = counted(len(self.placebo), "test")
+        lines.append(
+            f"tables: att ({counted(len(self.att), 'cell')}), placebo ({tests}); "
+            f"notes: {len(self.notes)}"
+        )
+        return "\n".join(lines)
+
 
 def estimate_effects(
-    rows: pl.DataFrame,
-    scores: pl.DataFrame,
+    rows: pl.DataFrame | pl.LazyFrame,
+    scores: pl.DataFrame | pl.LazyFrame,
     *,
-    outcomes: Sequence[str] = ("log_likelihood",),
-    control: str = "never",
-    base: str = "universal",
-    clusters: str = "row",
+    outcomes: str | Sequence[str] = ("log_likelihood",),
+    control: Control = "never",
+    base: Base = "universal",
+    estimator: Estimator = "did",
+    clusters: ClusterBy = "row",
+    anticipation: int = 0,
+    unbalanced: Unbalanced = "error",
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -47,17 +80,37 @@ def estimate_effects(
 
     Parameters
     ----------
-    rows, scores : the tables of a study.
-    outcomes : columns of the scores.
-    control, base : as in `did.att_gt`.
-    clusters : `row`, or `batch` where rows were drawn batch by batch.
+    rows, scores : the tables of a study, eager or lazy; what is needed of the rows is `row_id` and
+        `treatment_step`, and `batch` to cluster by it.
+    outcomes : columns of the scores, or one of them.
+    control, base, estimator, anticipation : as in `did.att_gt`.
+    clusters : `row`; `batch` where rows were drawn batch by batch; `auto`, by batch where rows
+        share one (a note says which).
+    unbalanced : what to do with rows that lack a score: `error`; `balanced` drops them; `available`
+        uses what is there (`pythia_profile.did.missing`). The notes say how many.
     draws, seed, level : of the simultaneous bands; cells from the cohort on are one family, cells
         before it another.
+
+    Raises
+    ------
+    TableError
+        A table is no polars frame, is empty, or lacks a column.
+    UnbalancedPanelError
+        Rows lack a score, and no rule for that was chosen.
+    EstimationError
+        The panel allows no estimate, or a setting is out of range.
     """
     how = Drawing(draws, seed)
     cells, tests, notes = [], [], []
-    for laid in panels(rows, scores, outcomes):
-        att = effects(laid, control=control, base=base, clusters=clusters)  # type: ignore[arg-type]
+    for laid in panels(rows, scores, outcomes, unbalanced=unbalanced, anticipation=anticipation):
+        att = effects(
+            laid,
+            control=control,
+            base=base,
+            estimator=estimator,
+            clusters=clusters,
+            anticipation=anticipation,
+        )
         found = cell_bands(att, how, level=level)
         cells.append(att_table(att, laid.run, laid.outcome, found))
         named = [pl.lit(value).alias(name) for name, value in zip(RUN, laid.run, strict=True)]

@@ -5,7 +5,7 @@ of every design, and the best split of a budget of scored tokens. Formulas:
 `pythia_profile.did.power`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,22 +13,24 @@ import numpy as np
 import polars as pl
 
 from pythia_profile.did import Pilot, bands, best_split, design, pilot
+from pythia_profile.did.inputs import counted
 from pythia_profile.did.table import effects
-from pythia_profile.errors import not_found
+from pythia_profile.errors import TableError, not_found
+from pythia_profile.profiles.inputs import study_tables
 from pythia_profile.profiles.profile import panels
 
 __all__ = ["Power", "power"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Power:
     """Designs, with the effect that each would find; `print` it for the table.
 
     Attributes
     ----------
     designs : one line for each: `batches` a cohort, `rows` a batch, `controls`, `family` (tests at
-        a time, as independent ones), `se`, `critical`, `mde` (unit of the outcome), `scored_rows`,
-        `scored_tokens`.
+        a time, as independent ones), `se`, `critical`, `df`, `mde` (unit of the outcome),
+        `scored_rows`, `scored_tokens`.
     best : batches, rows and controls with the smallest standard error for `budget`, and what they
         would find alone (`mde`).
     budget : scored tokens.
@@ -52,6 +54,11 @@ class Power:
             "notes": list(self.notes),
         }
 
+    def __repr__(self) -> str:
+        return (
+            f"Power: {counted(len(self.designs), 'design')}; print it for the table\n{self._split}"
+        )
+
     def __str__(self) -> str:
         families = self.designs["family"].unique(maintain_order=True).to_list()
         tests = ["1 test" if family == 1 else f"{family:.0f} tests" for family in families]
@@ -67,17 +74,20 @@ class Power:
             "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
             for line in (head, *lines)
         ]
-        best = (
-            f"best split of {self.budget:.3g} scored tokens: {self.best['batches']:,} batches of "
-            f"{self.best['rows']:,} rows a cohort and {self.best['controls']:,} controls find "
-            f"{self.best['mde']:.4f}"
+        return "\n".join([*table, self._split, *(f"note: {note}" for note in self.notes)])
+
+    @property
+    def _split(self) -> str:
+        b, r, n = (int(self.best[name]) for name in ("batches", "rows", "controls"))
+        return (
+            f"best split of {self.budget:.3g} scored tokens: {counted(b, 'batch', 'batches')} of "
+            f"{counted(r, 'row')} a cohort and {counted(n, 'control')} find {self.best['mde']:.4f}"
         )
-        return "\n".join([*table, best, *(f"note: {note}" for note in self.notes)])
 
 
 def power(
-    rows: pl.DataFrame,
-    scores: pl.DataFrame,
+    rows: pl.DataFrame | pl.LazyFrame,
+    scores: pl.DataFrame | pl.LazyFrame,
     *,
     size: str | None = None,
     outcome: str = "log_likelihood",
@@ -92,6 +102,8 @@ def power(
     families: Sequence[float] | None = None,
     budget: float | None = None,
     most_batches: int | None = None,
+    most_rows: int | None = None,
+    most_controls: int | None = None,
     power: float = 0.8,
     level: float = 0.95,
     draws: int = 1000,
@@ -101,7 +113,8 @@ def power(
 
     Parameters
     ----------
-    rows, scores : tables of the pilot.
+    rows, scores : tables of the pilot, eager or lazy; of its rows, `batch` tells variances between
+        batches, and `tokens` how long a row is unless `tokens` is given.
     size : which of the pilot's sizes; its first unless given.
     outcome : column of the scores.
     effect : `instantaneous`, `persistent`, `residual`, or `cohort`, the mean from the cohort on.
@@ -115,6 +128,8 @@ def power(
     budget : scored tokens to split; unless given, as many as the largest of the designs takes.
     most_batches : batches that a cohort has; unless given, as many as the pilot has steps from one
         checkpoint to the next.
+    most_rows, most_controls : rows that a batch has, and never-treated rows there are; unless
+        given, nothing bounds them. A note says where one of these three bounds binds.
     power : probability of finding the effect.
     level : simultaneous coverage of the family.
     draws, seed : of the pilot's bands.
@@ -123,16 +138,19 @@ def power(
     ------
     NotFoundError
         The pilot has no such size.
+    TableError
+        A table is no polars frame, is empty, or lacks a column.
     EstimationError
         The pilot has no never-treated rows, or a setting is out of range.
     """
-    sizes = scores["size"].unique(maintain_order=True).to_list()
+    rows, table = study_tables(rows, scores, [outcome])
+    sizes = table["size"].unique(maintain_order=True).to_list()
     if (chosen := size or sizes[0]) not in sizes:
         raise not_found("size in the pilot", chosen, sizes)
-    laid = next(panels(rows, scores.filter(pl.col("size") == chosen), [outcome]))
+    laid = next(panels(rows, table.filter(pl.col("size") == chosen), [outcome]))
     att = effects(laid)
     variances = pilot(att, laid.cluster, effect)  # type: ignore[arg-type]
-    own = int(np.median(rows["tokens"].list.len().to_numpy())) - 1
+    own = _scored_tokens(rows, tokens)
     planned: dict[str, Any] = {
         "cohorts": cohorts or len(att.cohorts),
         "checkpoints": checkpoints or (cohorts + 1 if cohorts else len(att.checkpoints)),
@@ -154,7 +172,12 @@ def power(
     )
     spend = budget or float(designs["scored_tokens"].max())  # type: ignore[arg-type]
     steps = int(np.median(np.diff(att.checkpoints)))
-    split = best_split(variances, spend, most_batches=most_batches or steps, **planned)
+    bounds = {
+        "most_batches": steps if most_batches is None else most_batches,
+        "most_rows": most_rows,
+        "most_controls": most_controls,
+    }
+    split = best_split(variances, spend, **bounds, **planned)  # type: ignore[arg-type]
     alone = design(
         variances,
         **{name: [value] for name, value in split.items()},  # type: ignore[arg-type]
@@ -177,5 +200,61 @@ def power(
             else f"the pilot's rows have {own} scored tokens, the planned ones "
             f"{planned['tokens']}: means over fewer tokens vary more than these figures say"
         )
+    notes += [*_bound_notes(bounds, split, designs), *_falling_degrees(designs)]
     best = {**split, "se": alone["se"][0], "mde": alone["mde"][0]}
     return Power(designs, best, spend, variances, tuple(notes))
+
+
+def _scored_tokens(rows: pl.DataFrame, planned: int | None) -> int:
+    """Scored tokens of a row of the pilot."""
+    if "tokens" in rows.columns:
+        return int(np.median(rows["tokens"].list.len().to_numpy())) - 1
+    if planned is None:
+        raise TableError(
+            "table 'rows': 'tokens' is missing; add it, or give tokens, the scored tokens of a row"
+        )
+    return planned
+
+
+def _bound_notes(
+    bounds: Mapping[str, int | None], split: Mapping[str, int], designs: pl.DataFrame
+) -> Iterator[str]:
+    """Say which bounds the best split has reached, and which designs lie beyond one."""
+    for name, what, whose in (
+        ("batches", "batches", "a cohort has"),
+        ("rows", "rows", "a batch has"),
+        ("controls", "never-treated rows", "there are"),
+    ):
+        most = bounds[f"most_{name}"]
+        if most is None:
+            continue
+        if split[name] >= most:
+            yield (
+                f"the best split takes all {most:,} {what} that {whose}; for a plan with more, "
+                f"set most_{name}"
+            )
+        plans = designs.unique(["batches", "rows", "controls"])
+        if beyond := len(plans.filter(pl.col(name) > most)):
+            yield (
+                f"{counted(beyond, 'design asks', 'designs ask')} for more than the {most:,} "
+                f"{what} that {whose}"
+            )
+
+
+def _falling_degrees(designs: pl.DataFrame) -> Iterator[str]:
+    """Say why more controls may find less, at the largest such step."""
+    ordered = designs.sort("batches", "rows", "family", "controls")
+    same = ["batches", "rows", "family"]
+    steps = ordered.with_columns(
+        pl.col("controls", "mde", "df").shift(1).over(same).name.prefix("fewer_")
+    ).filter(pl.col("mde") > pl.col("fewer_mde") * (1 + 1e-9))
+    if not len(steps):
+        return
+    worst = steps.row(int((steps["mde"] / steps["fewer_mde"]).arg_max() or 0), named=True)
+    yield (
+        f"with {counted(worst['batches'], 'batch', 'batches')} of {counted(worst['rows'], 'row')}, "
+        f"{worst['controls']:,} controls find {worst['mde']:.4f}, {worst['fewer_controls']:,} find "
+        f"{worst['fewer_mde']:.4f}, though more controls lower the standard error: its variance is "
+        "then known from the few batches alone, and Student's t has fewer degrees of freedom "
+        f"({worst['fewer_df']:.1f} down to {worst['df']:.1f}); draw more batches, not controls"
+    )

@@ -4,6 +4,7 @@ In: the tables `ROWS` and `SCORES`. Out: the table `PROFILES`. Each number is an
 ATT(g, c) with a standard error of its own, which counts that cells share their control rows.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -11,24 +12,32 @@ import numpy as np
 import polars as pl
 
 from pythia_profile.did import AttGt, Contrast, Panel, aggregate, bands, panel
-from pythia_profile.did.table import effects
+from pythia_profile.did.comparison import Base, Control, Estimator
+from pythia_profile.did.panels import Unbalanced
+from pythia_profile.did.table import ClusterBy, effects
+from pythia_profile.profiles.inputs import check_anticipation, names_of, study_tables
 from pythia_profile.schema import PROFILES, RUN, conform
 from pythia_profile.suites.model import Suite
 
 __all__ = ["KINDS", "mean_learning_rates", "panels", "profile", "profile_lines"]
 
+log = logging.getLogger(__name__)
+
 KINDS = ("instantaneous", "persistent", "residual", "event_time")
 
 
 def profile(
-    rows: pl.DataFrame,
-    scores: pl.DataFrame,
+    rows: pl.DataFrame | pl.LazyFrame,
+    scores: pl.DataFrame | pl.LazyFrame,
     *,
     suite: Suite | None = None,
-    outcomes: Sequence[str] = ("log_likelihood",),
-    control: str = "never",
-    base: str = "universal",
-    clusters: str = "row",
+    outcomes: str | Sequence[str] = ("log_likelihood",),
+    control: Control = "never",
+    base: Base = "universal",
+    estimator: Estimator = "did",
+    clusters: ClusterBy = "row",
+    anticipation: int = 0,
+    unbalanced: Unbalanced = "error",
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -37,21 +46,41 @@ def profile(
 
     Parameters
     ----------
-    rows, scores : the tables of a study.
+    rows, scores : the tables of a study, eager or lazy; what is needed of the rows is `row_id` and
+        `treatment_step`, and `batch` to cluster by it.
     suite : gives each cohort's mean learning rate; without it that column is null.
-    outcomes : columns of the scores.
-    control, base : as in `did.att_gt`.
-    clusters : `row`, or `batch` where rows were drawn batch by batch.
+    outcomes : columns of the scores, or one of them.
+    control, base, estimator, anticipation : as in `did.att_gt`.
+    clusters : `row`; `batch` where rows were drawn batch by batch; `auto`, by batch where rows
+        share one.
+    unbalanced : what to do with rows that lack a score: `error`; `balanced` drops them; `available`
+        uses what is there. What was dropped is logged, and stands in the notes of
+        `estimate_effects`.
     draws, seed, level : of the bands, simultaneous over the lines of one kind; a mean over cohorts
         (`at` null) has its own interval at the same level.
 
     Returns
     -------
     The `PROFILES` table, with `learning_rate` behind: mean rate over the steps that read a cohort.
+
+    Raises
+    ------
+    TableError
+        A table is no polars frame, is empty, or lacks a column.
+    UnbalancedPanelError, EstimationError
+        A score is missing and no rule was chosen; the panel allows no estimate.
     """
     parts = []
-    for laid in panels(rows, scores, outcomes):
-        att = effects(laid, control=control, base=base, clusters=clusters)  # type: ignore[arg-type]
+    for laid in panels(rows, scores, outcomes, unbalanced=unbalanced, anticipation=anticipation):
+        att = effects(
+            laid,
+            control=control,
+            base=base,
+            estimator=estimator,
+            clusters=clusters,
+            anticipation=anticipation,
+        )
+        tell(laid, att)
         lines = profile_lines(att, draws=draws, seed=seed, level=level)
         rates = mean_learning_rates(suite, laid) if suite else {}
         parts.append(
@@ -64,15 +93,37 @@ def profile(
     return conform(pl.concat(parts), PROFILES)
 
 
-def panels(rows: pl.DataFrame, scores: pl.DataFrame, outcomes: Sequence[str]) -> Iterator[Panel]:
+def panels(
+    rows: pl.DataFrame | pl.LazyFrame,
+    scores: pl.DataFrame | pl.LazyFrame,
+    outcomes: str | Sequence[str],
+    *,
+    unbalanced: Unbalanced = "error",
+    anticipation: int = 0,
+) -> Iterator[Panel]:
     """Lay out each run of `scores`, in the order of the table, once for each outcome.
 
-    Rows read at or before a run's first checkpoint have nothing to be compared with; they are
-    dropped, and the panel's notes say so.
+    Rows read at or before a run's first checkpoint, or so soon after it that they have no base
+    before `anticipation`, have nothing to be compared with; they are dropped, and the panel's notes
+    say so.
     """
-    for _, part in scores.group_by(*RUN, maintain_order=True):
-        for outcome in outcomes:
-            yield panel(part, rows, outcome=outcome, early="drop")
+    names = names_of(outcomes, "outcomes")
+    rows, table = study_tables(rows, scores, names)
+    check_anticipation(anticipation)
+    for _, part in table.group_by(*RUN, maintain_order=True):
+        for outcome in names:
+            laid = panel(part, rows, outcome=outcome, early="drop", unbalanced=unbalanced)
+            first = laid.checkpoints[min(anticipation, len(laid.checkpoints) - 1)]
+            if anticipation and (early := laid.cohort <= first).any():
+                why = f"read by checkpoint {first}, without a base before the anticipation"
+                laid = laid.keep(~early, why)
+            yield laid
+
+
+def tell(laid: Panel, att: AttGt) -> None:
+    """Log what a table cannot hold: notes of the panel and of its estimate."""
+    for note in att.notes:
+        log.info("%s, %s: %s", laid.run[1], laid.outcome, note)
 
 
 def profile_lines(att: AttGt, *, draws: int, seed: int, level: float) -> pl.DataFrame:

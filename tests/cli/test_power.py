@@ -44,6 +44,23 @@ def test_power_as_json_holds_the_same_and_more(scored, capsys):
     assert set(found["best"]) == {"batches", "rows", "controls", "se", "mde"}
 
 
+def test_the_split_of_a_large_budget_keeps_to_the_rows_of_the_suite(scored, tiny_config, capsys):
+    capsys.readouterr()
+
+    assert run(app, ["power", str(scored), "--budget", "1e8", "--json"]) == 0
+
+    best = json.loads(capsys.readouterr().out)["best"]
+    assert best["rows"] == tiny_config.batch_size
+    assert best["batches"] == tiny_config.interval
+    assert best["controls"] == tiny_config.never_treated
+    words = ["--budget", "1e8", "--most-rows", "3", "--most-controls", "90", "--json"]
+    assert run(app, ["power", str(scored), *words]) == 0
+    best = json.loads(capsys.readouterr().out)["best"]
+    assert (best["rows"], best["controls"]) == (3, 90)
+    assert run(app, ["power", str(scored), "--budget", "1e8", "--tokens", "16", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["best"]["rows"] > tiny_config.batch_size
+
+
 def test_power_without_a_study_trains_and_scores_a_pilot_once(tiny_suite, monkeypatch, capsys):
     cache = tiny_suite.root.parent
     monkeypatch.setattr("pythia_profile.mini.build.cache_folder", lambda: cache)

@@ -113,7 +113,7 @@ def test_a_column_of_weights_weighs_the_rows(scored):
     np.testing.assert_array_equal(effects(laid).att, alone.att)
     streamed = stream_effects(scores.lazy(), heavy, weights="weight", block=10)
     np.testing.assert_allclose(streamed.se, alone.se, atol=1e-12)
-    with pytest.raises(TableError, match="table 'rows': weight missing"):
+    with pytest.raises(TableError, match="table 'rows': 'weight' is missing"):
         panel(scores, rows, weights="weight")
     with pytest.raises(OptionError, match="not above 0"):
         effects(panel(scores, heavy.with_columns(weight=0.0), weights="weight"))
@@ -148,7 +148,7 @@ def test_lines_that_contradict_each_other_are_an_error(scored):
 def test_a_row_twice_in_the_sample_is_an_error(scored):
     scores, rows = scored
 
-    with pytest.raises(DuplicateError, match="table 'rows': 1 rows stand more than once"):
+    with pytest.raises(DuplicateError, match="table 'rows': 1 row stands more than once"):
         panel(scores, pl.concat([rows, rows[:1]]))
 
 
@@ -215,7 +215,7 @@ def test_rows_without_scores_and_scores_without_rows_are_named(scored):
     laid = panel(scores.filter(pl.col("row_id") != 1024), rows.filter(pl.col("row_id") != 4 * 2))
 
     assert laid.notes == (
-        "1 of 69 sampled rows were never scored",
+        "1 of 69 sampled rows was never scored",
         "1 of 69 rows dropped: scored but not in the sample",
     )
     assert len(laid) == 68
@@ -248,8 +248,13 @@ def test_rows_read_before_the_first_checkpoint_are_refused_or_dropped(scored):
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [
-        (lambda s, r: (s.drop("entropy"), r, "entropy"), TableError, "scores': entropy missing"),
-        (lambda s, r: (s, r.drop("batch"), "entropy"), TableError, "table 'rows': batch missing"),
+        (lambda s, r: (s.drop("entropy"), r, "entropy"), TableError, "'entropy' is missing"),
+        (
+            lambda s, r: (s, r.drop("treatment_step"), "entropy"),
+            TableError,
+            "table 'rows': 'treatment_step' is missing",
+        ),
+        (lambda s, r: (s.to_dict(), r, "entropy"), TableError, "'scores': got dict"),
         (
             lambda s, r: (s.with_columns(seed=pl.Series([0, 1] * (len(s) // 2))), r, "entropy"),
             TableError,

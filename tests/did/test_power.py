@@ -122,7 +122,7 @@ def test_the_best_split_beats_every_other(target, most_batches):
         (
             lambda: design(COMPONENTS, cohorts=2, batches=[1], rows=[1]),
             OptionError,
-            "1 batches of 1 rows and 500 controls",
+            "1 batch of 1 row and 500 controls",
         ),
         (
             lambda: best_split(COMPONENTS, 1e5, cohorts=5, most_batches=10),

@@ -24,11 +24,11 @@ def scored():
         ),
         (
             lambda s, r: (pl.concat([s, s[:1].with_columns(checkpoint=pl.lit(None, pl.Int64))]), r),
-            "table 'scores': 'checkpoint' holds 1 nulls",
+            "table 'scores': 'checkpoint' holds 1 null",
         ),
         (
             lambda s, r: (s, pl.concat([r, r[:1].with_columns(row_id=pl.lit(None, pl.Int64))])),
-            "table 'rows': 'row_id' holds 1 nulls",
+            "table 'rows': 'row_id' holds 1 null",
         ),
         (
             lambda s, r: (s.cast({"log_likelihood": pl.String}), r),

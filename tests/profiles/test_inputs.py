@@ -1,0 +1,188 @@
+"""What a user hands in: lazy tables, few columns, one name, missing scores; errors of one line."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pythia_profile.did import effects, panel
+from pythia_profile.did.errors import ClusterError, OptionError, UnbalancedPanelError
+from pythia_profile.errors import EstimationError, TableError
+from pythia_profile.profiles.agreement import agreement
+from pythia_profile.profiles.checks import check
+from pythia_profile.profiles.effects import estimate_effects
+from pythia_profile.profiles.power import power
+from pythia_profile.profiles.profile import profile
+
+STAGES = (estimate_effects, profile, agreement, check)
+
+
+@pytest.fixture
+def tables(planted):
+    return planted(lambda *_: 0.3, sizes=("s", "m"), per_cohort=20, never=40)
+
+
+@pytest.fixture
+def gappy(tables):
+    """One score of size s is missing: of the first row, at checkpoint 20."""
+    rows, scores = tables
+    lost = pl.col("row_id").eq(0) & pl.col("checkpoint").eq(20) & pl.col("size").eq("s")
+    return rows, scores.filter(~lost)
+
+
+def table_of(found):
+    return found if isinstance(found, pl.DataFrame) else next(iter(tables_of(found)))
+
+
+def tables_of(found):
+    return list(found.tables.values()) if hasattr(found, "tables") else [found.att, found.placebo]
+
+
+@pytest.mark.parametrize("stage", [*STAGES, power])
+def test_lazy_tables_give_what_eager_ones_give(tables, stage):
+    eager = stage(*tables)
+    lazy = stage(*(table.lazy() for table in tables))
+
+    if stage is power:
+        assert lazy.designs.equals(eager.designs)
+    else:
+        assert table_of(lazy).equals(table_of(eager))
+
+
+@pytest.mark.parametrize("stage", [*STAGES, power])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda r, s: (r, s.drop("suite")), "table 'scores': 'suite' is missing"),
+        (lambda r, s: (r, s.drop("size", "row_id")), "'size' is missing; 'row_id' is missing"),
+        (lambda r, s: (r.drop("treatment_step"), s), "'rows': 'treatment_step' is missing"),
+        (lambda r, s: (r, s.to_dict()), "table 'scores': got dict, expected a polars frame"),
+        (lambda r, s: (r, s[:0]), "table 'scores': got no lines"),
+    ],
+)
+def test_tables_that_cannot_be_used_are_named(tables, stage, spoil, message):
+    with pytest.raises(TableError, match=message) as caught:
+        stage(*spoil(*tables))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_name_is_as_good_as_a_list_of_one(tables, stage):
+    one, listed = (stage(*tables, outcomes=given) for given in ("accuracy", ["accuracy"]))
+
+    assert table_of(one).equals(table_of(listed))
+    with pytest.raises(OptionError, match="outcomes: got "):
+        stage(*tables, outcomes=())
+    with pytest.raises(TableError, match="'loss' is missing"):
+        stage(*tables, outcomes="loss")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_rows_need_their_id_and_step_only_unless_clustered(tables, stage):
+    rows, scores = tables
+    bare = rows.select("row_id", "treatment_step")
+
+    assert len(table_of(stage(bare, scores)))
+    with pytest.raises(ClusterError, match="no row names its batch"):
+        stage(bare, scores, clusters="batch")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_missing_score_is_refused_or_settled_as_chosen(gappy, stage):
+    with pytest.raises(UnbalancedPanelError, match=r"1 of 100 rows lacks .* choose unbalanced="):
+        stage(*gappy)
+    assert len(table_of(stage(*gappy, unbalanced="available")))
+    assert len(table_of(stage(*gappy, unbalanced="balanced")))
+    with pytest.raises(OptionError, match="unbalanced: got 'drop', expected one of error, bal"):
+        stage(*gappy, unbalanced="drop")
+
+
+def test_dropping_rows_is_estimating_without_them_and_said(gappy):
+    rows, scores = gappy
+    found = estimate_effects(rows, scores, unbalanced="balanced")
+    without = scores.filter((pl.col("row_id") != 0) | (pl.col("size") != "s"))
+
+    alone = estimate_effects(rows, without)
+
+    assert found.att.equals(alone.att)
+    assert any("1 of 100 rows dropped: not scored at every" in note for note in found.notes)
+    kept = estimate_effects(rows, scores, unbalanced="available")
+    assert any("1 gap, first row 0 at 20); gaps kept" in note for note in kept.notes)
+    assert kept.att["n_treated"].max() == 20
+
+
+def test_checks_of_a_panel_with_gaps_say_what_they_leave_out(gappy):
+    found = check(*gappy, unbalanced="available")
+
+    assert found.gaps.filter(size="s", over="level").is_empty()
+    assert len(found.gaps.filter(size="m", over="level")) == 3
+    assert any("levels left out" in note for note in found.notes)
+    assert any("gaps kept" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("estimator", ["did", "diff", "ancova"])
+def test_every_estimator_can_be_asked_for(tables, stage, estimator):
+    found = stage(*tables, estimator=estimator)
+
+    if stage is check and estimator == "diff":  # bounds are about changes since a base
+        assert found.sensitivity.is_empty()
+        assert any("sensitivity: left out" in sentence for sentence in found.sentences)
+    else:
+        assert len(table_of(found))
+
+
+def test_the_estimator_and_anticipation_are_those_of_the_estimator_over_arrays(tables):
+    rows, scores = tables
+    found = estimate_effects(rows, scores, estimator="diff", anticipation=1)
+
+    laid = panel(scores.filter(size="s"), rows.filter(pl.col("treatment_step").ne_missing(10)))
+    alone = effects(laid, estimator="diff", anticipation=1)
+    lines = found.att.filter(size="s").sort("cohort", "checkpoint")
+    assert lines["cohort"].unique().to_list() == [20, 30]
+    np.testing.assert_array_equal(lines["att"].to_numpy().reshape(2, 4), alone.att)
+    assert any("20 of 100 rows dropped: read by checkpoint 10" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("anticipation", [-1, True, 0.5])
+def test_an_anticipation_that_is_no_number_of_checkpoints_is_refused(tables, stage, anticipation):
+    with pytest.raises(OptionError, match="anticipation: got"):
+        stage(*tables, anticipation=anticipation)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_anticipation_runs_and_one_that_leaves_no_cohort_is_named(tables, stage):
+    assert len(table_of(stage(*tables, anticipation=1)))
+    with pytest.raises(EstimationError, match="all rows are never-treated"):
+        stage(*tables, anticipation=9)
+
+
+@pytest.mark.parametrize(
+    ("batches", "same_as", "said"),
+    [
+        (lambda rows: rows, "batch", "clusters='auto': by batch, 60 rows are of 15 batches"),
+        (
+            lambda rows: rows.with_columns(batch=pl.col("row_id") + 0 * pl.col("batch")),
+            "row",
+            "by row, no two rows share a batch",
+        ),
+        (lambda rows: rows.drop("batch"), "row", "by row, batches are not known"),
+    ],
+)
+def test_auto_clusters_by_batch_where_rows_share_one(tables, batches, same_as, said):
+    rows, scores = batches(tables[0]), tables[1]
+
+    found = estimate_effects(rows, scores, clusters="auto")
+
+    assert found.att.equals(estimate_effects(rows, scores, clusters=same_as).att)
+    assert any(said in note for note in found.notes)
+
+
+def test_results_describe_themselves_in_a_few_lines(tables):
+    found = estimate_effects(*tables)
+
+    assert repr(found) == str(found)
+    assert len(str(found).splitlines()) == 4
+    assert "planted s seed 0, log_likelihood: 6 of 6 cells of 3 cohorts, mean 0." in str(found)
+    assert len(repr(check(*tables)).splitlines()) == 2
+    assert len(repr(power(*tables)).splitlines()) <= 2
