@@ -312,8 +312,7 @@ def _report(folder: Path, study: Study, _: How) -> str:
 
 
 def _inference(study: Study) -> dict[str, Any]:
-    names = ("outcomes", "control", "base", "draws", "seed", "level")
-    chosen = {name: getattr(study, name) for name in names}
+    chosen = {name: getattr(study, name) for name in _ESTIMATION}
     by_batch = study.clusters == "auto" and study.batches_per_cohort > 0
     return {**chosen, "clusters": "batch" if by_batch or study.clusters == "batch" else "row"}
 
@@ -344,19 +343,18 @@ def _stage(name: str) -> Stage:
 _WHAT = ("suite", "sizes", "training_seed", "checkpoints")
 _DRAW = (*_WHAT, "seed", "rows_per_cohort", "batches_per_cohort", "never_treated")
 _WAYS = ("dtype", "attention", "device", "scorers", "token_table")
-_INFERENCE = (
-    "faulty",
-    "sizes",
-    "checkpoints",
-    "seed",
+_ESTIMATION = (
     "outcomes",
     "control",
     "base",
-    "clusters",
-    "batches_per_cohort",
+    "estimator",
+    "anticipation",
+    "unbalanced",
     "draws",
+    "seed",
     "level",
 )
+_INFERENCE = (*_ESTIMATION, "faulty", "sizes", "checkpoints", "clusters", "batches_per_cohort")
 _AUDIT = ("counterfactual_size", "counterfactual_cohorts", "counterfactual_horizon")
 _TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
 _CHECK_TABLES = tuple(f"{table.name}.parquet" for table in CHECKS)

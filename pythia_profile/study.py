@@ -53,6 +53,11 @@ class Study:
     device : where it runs; `auto` takes a GPU where there is one.
     control, base : control rows (`never`, `not_yet`, `both`) and base checkpoint (`universal`,
         `varying`), as `did.att_gt` names them.
+    estimator : `did`, `diff` (plain difference to the controls), or `ancova` (changes adjusted for
+        the base outcome).
+    anticipation : checkpoints before the cohort's at which an effect may already be there.
+    unbalanced : what to do where a row lacks a score: `error`, `balanced` (leave the row out), or
+        `available` (use what is there).
     clusters : `row`, `batch`, or `auto`: by batch where rows are drawn batch by batch.
     draws, level : bootstrap draws; confidence level of bands and intervals.
     faulty : what to do with checkpoints that are not what they claim to be: `refuse` to score any,
@@ -80,6 +85,9 @@ class Study:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     control: Literal["never", "not_yet", "both"] = "never"
     base: Literal["universal", "varying"] = "universal"
+    estimator: Literal["did", "diff", "ancova"] = "did"
+    anticipation: int = 0
+    unbalanced: Literal["error", "balanced", "available"] = "error"
     clusters: Literal["auto", "row", "batch"] = "auto"
     draws: int = 1000
     level: float = 0.95
@@ -99,6 +107,8 @@ class Study:
             raise StudyError(
                 f"counterfactual_horizon: got {self.counterfactual_horizon}, expected 0 or more"
             )
+        if self.anticipation < 0:
+            raise StudyError(f"anticipation: got {self.anticipation}, expected 0 or more")
         if not self.outcomes:
             raise StudyError("outcomes: got none, expected at least one column of the scores")
         if wrong := sorted({"suite", "size", "seed", "checkpoint", "row_id"} & set(self.outcomes)):
