@@ -157,7 +157,7 @@ def _rows_there(folder: Path) -> tuple[int | None, int | None]:
     """
     from pythia_profile.errors import ProfileError
     from pythia_profile.sampling import open_rows
-    from pythia_profile.study import open_study
+    from pythia_profile.study import open_study, read_lock
     from pythia_profile.suites.registry import open_suite
 
     study = open_study(folder)
@@ -167,7 +167,7 @@ def _rows_there(folder: Path) -> tuple[int | None, int | None]:
             return suite.batch_size, None
         held_out = len(open_rows(suite)) - suite.order.rows
     except (ProfileError, OSError):
-        return None, None
+        return read_lock(folder).get("suite", {}).get("batch_size"), None
     return suite.batch_size, held_out if held_out > 1 else None
 
 

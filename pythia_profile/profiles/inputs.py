@@ -4,7 +4,7 @@ In: the tables `ROWS` and `SCORES`, eager or lazy, and names. Out: eager tables 
 columns that are needed, and tuples of names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import polars as pl
@@ -53,7 +53,7 @@ def names_of(names: str | Sequence[str], what: str) -> tuple[str, ...]:
     >>> names_of("accuracy", "outcomes"), names_of(["accuracy", "entropy"], "outcomes")
     (('accuracy',), ('accuracy', 'entropy'))
     """
-    several = (names,) if isinstance(names, str) else tuple(names)
+    several = (names,) if isinstance(names, str) or not isinstance(names, Iterable) else (*names,)
     if not several or not all(isinstance(name, str) for name in several):
         raise OptionError(f"{what}: got {names!r}, expected one name or more")
     return tuple(dict.fromkeys(several))

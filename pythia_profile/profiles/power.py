@@ -200,7 +200,9 @@ def power(
             else f"the pilot's rows have {own} scored tokens, the planned ones "
             f"{planned['tokens']}: means over fewer tokens vary more than these figures say"
         )
-    notes += [*_bound_notes(bounds, split, designs), *_falling_degrees(designs)]
+    spent = float(alone["scored_tokens"][0])
+    used = f"{spent:.3g} of {spend:.3g} scored tokens"
+    notes += [*_bound_notes(bounds, split, designs, used), *_falling_degrees(designs)]
     best = {**split, "se": alone["se"][0], "mde": alone["mde"][0]}
     return Power(designs, best, spend, variances, tuple(notes))
 
@@ -217,27 +219,25 @@ def _scored_tokens(rows: pl.DataFrame, planned: int | None) -> int:
 
 
 def _bound_notes(
-    bounds: Mapping[str, int | None], split: Mapping[str, int], designs: pl.DataFrame
+    bounds: Mapping[str, int | None], split: Mapping[str, int], designs: pl.DataFrame, used: str
 ) -> Iterator[str]:
-    """Say which bounds the best split has reached, and which designs lie beyond one."""
-    for name, what, whose in (
-        ("batches", "batches", "a cohort has"),
-        ("rows", "rows", "a batch has"),
-        ("controls", "never-treated rows", "there are"),
-    ):
-        most = bounds[f"most_{name}"]
-        if most is None:
-            continue
-        if split[name] >= most:
-            yield (
-                f"the best split takes all {most:,} {what} that {whose}; for a plan with more, "
-                f"set most_{name}"
-            )
-        plans = designs.unique(["batches", "rows", "controls"])
+    """Say which bounds the best split has reached, and how many designs lie beyond one."""
+    known = {name: most for name in split if (most := bounds[f"most_{name}"]) is not None}
+    whose = {
+        "batches": "batches a cohort has",
+        "rows": "rows a batch has",
+        "controls": "never-treated rows there are",
+    }
+    if reached := [name for name, most in known.items() if split[name] >= most]:
+        taken = ", ".join(f"{known[name]:,} {whose[name]}" for name in reached)
+        options = ", ".join(f"most_{name}" for name in reached)
+        yield (f"the best split takes all {taken}, and {used}; for a plan with more, set {options}")
+    plans = designs.unique(["batches", "rows", "controls"])
+    for name, most in known.items():
         if beyond := len(plans.filter(pl.col(name) > most)):
             yield (
                 f"{counted(beyond, 'design asks', 'designs ask')} for more than the {most:,} "
-                f"{what} that {whose}"
+                f"{whose[name]}"
             )
 
 

@@ -70,8 +70,9 @@ def test_one_name_is_as_good_as_a_list_of_one(tables, stage):
     one, listed = (stage(*tables, outcomes=given) for given in ("accuracy", ["accuracy"]))
 
     assert table_of(one).equals(table_of(listed))
-    with pytest.raises(OptionError, match="outcomes: got "):
-        stage(*tables, outcomes=())
+    for wrong in ((), 3, None, ["accuracy", 3]):
+        with pytest.raises(OptionError, match=r"outcomes: got .* expected one name or more"):
+            stage(*tables, outcomes=wrong)
     with pytest.raises(TableError, match="'loss' is missing"):
         stage(*tables, outcomes="loss")
 

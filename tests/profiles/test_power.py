@@ -92,10 +92,13 @@ def test_the_best_split_takes_no_more_rows_than_there_are_and_says_so(tables):
         "controls": 700,
     }
     said = " ".join(found.notes)
-    for words in ("all 12 batches", "all 16 rows that a batch", "all 700 never-treated rows"):
+    for words in ("all 12 batches", "16 rows a batch", "700 never-treated rows", "of 1e+08"):
         assert words in said
     assert "6 designs ask for more than the 700 never-treated rows" in said
-    assert "all 700" not in " ".join(power(*tables, budget=3000, **bounds).notes)
+    small = " ".join(power(*tables, budget=3000, **bounds).notes)
+    assert "takes all" in small  # batches come first
+    assert "set most_batches" in small
+    assert "most_controls" not in small
 
 
 @pytest.mark.parametrize("budget", [3_000, 20_000, 100_000])
