@@ -123,7 +123,7 @@ def run_stage(folder: Path, name: str, how: How | None = None) -> str:
 
 
 def run_all(
-    folder: Path, workers: int | None = None, tell: Callable[[str], None] = lambda _: None
+    folder: Path | str, workers: int | None = None, tell: Callable[[str], None] = lambda _: None
 ) -> None:
     """Run every stage that is not current, in order.
 
@@ -131,6 +131,7 @@ def run_all(
     ----------
     tell : called with the first line of what each stage says; its notes are in the lock file.
     """
+    folder = Path(folder)
     study = open_study(folder)
     remove_leftovers(folder)
     update_lock(folder, "command", {"line": redact(shlex.join(["pythia-profile", *sys.argv[1:]]))})

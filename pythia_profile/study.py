@@ -169,7 +169,7 @@ def new_study(suite: str, sizes: tuple[str, ...], **settings: Any) -> Study:
     return checked(Study, {"suite": suite, "sizes": sizes, **settings, **listed}, "study")
 
 
-def create_study(folder: Path, study: Study, *, replace: bool = False) -> Study:
+def create_study(folder: Path | str, study: Study, *, replace: bool = False) -> Study:
     """Write `study.toml` into `folder`, or find the same settings there.
 
     Parameters
@@ -182,6 +182,7 @@ def create_study(folder: Path, study: Study, *, replace: bool = False) -> Study:
     StudyError
         The folder holds a study with other settings, or cannot be written to.
     """
+    folder = Path(folder)
     if (folder / FILE_NAME).exists():
         there = open_study(folder)
         if there != study and not (replace and there.suite == study.suite):
@@ -195,7 +196,7 @@ def create_study(folder: Path, study: Study, *, replace: bool = False) -> Study:
     return study
 
 
-def open_study(folder: Path) -> Study:
+def open_study(folder: Path | str) -> Study:
     """Read the settings of the study in `folder`.
 
     Raises
@@ -203,6 +204,7 @@ def open_study(folder: Path) -> Study:
     StudyError
         There is no study, it is of another version, or a setting is wrong.
     """
+    folder = Path(folder)
     if not (folder / FILE_NAME).exists():
         raise StudyError(
             f"no study in '{folder}' ({FILE_NAME} is missing); make one with `pythia-profile init "

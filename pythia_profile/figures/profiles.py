@@ -5,6 +5,7 @@ is left out: cells inside the band are drawn too, cells outside it are marked.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,16 @@ _ABREAST = 2
 """Most panels side by side: with more of them a page shrinks their words until none is legible."""
 
 
-def heatmap(att: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figure:
+class HasEffects(Protocol):
+    """What `estimate` gives: an object with the `ATT` table."""
+
+    @property
+    def att(self) -> pl.DataFrame:
+        """The `ATT` table."""
+        ...
+
+
+def heatmap(att: pl.DataFrame | HasEffects, *, outcome: str = "log_likelihood") -> Figure:
     """ATT(g, c) of each size: cohorts down, checkpoints across, one color scale for all.
 
     A dot marks a cell whose simultaneous band excludes 0; cells left of the stair are before
@@ -30,7 +40,7 @@ def heatmap(att: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figure:
 
     Parameters
     ----------
-    att : the `ATT` table; each size is a panel.
+    att : the `ATT` table, or what `estimate` gave; each size is a panel.
 
     Examples
     --------
@@ -38,7 +48,7 @@ def heatmap(att: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figure:
     Traceback (most recent call last):
     pythia_profile.errors.TableError: nothing to draw: no line of outcome 'log_likelihood'
     """
-    frame = _of_outcome(att, outcome)
+    frame = _of_outcome(att if isinstance(att, pl.DataFrame) else att.att, outcome)
     sizes = _in_order(frame)
     largest = float(frame["att"].drop_nans().abs().max() or 1.0)  # type: ignore[arg-type]
     norm = TwoSlopeNorm(0.0, -largest, largest)

@@ -113,7 +113,7 @@ class Plan:
 
 
 def plan_study(
-    folder: Path,
+    folder: Path | str,
     *,
     workers: int | None = None,
     bandwidth: float = BANDWIDTH,
@@ -135,6 +135,7 @@ def plan_study(
     """
     if not bandwidth > 0:
         raise StudyError(f"bandwidth: got {bandwidth}, expected more than 0")
+    folder = Path(folder)
     study = open_study(folder)
     suite = suite_facts_of(study.suite, study.training_seed or None, near=folder)
     grid = _grid(folder, study, suite, hub)
