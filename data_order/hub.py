@@ -12,7 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx2
@@ -198,6 +198,11 @@ def transport_errors() -> Iterator[None]:
     """Turn a failed connection into a fault that may pass."""
     try:
         yield
+    except httpx2.ConnectError as error:
+        host = "the hub"
+        with suppress(RuntimeError):  # raised where the request is not known
+            host = error.request.url.host
+        raise Fault(f"cannot reach {host} (is there a network?)") from error
     except httpx2.TransportError as error:
         raise Fault(f"the connection failed ({type(error).__name__})") from error
     except httpx2.InvalidURL as error:

@@ -28,7 +28,9 @@ def plan(
 ) -> None:
     """Show what scoring would take: units and why, GB, disk, device-hours, requests, wall time.
 
-    Nothing is fetched. Hours come from the rate of units that have been scored.
+    No weights are fetched, only listings that are not pinned yet.
+
+    Hours come from the rate of units that have been scored.
     """
     from pythia_profile.scoring.plan import plan_study
 
