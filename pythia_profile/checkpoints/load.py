@@ -9,6 +9,7 @@ precision are used where they lie in the file, without a copy.
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,12 @@ _CLASSES: dict[str, type[PreTrainedModel]] = {
 }
 _RENAMED = {"embed_out.weight": "lm_head.weight"}
 _OLD_BUFFERS = re.compile(r"(attention\.(bias|masked_bias)|rotary_emb\.inv_freq)$")
+_COPYING = 2
+"""Large tensors that are copied side by side; more would wait for the memory."""
+
+_LARGE = 2**18
+"""Entries from which on a tensor is worth a thread."""
+
 _NOT_ARCHITECTURE = {"attn_implementation", "dtype", "torch_dtype", "transformers_version"}
 _MOST_LAYERS = 1024
 
@@ -151,24 +158,34 @@ def _put_weights(model: PreTrainedModel, folder: Path, borrowed: set[str]) -> No
     wanted = dict(model.named_parameters(remove_duplicate=False))
     filled: set[torch.nn.Parameter] = set()
     unexpected, mismatched = [], []
-    for stored_name, value in tensors(find_weights(folder)):
-        name = _RENAMED.get(stored_name, stored_name)
-        parameter = wanted.get(name)
-        if parameter is None:
-            if not _OLD_BUFFERS.search(stored_name):
-                unexpected.append(stored_name)
-            continue
-        filled.add(parameter)
-        if parameter.shape == value.shape and value.is_floating_point():
-            _put(parameter, value, name, borrowed)
-        else:
-            got, expected = tuple(value.shape), tuple(parameter.shape)
-            mismatched.append(f"{stored_name} is {value.dtype} {got}, expected floats {expected}")
+    with ThreadPoolExecutor(_COPYING) as pool:
+        copies: list[Future[torch.Tensor]] = []
+        for stored_name, value in tensors(find_weights(folder)):
+            name = _RENAMED.get(stored_name, stored_name)
+            parameter = wanted.get(name)
+            if parameter is None:
+                if not _OLD_BUFFERS.search(stored_name):
+                    unexpected.append(stored_name)
+                continue
+            filled.add(parameter)
+            if parameter.shape != value.shape or not value.is_floating_point():
+                got, expected = tuple(value.shape), tuple(parameter.shape)
+                mismatched.append(
+                    f"{stored_name} is {value.dtype} {got}, expected floats {expected}"
+                )
+            elif value.dtype != parameter.dtype and value.numel() >= _LARGE:
+                copies.append(pool.submit(_put, parameter, value, name, borrowed))
+            else:
+                _put(parameter, value, name, borrowed)
+        for copy in copies:
+            copy.result()
     missing = [name for name, parameter in wanted.items() if parameter not in filled]
     _refuse(folder, missing=missing, unexpected=unexpected, mismatched=mismatched)
 
 
-def _put(parameter: torch.nn.Parameter, value: torch.Tensor, name: str, borrowed: set[str]) -> None:
+def _put(
+    parameter: torch.nn.Parameter, value: torch.Tensor, name: str, borrowed: set[str]
+) -> torch.Tensor:
     fits = value.dtype == parameter.dtype and value.device == parameter.device
     if fits and value.is_contiguous():
         parameter.data = value
@@ -178,14 +195,15 @@ def _put(parameter: torch.nn.Parameter, value: torch.Tensor, name: str, borrowed
         borrowed.discard(name)
     else:
         parameter.copy_(value)
+    return parameter
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Copy on one thread: as fast on an idle machine, and ten times faster where cores are shared.
+    """Copy each tensor on one thread, and large ones side by side.
 
-    A copy is bound by memory; with two threads each tensor ends in a barrier, at which one waits
-    for the other to get a core.
+    Where two threads share a tensor, each copy ends in a barrier, at which one waits for the other
+    to get a core: ten times slower where cores are shared.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
