@@ -95,7 +95,8 @@ class Stage:
 def run_stage(folder: Path, name: str, how: How | None = None) -> str:
     """Run one stage, whether or not it is current; return what it says.
 
-    One part of a stage is not the stage: after a run with a shard it is not marked as run.
+    Warns where what it draws on is older than the settings. One part of a stage is not the stage:
+    after a run with a shard it is not marked as run.
 
     Raises
     ------
@@ -103,12 +104,24 @@ def run_stage(folder: Path, name: str, how: How | None = None) -> str:
         There is no study in `folder`, or the stage before has not been run.
     """
     study, stage = open_study(folder), _stage(name)
+    if older := _older(folder, study, stage):
+        log.warning(
+            "%s is made from %s, older than the settings; `pythia-profile run %s` brings all up "
+            "to date",
+            name,
+            ", ".join(older),
+            shlex.quote(str(folder)),
+        )
+    return _run(folder, study, stage, how or How())
+
+
+def _run(folder: Path, study: Study, stage: Stage, how: How) -> str:
     if not stage.wanted(study):
         raise StudyError(
-            f"this study has no stage '{name}': study.toml asks for no twin runs; set "
+            f"this study has no stage '{stage.name}': study.toml asks for no twin runs; set "
             "counterfactual_size to one of its sizes and counterfactual_cohorts to a number"
         )
-    started, how = time.monotonic(), how or How()
+    started = time.monotonic()
     said = stage.make(folder, study, how)
     if how.shard is not None:
         return said
@@ -117,7 +130,7 @@ def run_stage(folder: Path, name: str, how: How | None = None) -> str:
         "outputs": hashes_of(folder, stage.outputs),
         "seconds": round(time.monotonic() - started, 1),
     }
-    update_lock(folder, "stages", {name: record})
+    update_lock(folder, "stages", {stage.name: record})
     update_lock(folder, "versions", _versions())
     return said
 
@@ -143,7 +156,7 @@ def run_all(
         elif is_own(folder, stage):
             tell("sample: rows.parquet was not drawn here and is kept; delete it to draw anew")
         else:
-            tell(run_stage(folder, stage.name, How(workers=workers)).partition("\n")[0])
+            tell(_run(folder, study, stage, How(workers=workers)).partition("\n")[0])
 
 
 def stage_states(folder: Path) -> dict[str, str]:
@@ -379,7 +392,7 @@ STAGES = (
     Stage(
         "report",
         _report,
-        (),
+        tuple(Study.__dataclass_fields__),  # the page states them
         (*_TABLES, *_CHECK_TABLES, *_AUDIT_TABLES, "figures"),
         ("report.html",),
     ),

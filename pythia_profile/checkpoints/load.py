@@ -48,6 +48,23 @@ _CLASSES: dict[str, type[PreTrainedModel]] = {
 }
 _RENAMED = {"embed_out.weight": "lm_head.weight"}
 _OLD_BUFFERS = re.compile(r"(attention\.(bias|masked_bias)|rotary_emb\.inv_freq)$")
+_FORWARD = (
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_act",
+    "attention_bias",
+    "clip_qkv",
+    "layer_norm_eps",
+    "rms_norm_eps",
+    "rope_parameters",
+    "tie_word_embeddings",
+    "use_parallel_residual",
+)
 _COPYING = 2
 """Large tensors that are copied side by side; more would wait for the memory."""
 
@@ -76,8 +93,9 @@ class CheckpointLoader:
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What the configuration of the loaded checkpoint says of its architecture."""
-        return dict(self._architecture)
+        """What of the loaded configuration changes a forward pass, with defaults filled in."""
+        config = {} if self._model is None else self._model.config.to_dict()
+        return {name: config[name] for name in _FORWARD if name in config}
 
     def load(self, folder: Path) -> PreTrainedModel:
         """Return the model in `folder`, in eval mode; the model of an earlier call is overwritten.

@@ -169,25 +169,22 @@ def _score_or_quarantine(work: Work, desk: _Desk, ahead: Callable[[], None]) -> 
         quarantined.unlink(missing_ok=True)
         failed.unlink(missing_ok=True)
     except (CheckpointError, ScoringError) as error:
-        _withdraw(folder)
-        write_json(_given_up(work, desk, error), quarantined)
+        _give_up(work, desk, error, quarantined)
         failed.unlink(missing_ok=True)
         log.warning("quarantined %s: %s", work.unit.name, error)
     except RemoteError as error:
-        _withdraw(folder)
-        write_json(_given_up(work, desk, error), failed)
+        if is_done(desk.scores, work.unit, desk.key(work.unit)):  # by another process
+            return
+        _give_up(work, desk, error, failed)
         quarantined.unlink(missing_ok=True)
         log.warning("left %s for a later run: %s", work.unit.name, error)
 
 
-def _withdraw(folder: Path) -> None:
-    """Remove the table of other weights or rows; nobody is to take it for that of these."""
+def _give_up(work: Work, desk: _Desk, error: Exception, record: Path) -> None:
+    """Say why, and remove a table of other weights or rows, lest it be taken for that of these."""
     for name in ("done.json", "scores.parquet"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _given_up(work: Work, desk: _Desk, error: Exception) -> dict[str, str]:
-    return {"key": desk.key(work.unit), "reason": redact(str(error))}
+        record.with_name(name).unlink(missing_ok=True)
+    write_json({"key": desk.key(work.unit), "reason": redact(str(error))}, record)
 
 
 def _score_unit(work: Work, desk: _Desk, ahead: Callable[[], None]) -> None:
@@ -206,8 +203,6 @@ def _score_chunks(work: Work, desk: _Desk, files: ExitStack, ahead: Callable[[],
     batch = max(1, batch_tokens // max(1, len(desk.rows["tokens"].item(0)) - 1))
     step = max(batch, settings.chunk_rows // batch * batch)
     tokens = _tokens_of(work.unit, desk)
-    if tokens is not None:
-        remove_leftovers(tokens)
     parts, loaded = [], unfinished / "architecture.json"
     for number, start in enumerate(range(0, len(desk.rows), step)):
         chunk = unfinished / f"{number:05d}.parquet"

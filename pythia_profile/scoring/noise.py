@@ -69,8 +69,21 @@ def noise_floor(
     if len(rows) < 2:
         raise StudyError(f"noise floor: got {len(rows)} rows, expected at least 2 to spread")
     settings = settings or ScoringSettings()
-    ways = _ways(settings, dtypes)
-    tables = {way: _scored(checkpoint, rows, way, settings, decode) for way in ways}
+    tables: dict[_Way, pl.DataFrame] = {}
+    loader: CheckpointLoader | None = None
+    for way in _ways(settings, dtypes):
+        if loader is None or loader.dtype != way.dtype:
+            device = chosen_device(settings.device)
+            loader = CheckpointLoader(way.dtype, device, settings.attention)
+            model = loader.load(checkpoint)
+        tables[way] = score_checkpoint(
+            model,
+            rows,
+            outcomes=settings.outcomes,
+            batch_tokens=way.batch_tokens,
+            decode=decode,
+            compile=way.compile,
+        )
     own, *others = tables
     lines = []
     for way in others:
@@ -104,22 +117,3 @@ def _ways(settings: ScoringSettings, dtypes: Sequence[str]) -> list[_Way]:
         _Way("plain reductions", own, batch, "never"),
         *(_Way(f"in {dtype}", dtype, batch) for dtype in dtypes if dtype != own),
     ]
-
-
-def _scored(
-    checkpoint: Path,
-    rows: pl.DataFrame,
-    way: _Way,
-    settings: ScoringSettings,
-    decode: Decode | None,
-) -> pl.DataFrame:
-    device = chosen_device(settings.device)
-    model = CheckpointLoader(way.dtype, device, settings.attention).load(checkpoint)
-    return score_checkpoint(
-        model,
-        rows,
-        outcomes=settings.outcomes,
-        batch_tokens=way.batch_tokens,
-        decode=decode,
-        compile=way.compile,
-    )

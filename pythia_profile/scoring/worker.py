@@ -3,8 +3,8 @@
     python -m pythia_profile.scoring.worker PLAN ROWS SCORES DEVICE
 
 PLAN is a JSON file with the settings and the units; DEVICE is `cpu`, or the GPU to use. Prints the
-number of rows scored since the last line, and in words what it waits for. Several workers may share
-a plan, on one machine or many: each takes what nobody is at.
+number of rows scored since the last line, and in words what it waits for. Several workers share a
+plan: each takes what nobody is at.
 """
 
 import logging

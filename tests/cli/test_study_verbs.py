@@ -254,3 +254,21 @@ def test_an_estimate_says_which_checkpoints_it_lacks(study, tmp_path, caplog):
     assert run(app, ["att", str(copy)]) == 0
 
     assert re.search(r"1 of \d+ checkpoints are missing or not scored yet \(32\)", caplog.text)
+
+
+def test_a_report_from_older_tables_warns_and_is_made_again(study, tmp_path, caplog, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    file = copy / "study.toml"
+    settings = file.read_text()
+    file.write_text(settings.replace("draws = 50", "draws = 60"))
+
+    assert run(app, ["report", str(copy)]) == 0
+
+    assert "report is made from att, profile, check, plot, older than the settings" in caplog.text
+    assert "older than the settings" in (copy / "report.html").read_text()
+    file.write_text(settings)
+    capsys.readouterr()
+    assert run(app, ["run", str(copy)]) == 0
+    assert "att: up to date" in capsys.readouterr().out
+    assert "older than the settings" not in (copy / "report.html").read_text()

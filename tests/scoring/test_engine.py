@@ -367,6 +367,24 @@ def test_a_checkpoint_with_another_configuration_than_its_siblings_is_named(
         read_scores(tmp_path / "scores", rows, **ways)
 
 
+def test_a_configuration_that_differs_in_what_no_number_depends_on_is_the_same(
+    checkpoints, rows, tmp_path
+):
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(checkpoints, copy)
+    config = copy / "step1" / "config.json"
+    content = json.loads(config.read_text())
+    del content["layer_norm_eps"]  # the default is what the others state
+    config.write_text(json.dumps({**content, "use_cache": False, "bos_token_id": 7}))
+    score_units(works_of(copy), rows, tmp_path / "scores", SETTINGS)
+
+    found = read_scores(
+        tmp_path / "scores", rows, suite="t", sizes=["s"], seed=0, settings=SETTINGS
+    )
+
+    assert found["checkpoint"].n_unique() == 3
+
+
 def test_a_table_that_was_changed_afterwards_is_named(checkpoints, rows, tmp_path):
     score_units(works_of(checkpoints), rows, tmp_path / "scores", SETTINGS)
     table = tmp_path / "scores/t/s/seed0/step1/scores.parquet"
