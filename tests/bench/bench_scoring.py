@@ -120,6 +120,24 @@ report(seconds=best, matmul_share=rate, deviation=deviation)
 """
 )
 
+CHUNKS = (
+    COMMON
+    + """
+from pythia_profile.scoring import token_statistics
+torch.set_num_threads(2)
+dtype = getattr(torch, sys.argv[1])
+generator = torch.Generator().manual_seed(0)
+hidden = torch.randn(4096, 512, generator=generator).to(dtype)
+head = (0.02 * torch.randn(VOCABULARY, 512, generator=generator)).to(dtype)
+targets = torch.randint(0, VOCABULARY, (4096,), generator=generator)
+ways = {
+    str(chunk): lambda chunk=chunk: token_statistics(hidden, head, targets, chunk=chunk)
+    for chunk in (64, 192, 384, 512)
+}
+report(seconds=rounds(ways, 4, "cpu"))
+"""
+)
+
 MEMORY = (
     COMMON
     + """
@@ -170,6 +188,16 @@ def test_time_beside_the_bare_forward_pass(dtype):
     found = measured(TIMES, "70m", dtype, "cpu", 2)
 
     show(found, f"70m, 2 rows of 2,049 tokens, {dtype}, two threads")
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_time_by_tokens_of_a_chunk(dtype):
+    seconds = measured(CHUNKS, dtype)["seconds"]
+
+    print(f"\n{machine()}: head product and statistics of 4,096 tokens, 70m, {dtype}")
+    for chunk, value in seconds.items():
+        print(f"  chunks of {chunk}: {value:.3f} s")
 
 
 @pytest.mark.bench
