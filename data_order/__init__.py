@@ -22,19 +22,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from data_order.errors import OrderError, ProfileError, StoreError
-    from data_order.exposure import exposures
-    from data_order.megatron import MegatronStore
-    from data_order.neox import NeoxOrder
+    from data_order.neox.exposure import exposures
+    from data_order.neox.neox_order import NeoxOrder
     from data_order.order import NEVER, TrainingOrder
     from data_order.pack import pack_text
     from data_order.published import ORDERS, PublishedOrder, published_order
-    from data_order.rows import TokenRows
     from data_order.sample import HELD_OUT, ROWS, published_row_id, rows_table, sample_rows
+    from data_order.store.megatron import MegatronStore
+    from data_order.store.rows import TokenRows
 
 _HOME = {
     "HELD_OUT": "data_order.sample",
-    "MegatronStore": "data_order.megatron",
-    "NeoxOrder": "data_order.neox",
+    "MegatronStore": "data_order.store.megatron",
+    "NeoxOrder": "data_order.neox.neox_order",
     "NEVER": "data_order.order",
     "OrderError": "data_order.errors",
     "ORDERS": "data_order.published",
@@ -42,9 +42,9 @@ _HOME = {
     "PublishedOrder": "data_order.published",
     "ROWS": "data_order.sample",
     "StoreError": "data_order.errors",
-    "TokenRows": "data_order.rows",
+    "TokenRows": "data_order.store.rows",
     "TrainingOrder": "data_order.order",
-    "exposures": "data_order.exposure",
+    "exposures": "data_order.neox.exposure",
     "pack_text": "data_order.pack",
     "published_order": "data_order.published",
     "published_row_id": "data_order.sample",

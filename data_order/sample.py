@@ -23,8 +23,8 @@ from data_order.draws import (
     entropy_of,
 )
 from data_order.errors import OrderError
-from data_order.exposure import exposures
-from data_order.neox import NeoxOrder
+from data_order.neox.exposure import exposures
+from data_order.neox.neox_order import NeoxOrder
 from data_order.order import NEVER, TrainingOrder, as_integers
 
 ROWS = pl.Schema(

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_order.exposure import exposures
-from data_order.neox import NeoxOrder
+from data_order.neox.exposure import exposures
+from data_order.neox.neox_order import NeoxOrder
 from data_order.order import NEVER, TrainingOrder, as_integers
 from data_order.sample import RowSource
 

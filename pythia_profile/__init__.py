@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from pythia_profile.figures.comparisons import agreement as plot_agreement
     from pythia_profile.figures.profiles import event_time, heatmap, instantaneous, residual
     from pythia_profile.mini.build import mini_suite
+    from pythia_profile.pipeline.planning import plan_study
+    from pythia_profile.pipeline.sampling import sample_rows
+    from pythia_profile.pipeline.stages import run_all as run_study
     from pythia_profile.profiles.agreement import agreement
-    from pythia_profile.profiles.checks import check
-    from pythia_profile.profiles.effects import estimate_effects as estimate
-    from pythia_profile.profiles.power import power
+    from pythia_profile.profiles.diagnostics import check
+    from pythia_profile.profiles.estimates import estimate_effects as estimate
     from pythia_profile.profiles.profile import profile
-    from pythia_profile.sampling import sample_rows
+    from pythia_profile.profiles.study_power import power
     from pythia_profile.scoring.noise import noise_floor
-    from pythia_profile.scoring.plan import plan_study
     from pythia_profile.scoring.rows import score_checkpoint
     from pythia_profile.scoring.run import score
     from pythia_profile.scoring.surprisal import token_statistics
-    from pythia_profile.stages import run_all as run_study
     from pythia_profile.study import Study, create_study, open_study
     from pythia_profile.suites.describe import describe_size, describe_suite
     from pythia_profile.suites.registry import known_suites, open_suite
@@ -46,11 +46,11 @@ _HOME = {
     "Study": "pythia_profile.study",
     "agreement": "pythia_profile.profiles.agreement",
     "audit": "pythia_profile.checkpoints.identity",
-    "check": "pythia_profile.profiles.checks",
+    "check": "pythia_profile.profiles.diagnostics",
     "create_study": "pythia_profile.study",
     "describe_size": "pythia_profile.suites.describe",
     "describe_suite": "pythia_profile.suites.describe",
-    "estimate": "pythia_profile.profiles.effects:estimate_effects",
+    "estimate": "pythia_profile.profiles.estimates:estimate_effects",
     "event_time": "pythia_profile.figures.profiles",
     "heatmap": "pythia_profile.figures.profiles",
     "instantaneous": "pythia_profile.figures.profiles",
@@ -59,13 +59,13 @@ _HOME = {
     "noise_floor": "pythia_profile.scoring.noise",
     "open_study": "pythia_profile.study",
     "open_suite": "pythia_profile.suites.registry",
-    "plan_study": "pythia_profile.scoring.plan",
+    "plan_study": "pythia_profile.pipeline.planning",
     "plot_agreement": "pythia_profile.figures.comparisons:agreement",
-    "power": "pythia_profile.profiles.power",
+    "power": "pythia_profile.profiles.study_power",
     "profile": "pythia_profile.profiles.profile",
     "residual": "pythia_profile.figures.profiles",
-    "run_study": "pythia_profile.stages:run_all",
-    "sample_rows": "pythia_profile.sampling",
+    "run_study": "pythia_profile.pipeline.stages:run_all",
+    "sample_rows": "pythia_profile.pipeline.sampling",
     "score": "pythia_profile.scoring.run",
     "score_checkpoint": "pythia_profile.scoring.rows",
     "token_statistics": "pythia_profile.scoring.surprisal",

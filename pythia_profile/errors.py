@@ -17,6 +17,7 @@ __all__ = [
     "OrderError",
     "ProfileError",
     "RefusedError",
+    "SettingsError",
     "StudyError",
     "TableError",
     "UnfinishedError",
@@ -38,6 +39,10 @@ class StudyError(ProfileError):
     """A study folder or its settings cannot be used."""
 
     exit_code = 2
+
+
+class SettingsError(StudyError, ValueError):
+    """A setting is unknown, or has a value that it cannot take."""
 
 
 class MissingTableError(StudyError):

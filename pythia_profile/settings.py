@@ -1,4 +1,8 @@
-"""Frozen dataclasses as TOML files: read with every field checked, written whole or not at all."""
+"""Frozen settings, checked when they are made; and settings as TOML files.
+
+`Settings` is the base of every room's settings object. A wrong value is one line that names the
+field, what was got and what was expected.
+"""
 
 import inspect
 import re
@@ -9,17 +13,46 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from pythia_profile.errors import StudyError
+from pythia_profile.errors import SettingsError, StudyError
 from pythia_profile.store import write_text
 
-__all__ = ["checked", "read_settings", "write_settings"]
+__all__ = ["Settings", "checked", "read_settings", "write_settings"]
 
-Settings = TypeVar("Settings")
+Kind = TypeVar("Kind")
 
 
-def read_settings(kind: type[Settings], path: Path, version: int, **given: Any) -> Settings:
+class Settings(BaseModel):
+    """Base of settings: frozen, no unknown fields, every value checked.
+
+    Raises
+    ------
+    SettingsError
+        A field is unknown or has a value that it cannot take.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_first_fault(type(self), error)) from None
+
+
+def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
+    fault = error.errors()[0]
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown setting '{name}'; known: {', '.join(kind.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{name}: missing, expected a value"
+    expected = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{name}: got {fault['input']!r}, expected: {expected}"
+
+
+def read_settings(kind: type[Kind], path: Path, version: int, **given: Any) -> Kind:
     """Read a TOML file into the dataclass `kind`.
 
     Parameters
@@ -49,7 +82,7 @@ def read_settings(kind: type[Settings], path: Path, version: int, **given: Any) 
     return checked(kind, {**content, **given}, f"'{path}'")
 
 
-def checked(kind: type[Settings], content: dict[str, Any], where: str) -> Settings:
+def checked(kind: type[Kind], content: dict[str, Any], where: str) -> Kind:
     """Build a dataclass from plain values.
 
     Parameters

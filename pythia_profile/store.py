@@ -19,7 +19,7 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from pythia_profile.errors import MissingTableError, StudyError, TableError
-from pythia_profile.schema import Table, conform
+from pythia_profile.tables import Table, conform
 
 __all__ = [
     "atomic_write",

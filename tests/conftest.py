@@ -41,7 +41,7 @@ def tiny_suite(tiny_config, tiny_cache):
 
 @pytest.fixture(scope="session")
 def tiny_rows(tiny_suite) -> pl.DataFrame:
-    from pythia_profile.sampling import sample_rows
+    from pythia_profile.pipeline.sampling import sample_rows
 
     return sample_rows(tiny_suite, rows_per_cohort=24, batches_per_cohort=0, never_treated=96)
 

@@ -8,29 +8,27 @@ import pytest
 import pythia_profile
 
 ROOT = Path(pythia_profile.__file__).parents[1]
-BASE = {"errors", "schema"}
-FILES = BASE | {"redaction", "store", "settings", "study", "progress", "workers"}
+BASE = {"errors", "tables"}
+FILES = BASE | {"redaction", "store", "settings", "study", "progress", "execute"}
 MAY_IMPORT = {
     "errors": set(),
-    "schema": {"errors"},
+    "tables": {"errors"},
     "store": BASE,
     "settings": BASE | {"store"},
-    "study": BASE | {"store", "settings"},
     "progress": set(),
     "redaction": set(),
-    "workers": {"errors", "redaction"},
+    "execute": {"errors", "redaction"},
     "suites": {"errors", "settings"},
-    "sampling": BASE | {"suites"},
     "checkpoints": FILES | {"suites"},
     "scoring": FILES | {"suites", "checkpoints"},
-    "did": BASE,
+    "did": BASE | {"settings"},
     "profiles": BASE | {"did", "suites"},
     "figures": BASE | {"store"},
     "report": FILES | {"figures", "profiles"},
     "mini": FILES | {"suites", "checkpoints", "scoring", "did"},
-    "inputs": FILES | {"suites", "scoring"},
-    "stages": FILES
-    | {"inputs", "suites", "sampling", "scoring", "did", "profiles", "figures", "report", "mini"},
+    "study": BASE | {"store", "settings", "did"},
+    "pipeline": FILES
+    | {"suites", "checkpoints", "scoring", "did", "profiles", "figures", "report", "mini"},
 }
 
 

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from pythia_profile.errors import TableError
-from pythia_profile.schema import ROWS, SCORES, conform
+from pythia_profile.tables import ROWS, SCORES, conform
 
 
 def scores(**changes):

@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 
 from pythia_profile.errors import MissingTableError, StudyError, TableError
-from pythia_profile.schema import PLACEBO
 from pythia_profile.store import (
     atomic_write,
     digest,
@@ -21,6 +20,7 @@ from pythia_profile.store import (
     write_table,
     write_text,
 )
+from pythia_profile.tables import PLACEBO
 
 LINE = {
     "suite": "t",

@@ -20,8 +20,8 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from data_order.errors import RemoteError
-from data_order.hub import TIMEOUT, hub_errors, origin
-from data_order.retry import Fault, Patience, persist
+from data_order.hub.client import TIMEOUT, hub_errors, origin
+from data_order.hub.retry import Fault, Patience, persist
 
 __all__ = ["HubFile", "list_branches", "list_files"]
 

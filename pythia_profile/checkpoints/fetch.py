@@ -22,8 +22,8 @@ from huggingface_hub import get_hf_file_metadata, get_session, hf_hub_url
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from data_order.errors import RemoteError, RemoteNotFoundError
-from data_order.hub import TIMEOUT, asked_wait, hub_errors, origin
-from data_order.retry import TRANSIENT, Fault, persist
+from data_order.hub.client import TIMEOUT, asked_wait, hub_errors, origin
+from data_order.hub.retry import TRANSIENT, Fault, persist
 from pythia_profile.checkpoints.api import HubFile
 from pythia_profile.checkpoints.listing import LARGEST_JSON, is_safe
 from pythia_profile.checkpoints.pins import Hub

@@ -18,8 +18,8 @@ from huggingface_hub import is_offline_mode
 from platformdirs import user_cache_path
 from pydantic import TypeAdapter, ValidationError
 
-from data_order.hub import hub_endpoint
-from data_order.retry import Patience
+from data_order.hub.client import hub_endpoint
+from data_order.hub.retry import Patience
 from pythia_profile.checkpoints.api import HubFile, list_branches, list_files
 from pythia_profile.checkpoints.listing import Listing, Revision
 from pythia_profile.errors import NotFoundError, StudyError

@@ -25,8 +25,8 @@ from filelock import FileLock, Timeout
 from huggingface_hub import try_to_load_from_cache
 from pydantic import TypeAdapter
 
-from data_order.hub import hub_endpoint
-from data_order.retry import Patience
+from data_order.hub.client import hub_endpoint
+from data_order.hub.retry import Patience
 from pythia_profile.checkpoints.api import HubFile
 from pythia_profile.checkpoints.fetch import UNFINISHED, fetch_file, is_whole
 from pythia_profile.checkpoints.pins import Hub, checkpoint_cache

@@ -16,7 +16,7 @@ from types import TracebackType
 from filelock import Timeout
 
 from data_order.errors import RemoteError
-from data_order.retry import Patience
+from data_order.hub.retry import Patience
 from pythia_profile.checkpoints.source import HubCheckpoint, locked
 from pythia_profile.errors import CheckpointError, ProfileError
 

@@ -20,7 +20,7 @@ def check(
     treatment; late against early cohorts and size against size; regressions for contrast.
     Writes a table of each.
     """
-    from pythia_profile.stages import run_stage
+    from pythia_profile.pipeline.stages import run_stage
 
     said = run_stage(study, "check")
     if not as_json:
@@ -30,7 +30,7 @@ def check(
 
     import polars as pl
 
-    from pythia_profile.schema import CHECKS
+    from pythia_profile.tables import CHECKS
 
     finite = pl.selectors.float()
     tables = {

@@ -34,7 +34,7 @@ def demo(
     Interrupted at any time, the same command goes on where it stopped; run again, it reuses what
     it finds.
     """
-    from pythia_profile.stages import run_all
+    from pythia_profile.pipeline.stages import run_all
     from pythia_profile.study import create_study, demo_study
 
     create_study(out, demo_study(quick=quick, seed=seed), replace=True)

@@ -13,7 +13,7 @@ import typer
 from pythia_profile.cli.app import app
 
 if TYPE_CHECKING:
-    from data_order.neox import NeoxOrder
+    from data_order.neox.neox_order import NeoxOrder
     from data_order.order import TrainingOrder
     from data_order.published import PublishedOrder
     from data_order.sample import RowSource
@@ -179,7 +179,7 @@ def _run_of(name: str) -> _Run:
 
 
 def _maps(idx: Path, seed: int | None, run: _Run, training: Any, width: int) -> "NeoxOrder":
-    from data_order.neox import NeoxOrder
+    from data_order.neox.neox_order import NeoxOrder
 
     published = run.published
     samples = -(-training.rows * 1005 // 1000)
@@ -198,9 +198,9 @@ def _source(
     width: int,
     progress: Callable[[int, int], None],
 ) -> "RowSource | None":
-    from data_order.neox_rows import NeoxRows
-    from data_order.rows import TokenRows
-    from data_order.stream import TokenStream
+    from data_order.neox.documents import NeoxRows
+    from data_order.store.rows import TokenRows
+    from data_order.store.stream import TokenStream
 
     if "hub" in (store, corpus) and published is None:
         raise typer.BadParameter("'hub' stands for a published order; give a path")

@@ -10,7 +10,7 @@ import typer
 from pythia_profile.cli.app import app
 
 if TYPE_CHECKING:
-    from pythia_profile.scoring.plan import Plan
+    from pythia_profile.pipeline.planning import Plan
 
 
 @app.command(
@@ -32,7 +32,7 @@ def plan(
 
     Hours come from the rate of units that have been scored.
     """
-    from pythia_profile.scoring.plan import plan_study
+    from pythia_profile.pipeline.planning import plan_study
 
     found = plan_study(study, workers=workers, bandwidth=bandwidth * 1e6)
     if as_json:

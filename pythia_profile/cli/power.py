@@ -92,7 +92,7 @@ def power(
     The variances come from a pilot: STUDY, or the mini suite. Every combination of batches, rows,
     controls and families is a line of the table.
     """
-    from pythia_profile.profiles.power import power as minimal_effects
+    from pythia_profile.profiles.study_power import power as minimal_effects
 
     pilot, rows_there, controls_there = _pilot(study)
     if tokens is None:
@@ -133,8 +133,8 @@ def _pilot(
 
     Beside them stand the rows that a batch of its suite has, and the never-treated rows.
     """
-    from pythia_profile.inputs import read_inputs
-    from pythia_profile.stages import STAGES, is_current, run_stage
+    from pythia_profile.pipeline.inputs import read_inputs
+    from pythia_profile.pipeline.stages import STAGES, is_current, run_stage
     from pythia_profile.study import create_study, demo_study, open_study
 
     if folder is None:
@@ -156,7 +156,7 @@ def _rows_there(folder: Path) -> tuple[int | None, int | None]:
     likes. Nothing is fetched, so stores elsewhere bound nothing.
     """
     from pythia_profile.errors import ProfileError
-    from pythia_profile.sampling import open_rows
+    from pythia_profile.pipeline.sampling import open_rows
     from pythia_profile.study import open_study, read_lock
     from pythia_profile.suites.registry import open_suite
 

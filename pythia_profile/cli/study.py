@@ -126,7 +126,7 @@ def score(
 
     What failed for now is tried again in any case.
     """
-    from pythia_profile.stages import How, run_stage
+    from pythia_profile.pipeline.stages import How, run_stage
 
     if noise_floor:
         _print_noise(study, size, checkpoint, as_json)
@@ -141,7 +141,7 @@ def _print_noise(study: Path, size: str | None, checkpoint: int | None, as_json:
     import json
 
     from pythia_profile.cli.table import as_table
-    from pythia_profile.stages import noise_of
+    from pythia_profile.pipeline.stages import noise_of
 
     lines = noise_of(study, size=size, checkpoint=checkpoint).to_dicts()
     if as_json:
@@ -208,7 +208,7 @@ def run(
 
         plan(study, workers=workers)
         return
-    from pythia_profile.stages import run_all
+    from pythia_profile.pipeline.stages import run_all
 
     run_all(study, workers, typer.echo)
 
@@ -221,7 +221,7 @@ def status(
     """Say which stages are up to date, and which have to be run."""
     import json
 
-    from pythia_profile.stages import stage_states
+    from pythia_profile.pipeline.stages import stage_states
 
     states = stage_states(study)
     notes = _of_checkpoints(study)
@@ -246,8 +246,8 @@ def _of_checkpoints(study: Path) -> list[str]:
         for line in audit.get("faulty", []) + audit.get("missing", [])
     ]
     if lock.get("checkpoints"):
-        from pythia_profile.checkpoints.pinned import moved_since
         from pythia_profile.errors import ProfileError
+        from pythia_profile.pipeline.pinned import moved_since
 
         try:
             notes += [f"moved on the hub, the pinned one is used: {m}" for m in moved_since(study)]
@@ -257,6 +257,6 @@ def _of_checkpoints(study: Path) -> list[str]:
 
 
 def _run(study: Path, stage: str, workers: int | None = None) -> None:
-    from pythia_profile.stages import How, run_stage
+    from pythia_profile.pipeline.stages import How, run_stage
 
     typer.echo(run_stage(study, stage, How(workers=workers)))

@@ -10,70 +10,76 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pythia_profile.did.aggregates import aggregate
     from pythia_profile.did.att import AttGt, att_gt
-    from pythia_profile.did.checks import Gap, batch_icc, level_gap, reliability, trait_gap
-    from pythia_profile.did.contrasts import Contrast, contrast
-    from pythia_profile.did.draws import Drawing, contrast_draws
-    from pythia_profile.did.honest import Sensitivity, breakdowns, sensitivity
-    from pythia_profile.did.leave_out import CheckpointCheck, checkpoint_check
-    from pythia_profile.did.panels import Panel, panel
-    from pythia_profile.did.power import Pilot, best_split, design, pilot
-    from pythia_profile.did.pretrends import Placebo, placebo
-    from pythia_profile.did.simultaneous import Bands, bands, bands_of
-    from pythia_profile.did.strata import by_stratum, difference
-    from pythia_profile.did.stream import stream_effects, stream_estimate
-    from pythia_profile.did.table import effects, estimate
-    from pythia_profile.did.witness import (
+    from pythia_profile.did.diagnostics.alternatives import (
         Witness,
         event_study,
         naive_double_demeaned,
         twfe,
         two_by_two,
     )
-    from pythia_profile.schema import NEVER
+    from pythia_profile.did.diagnostics.balance import (
+        Gap,
+        batch_icc,
+        level_gap,
+        reliability,
+        trait_gap,
+    )
+    from pythia_profile.did.diagnostics.leave_one_out import CheckpointCheck, checkpoint_check
+    from pythia_profile.did.diagnostics.strata import by_stratum, difference
+    from pythia_profile.did.estimation import effects, estimate
+    from pythia_profile.did.inference.aggregates import aggregate
+    from pythia_profile.did.inference.bootstrap import Drawing, contrast_draws
+    from pythia_profile.did.inference.contrasts import Contrast, contrast
+    from pythia_profile.did.inference.honest import Sensitivity, breakdowns, sensitivity
+    from pythia_profile.did.inference.power import Pilot, best_split, design, pilot
+    from pythia_profile.did.inference.pretrends import Placebo, placebo
+    from pythia_profile.did.inference.simultaneous import Bands, bands, bands_of
+    from pythia_profile.did.panels import Panel, panel
+    from pythia_profile.did.stream import stream_effects, stream_estimate
+    from pythia_profile.tables import NEVER
 
 _HOME = {
-    "NEVER": "pythia_profile.schema",
+    "NEVER": "pythia_profile.tables",
     "AttGt": "pythia_profile.did.att",
-    "Bands": "pythia_profile.did.simultaneous",
-    "CheckpointCheck": "pythia_profile.did.leave_out",
-    "Contrast": "pythia_profile.did.contrasts",
-    "Drawing": "pythia_profile.did.draws",
-    "Gap": "pythia_profile.did.checks",
+    "Bands": "pythia_profile.did.inference.simultaneous",
+    "CheckpointCheck": "pythia_profile.did.diagnostics.leave_one_out",
+    "Contrast": "pythia_profile.did.inference.contrasts",
+    "Drawing": "pythia_profile.did.inference.bootstrap",
+    "Gap": "pythia_profile.did.diagnostics.balance",
     "Panel": "pythia_profile.did.panels",
-    "Pilot": "pythia_profile.did.power",
-    "Placebo": "pythia_profile.did.pretrends",
-    "Sensitivity": "pythia_profile.did.honest",
-    "Witness": "pythia_profile.did.witness",
-    "aggregate": "pythia_profile.did.aggregates",
+    "Pilot": "pythia_profile.did.inference.power",
+    "Placebo": "pythia_profile.did.inference.pretrends",
+    "Sensitivity": "pythia_profile.did.inference.honest",
+    "Witness": "pythia_profile.did.diagnostics.alternatives",
+    "aggregate": "pythia_profile.did.inference.aggregates",
     "att_gt": "pythia_profile.did.att",
-    "bands": "pythia_profile.did.simultaneous",
-    "bands_of": "pythia_profile.did.simultaneous",
-    "batch_icc": "pythia_profile.did.checks",
-    "best_split": "pythia_profile.did.power",
-    "breakdowns": "pythia_profile.did.honest",
-    "by_stratum": "pythia_profile.did.strata",
-    "checkpoint_check": "pythia_profile.did.leave_out",
-    "contrast": "pythia_profile.did.contrasts",
-    "contrast_draws": "pythia_profile.did.draws",
-    "design": "pythia_profile.did.power",
-    "difference": "pythia_profile.did.strata",
-    "effects": "pythia_profile.did.table",
-    "estimate": "pythia_profile.did.table",
-    "event_study": "pythia_profile.did.witness",
-    "level_gap": "pythia_profile.did.checks",
-    "naive_double_demeaned": "pythia_profile.did.witness",
+    "bands": "pythia_profile.did.inference.simultaneous",
+    "bands_of": "pythia_profile.did.inference.simultaneous",
+    "batch_icc": "pythia_profile.did.diagnostics.balance",
+    "best_split": "pythia_profile.did.inference.power",
+    "breakdowns": "pythia_profile.did.inference.honest",
+    "by_stratum": "pythia_profile.did.diagnostics.strata",
+    "checkpoint_check": "pythia_profile.did.diagnostics.leave_one_out",
+    "contrast": "pythia_profile.did.inference.contrasts",
+    "contrast_draws": "pythia_profile.did.inference.bootstrap",
+    "design": "pythia_profile.did.inference.power",
+    "difference": "pythia_profile.did.diagnostics.strata",
+    "effects": "pythia_profile.did.estimation",
+    "estimate": "pythia_profile.did.estimation",
+    "event_study": "pythia_profile.did.diagnostics.alternatives",
+    "level_gap": "pythia_profile.did.diagnostics.balance",
+    "naive_double_demeaned": "pythia_profile.did.diagnostics.alternatives",
     "panel": "pythia_profile.did.panels",
-    "pilot": "pythia_profile.did.power",
-    "placebo": "pythia_profile.did.pretrends",
-    "reliability": "pythia_profile.did.checks",
-    "sensitivity": "pythia_profile.did.honest",
+    "pilot": "pythia_profile.did.inference.power",
+    "placebo": "pythia_profile.did.inference.pretrends",
+    "reliability": "pythia_profile.did.diagnostics.balance",
+    "sensitivity": "pythia_profile.did.inference.honest",
     "stream_effects": "pythia_profile.did.stream",
     "stream_estimate": "pythia_profile.did.stream",
-    "trait_gap": "pythia_profile.did.checks",
-    "twfe": "pythia_profile.did.witness",
-    "two_by_two": "pythia_profile.did.witness",
+    "trait_gap": "pythia_profile.did.diagnostics.balance",
+    "twfe": "pythia_profile.did.diagnostics.alternatives",
+    "two_by_two": "pythia_profile.did.diagnostics.alternatives",
 }
 
 __all__ = [

@@ -21,9 +21,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pythia_profile.did.comparison import Comparison
-from pythia_profile.did.groups import Rows, Sums
-from pythia_profile.did.products import products
-from pythia_profile.did.sides import ROUNDING, Side
+from pythia_profile.did.cross_products import products
+from pythia_profile.did.group_means import ROUNDING, Side
+from pythia_profile.did.moments import Rows, Sums
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,15 +19,15 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float, Int, Num, Shaped
 from scipy.special import stdtrit
 
-from pythia_profile.did import inputs
+from pythia_profile.did import arguments as inputs
 from pythia_profile.did.ancova import Adjustment, adjust, control_variance
 from pythia_profile.did.comparison import Base, Comparison, Control, Estimator, compare
-from pythia_profile.did.groups import Rows, Sums, gather, summarize
+from pythia_profile.did.group_means import Side, sides
 from pythia_profile.did.missing import Missing, pseudo_values
-from pythia_profile.did.sides import Side, sides
-from pythia_profile.did.spread import Spread
+from pythia_profile.did.moments import Rows, Sums, gather, summarize
 from pythia_profile.did.threads import one_blas_thread
-from pythia_profile.schema import NEVER
+from pythia_profile.did.variance import Spread
+from pythia_profile.tables import NEVER
 
 FEW_CLUSTERS = 30
 """Below this many clusters in a cohort, bands over single cells cover too rarely."""

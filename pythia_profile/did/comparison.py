@@ -22,13 +22,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from pythia_profile.did.arguments import check_option
 from pythia_profile.did.errors import (
     EarlyCohortError,
     NoControlError,
     NoTreatedError,
     OptionError,
 )
-from pythia_profile.did.inputs import check_option
 
 Control = Literal["never", "not_yet", "both"]
 Base = Literal["universal", "varying"]

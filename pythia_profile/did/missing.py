@@ -22,8 +22,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 
 from pythia_profile.did.errors import MissingOutcomeError
-from pythia_profile.did.groups import Step
-from pythia_profile.schema import NEVER
+from pythia_profile.did.moments import Step
+from pythia_profile.tables import NEVER
 
 Missing = Literal["error", "available"]
 """What to do with outcomes that are NaN: refuse them, or use the others."""

@@ -14,15 +14,15 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from data_order.order import cohort_of_steps
+from pythia_profile.did.arguments import check_option, counted
 from pythia_profile.did.errors import (
     DuplicateError,
     MissingOutcomeError,
     NoRowsError,
     UnbalancedPanelError,
 )
-from pythia_profile.did.inputs import check_option, counted
 from pythia_profile.errors import TableError
-from pythia_profile.schema import NEVER, ROWS, RUN, SCORES
+from pythia_profile.tables import NEVER, ROWS, RUN, SCORES
 
 Unbalanced = Literal["error", "balanced", "available"]
 Early = Literal["error", "drop"]

@@ -12,12 +12,13 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
+from pythia_profile.did.arguments import check_sizes, positive
 from pythia_profile.did.att import AttGt, assemble
 from pythia_profile.did.comparison import Base, Control, Estimator, compare
-from pythia_profile.did.draws import Drawing
 from pythia_profile.did.errors import NoRowsError, OptionError
-from pythia_profile.did.groups import Sums, gather, summarize
-from pythia_profile.did.inputs import check_sizes, positive
+from pythia_profile.did.estimation import ClusterBy, att_table, cell_bands, cluster_by, tell
+from pythia_profile.did.inference.bootstrap import Drawing
+from pythia_profile.did.moments import Sums, gather, summarize
 from pythia_profile.did.panels import (
     Early,
     Panel,
@@ -29,9 +30,8 @@ from pythia_profile.did.panels import (
     lay_out,
     only_run,
 )
-from pythia_profile.did.table import ClusterBy, att_table, cell_bands, cluster_by, tell
 from pythia_profile.did.threads import one_blas_thread
-from pythia_profile.schema import NEVER, SCORES
+from pythia_profile.tables import NEVER, SCORES
 
 BLOCK = 20_000
 """Rows read at once; at 144 checkpoints, 23 MB of outcomes and some 150 MB of table."""

@@ -20,7 +20,8 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from data_order.megatron import MegatronStore
+from data_order.store.megatron import MegatronStore
+from pythia_profile.execute.local import available_cores, run_workers
 from pythia_profile.mini.config import MINI_SIZES, MiniConfig, shape
 from pythia_profile.mini.corpus import Corpus, read_corpus, token_rows, train_tokenizer
 from pythia_profile.progress import track
@@ -28,7 +29,6 @@ from pythia_profile.store import atomic_write, make_folder, read_json, remove_le
 from pythia_profile.suites.folder import read_suite, write_suite
 from pythia_profile.suites.model import Size, Suite
 from pythia_profile.suites.registry import SuiteEntry
-from pythia_profile.workers import available_cores, run_workers
 
 __all__ = ["ENTRY", "cache_folder", "config_of", "mini_suite"]
 

@@ -22,18 +22,18 @@ from scipy.stats import norm
 from data_order.order import cohort_of_steps
 from pythia_profile.did import att_gt
 from pythia_profile.errors import EstimationError, NotFoundError
+from pythia_profile.execute.local import available_cores, run_workers
 from pythia_profile.mini.build import config_of
 from pythia_profile.progress import track
-from pythia_profile.schema import (
+from pythia_profile.store import digest, write_table
+from pythia_profile.suites.model import Suite
+from pythia_profile.tables import (
     COUNTERFACTUAL,
     COUNTERFACTUAL_SUMMARY,
     NEVER,
     ROWS,
     conform,
 )
-from pythia_profile.store import digest, write_table
-from pythia_profile.suites.model import Suite
-from pythia_profile.workers import available_cores, run_workers
 
 __all__ = ["audited_cohorts", "compare", "train_twins"]
 
@@ -45,7 +45,8 @@ def audited_cohorts(suite: Suite, count: int) -> list[int]:
 
     There the loss falls fastest and the rows' trends differ most, so that a cell of 96 rows says
     least about the estimator: its error has a standard error of .02 to .05 nats, against .003 to
-    .02 later (xs, seeds 1 and 2). Where more are asked for than the rest has, they are spread over the whole run.
+    .02 later (xs, seeds 1 and 2). Where more are asked for than the rest has, they are spread over
+    the whole run.
 
     Examples
     --------

@@ -27,13 +27,13 @@ from scipy.stats import norm, rankdata
 
 from pythia_profile.did import AttGt, aggregate
 from pythia_profile.did.comparison import Base, Control, Estimator
-from pythia_profile.did.draws import Drawing, cell_draws, contrast_draws
+from pythia_profile.did.estimation import ClusterBy, effects
+from pythia_profile.did.inference.bootstrap import Drawing, cell_draws, contrast_draws
 from pythia_profile.did.panels import Unbalanced
-from pythia_profile.did.table import ClusterBy, effects
 from pythia_profile.errors import EstimationError
-from pythia_profile.profiles.inputs import names_of, study_tables
 from pythia_profile.profiles.profile import panels, tell
-from pythia_profile.schema import AGREEMENT, conform
+from pythia_profile.profiles.study_inputs import names_of, study_tables
+from pythia_profile.tables import AGREEMENT, conform
 
 __all__ = ["CELL_SETS", "agree", "agreement", "correlation"]
 

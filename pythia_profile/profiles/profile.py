@@ -13,11 +13,11 @@ import polars as pl
 
 from pythia_profile.did import AttGt, Contrast, Panel, aggregate, bands, panel
 from pythia_profile.did.comparison import Base, Control, Estimator
+from pythia_profile.did.estimation import ClusterBy, effects
 from pythia_profile.did.panels import Unbalanced
-from pythia_profile.did.table import ClusterBy, effects
-from pythia_profile.profiles.inputs import check_anticipation, names_of, study_tables
-from pythia_profile.schema import PROFILES, RUN, conform
+from pythia_profile.profiles.study_inputs import check_anticipation, names_of, study_tables
 from pythia_profile.suites.model import Suite
+from pythia_profile.tables import PROFILES, RUN, conform
 
 __all__ = ["KINDS", "mean_learning_rates", "panels", "profile", "profile_lines"]
 

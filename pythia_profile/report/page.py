@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from pythia_profile.errors import MissingTableError
 from pythia_profile.figures.style import name_outcome
-from pythia_profile.profiles.verdicts import Group, check_groups
+from pythia_profile.profiles.sentences import Group, check_groups
 from pythia_profile.report import words
 from pythia_profile.report.provenance import (
     estimation_facts,
@@ -26,9 +26,9 @@ from pythia_profile.report.provenance import (
     suite_facts,
 )
 from pythia_profile.report.sheets import Sheet, sheet
-from pythia_profile.schema import CHECKS
 from pythia_profile.store import read_json, write_text
 from pythia_profile.study import Study, read_lock
+from pythia_profile.tables import CHECKS
 
 __all__ = ["quality", "render", "write_report"]
 

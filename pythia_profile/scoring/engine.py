@@ -28,9 +28,8 @@ from pythia_profile.checkpoints.load import CheckpointLoader
 from pythia_profile.checkpoints.supply import Supply
 from pythia_profile.checkpoints.weights import CheckpointError
 from pythia_profile.errors import StudyError
+from pythia_profile.execute.resources import chosen_device
 from pythia_profile.redaction import redact
-from pythia_profile.schema import SCORES, conform
-from pythia_profile.scoring.hands import chosen_device
 from pythia_profile.scoring.outcomes import Decode
 from pythia_profile.scoring.rows import ScoringError, score_rows
 from pythia_profile.scoring.units import (
@@ -52,6 +51,7 @@ from pythia_profile.store import (
     remove_leftovers,
     write_json,
 )
+from pythia_profile.tables import SCORES, conform
 
 __all__ = ["Work", "score_units", "token_folder", "work_folder"]
 

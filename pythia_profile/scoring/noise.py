@@ -13,12 +13,12 @@ import polars as pl
 
 from pythia_profile.checkpoints.load import CheckpointLoader
 from pythia_profile.errors import StudyError
-from pythia_profile.schema import NOISE, conform
-from pythia_profile.scoring.hands import chosen_device
+from pythia_profile.execute.resources import chosen_device
 from pythia_profile.scoring.outcomes import Decode
 from pythia_profile.scoring.rows import score_checkpoint
 from pythia_profile.scoring.surprisal import Compile
 from pythia_profile.scoring.units import ScoringSettings
+from pythia_profile.tables import NOISE, conform
 
 __all__ = ["noise_floor"]
 

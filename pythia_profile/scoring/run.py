@@ -17,9 +17,9 @@ from pythia_profile.checkpoints.pins import Pins
 from pythia_profile.checkpoints.source import HubCheckpoint, prune_after, source_facts
 from pythia_profile.checkpoints.supply import slots_for
 from pythia_profile.errors import NotFoundError, StudyError, UnfinishedError
+from pythia_profile.execute.local import available_cores, run_workers
+from pythia_profile.execute.resources import Hands, chosen_device, hands_for, memory_of
 from pythia_profile.progress import track
-from pythia_profile.schema import ROWS, conform
-from pythia_profile.scoring.hands import Hands, chosen_device, hands_for, memory_of
 from pythia_profile.scoring.outcomes import outcomes_of
 from pythia_profile.scoring.tables import read_scores
 from pythia_profile.scoring.units import (
@@ -33,7 +33,7 @@ from pythia_profile.scoring.units import (
 )
 from pythia_profile.store import read_json, write_json, write_table
 from pythia_profile.suites.model import Suite
-from pythia_profile.workers import available_cores, run_workers
+from pythia_profile.tables import ROWS, conform
 
 __all__ = ["Shard", "part_of", "score"]
 

@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 
 from pythia_profile.errors import MissingTableError, StudyError
-from pythia_profile.schema import SCORES, conform
 from pythia_profile.scoring.units import ScoringSettings, rows_sha256
 from pythia_profile.store import file_sha256, read_json
 from pythia_profile.study import Study, read_lock
 from pythia_profile.suites.model import Suite
+from pythia_profile.tables import SCORES, conform
 
 __all__ = ["read_scores", "scoring_settings", "study_scores"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pythia_profile.errors import NotFoundError, not_found
 from pythia_profile.suites.folder import FILE_NAME, read_suite
 from pythia_profile.suites.model import Suite
-from pythia_profile.suites.published import PUBLISHED
+from pythia_profile.suites.pythia import PUBLISHED
 
 __all__ = ["GROUP", "SuiteEntry", "known_suites", "open_suite", "suite_facts_of", "suite_there"]
 

@@ -23,7 +23,7 @@ import pytest
 
 from pythia_profile.mini.build import mini_suite
 from pythia_profile.mini.counterfactual import audited_cohorts, compare, train_twins
-from pythia_profile.sampling import sample_rows
+from pythia_profile.pipeline.sampling import sample_rows
 from pythia_profile.scoring.run import score
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]

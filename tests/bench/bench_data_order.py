@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data_order import MegatronStore, TokenRows
-from data_order.retry import Patience
+from data_order.hub.retry import Patience
 from tests.bench.machine import machine
 from tests.stand_in.hub import Hub, Virtual
 
@@ -25,7 +25,7 @@ FULL = """
 import resource, sys, time
 import numpy as np
 from data_order import NeoxOrder
-from data_order.index_maps import sample_index_blocks
+from data_order.neox.index_maps import sample_index_blocks
 
 documents, epochs = 134_318_121, 2
 rng = np.random.default_rng(0)

@@ -78,7 +78,7 @@ OURS = """
 import time; start = time.perf_counter()
 import polars as pl
 from pythia_profile.did import aggregate, bands_of, effects, panel
-from pythia_profile.did.draws import Drawing
+from pythia_profile.did.inference.bootstrap import Drawing
 imported = time.perf_counter()
 laid = panel(scores := pl.scan_parquet(folder + "/scores/**/*.parquet", hive_partitioning=True),
              pl.read_parquet(folder + "/rows.parquet"))

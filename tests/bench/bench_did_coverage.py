@@ -15,7 +15,7 @@ import polars as pl
 from scipy.special import stdtrit
 
 from pythia_profile.did import NEVER, aggregate, att_gt, bands_of
-from pythia_profile.did.draws import Drawing
+from pythia_profile.did.inference.bootstrap import Drawing
 
 FIGURES = Path(__file__).with_name("did_coverage.csv")
 

@@ -13,17 +13,17 @@ import torch
 from safetensors.torch import save
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from data_order.retry import Patience
+from data_order.hub.retry import Patience
 from pythia_profile.checkpoints.grid import locate
 from pythia_profile.checkpoints.pins import Hub as HubSettings
 from pythia_profile.checkpoints.supply import Supply
-from pythia_profile.schema import ROWS
 from pythia_profile.scoring import worker
 from pythia_profile.scoring.engine import score_units
 from pythia_profile.scoring.units import ScoringSettings, units_of, work_folder
 from pythia_profile.store import make_folder
 from pythia_profile.suites.folder import write_suite
 from pythia_profile.suites.model import Size, Suite
+from pythia_profile.tables import ROWS
 from tests.stand_in.hub import Hub
 
 CANARY = "hf_CANARYcanaryCANARYcanary"

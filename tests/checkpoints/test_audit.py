@@ -14,7 +14,7 @@ from pythia_profile.checkpoints.pins import Hub as HubSettings
 from pythia_profile.checkpoints.plausible import odd_scores
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
-from pythia_profile.suites.published import PYTHIA_CHECKPOINTS
+from pythia_profile.suites.pythia import PYTHIA_CHECKPOINTS
 from pythia_profile.suites.registry import open_suite
 from tests.checkpoints.conftest import tiny_files
 from tests.stand_in.hub import Virtual

@@ -12,8 +12,8 @@ from pythia_profile.checkpoints.grid import locate
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.errors import RefusedError, StudyError
-from pythia_profile.sampling import sample_rows
-from pythia_profile.scoring.plan import plan_study
+from pythia_profile.pipeline.planning import plan_study
+from pythia_profile.pipeline.sampling import sample_rows
 from pythia_profile.scoring.run import part_of, score
 from pythia_profile.suites.registry import open_suite
 from tests.checkpoints.conftest import DONE, TEXTS, tiny_files

@@ -6,8 +6,8 @@ import pytest
 
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
-from pythia_profile.schema import CHECKS
 from pythia_profile.study import new_study
+from pythia_profile.tables import CHECKS
 
 
 @pytest.fixture(scope="module")

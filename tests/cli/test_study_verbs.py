@@ -11,7 +11,7 @@ import pytest
 
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
-from pythia_profile.schema import AGREEMENT, ATT, CHECKS, PLACEBO, PROFILES, ROWS, conform
+from pythia_profile.tables import AGREEMENT, ATT, CHECKS, PLACEBO, PROFILES, ROWS, conform
 
 TABLES = {
     "rows.parquet": ROWS,

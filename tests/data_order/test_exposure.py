@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_order import NEVER, NeoxOrder, OrderError, TrainingOrder, exposure, exposures
+from data_order import NEVER, NeoxOrder, OrderError, TrainingOrder, exposures
 from data_order.errors import RowRangeError
+from data_order.neox import exposure
 from tests.data_order.neox_reference import rows_with_places
 
 runs = st.fixed_dictionaries(

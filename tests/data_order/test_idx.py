@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_order import MegatronStore, StoreError
-from data_order.idx import read_index
+from data_order.store.idx import read_index
 
 SIZES = [3, 0, 2]
 N, D = len(SIZES), 4

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_order import MegatronStore, NeoxOrder, OrderError, StoreError, index_maps, pieces
+from data_order import MegatronStore, NeoxOrder, OrderError, StoreError
 from data_order.errors import RowRangeError
-from data_order.neox_rows import NeoxRows
-from data_order.stream import TokenStream
+from data_order.neox import index_maps, pieces
+from data_order.neox.documents import NeoxRows
+from data_order.store.stream import TokenStream
 from tests.data_order.neox_reference import Twister
 from tests.data_order.neox_reference import index_maps as maps_by_loop
 from tests.data_order.neox_reference import rows as rows_by_loop

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from data_order import ORDERS, StoreError, TrainingOrder, published_order
-from data_order.index_maps import epochs_needed, samples_available
+from data_order.neox.index_maps import epochs_needed, samples_available
 from data_order.published import map_prefix, published_hashes
 
 

@@ -17,8 +17,8 @@ import pytest
 
 from data_order import MegatronStore, NeoxOrder, OrderError, StoreError, TokenRows
 from data_order.errors import RemoteError, RemoteNotFoundError
-from data_order.retry import Patience
-from data_order.stream import TokenStream
+from data_order.hub.retry import Patience
+from data_order.store.stream import TokenStream
 from tests.stand_in.hub import Hub, Virtual
 
 LENGTH = 2049
@@ -212,7 +212,7 @@ def test_a_status_that_lasts_is_named(at, settings, message, hub, tmp_path):
 
 def test_retry_after_is_obeyed(hub, rows, monkeypatch):
     waits = []
-    monkeypatch.setattr("data_order.retry._sleep", lambda wait, _: waits.append(wait))
+    monkeypatch.setattr("data_order.hub.retry._sleep", lambda wait, _: waits.append(wait))
     hub.misbehave("status", status=429, retry_after=2, times=1)
 
     rows[70]
@@ -317,7 +317,7 @@ def test_progress_counts_the_bytes_that_are_still_to_be_read(hub, tmp_path):
 
 
 def test_a_read_that_is_broken_off_keeps_what_came(hub, tmp_path, monkeypatch):
-    monkeypatch.setattr("data_order.remote._BATCH", 10 * WIDTH)
+    monkeypatch.setattr("data_order.store.remote._BATCH", 10 * WIDTH)
     rows = open_rows(hub, tmp_path, parallel=1)
     hub.misbehave("status", status=404, times=None, after=25)
     asked = np.arange(0, 120, 2)
@@ -416,7 +416,7 @@ def test_an_interrupted_read_does_not_wait_for_the_others(at, hub, tmp_path, mon
     def interrupt(done, total):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("data_order.retry._sleep", wait)
+    monkeypatch.setattr("data_order.hub.retry._sleep", wait)
     rows = open_rows(hub, tmp_path, patience=Patience(), progress=interrupt)
     hub.misbehave("status", at=at, status=429, retry_after=300, times=None, after=1)
 
@@ -428,7 +428,7 @@ def test_an_interrupted_read_does_not_wait_for_the_others(at, hub, tmp_path, mon
 
 @pytest.mark.parametrize("times", [1, None])
 def test_a_server_that_stalls_is_left_and_asked_again(times, hub, rows, monkeypatch):
-    monkeypatch.setattr("data_order.hub.TIMEOUT", httpx2.Timeout(0.2))
+    monkeypatch.setattr("data_order.hub.client.TIMEOUT", httpx2.Timeout(0.2))
     hub.misbehave("stall", seconds=1.0, times=times)
 
     if times:

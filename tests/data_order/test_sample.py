@@ -22,8 +22,8 @@ from data_order import (
     sample_rows,
 )
 from data_order.draws import draw_iid
-from pythia_profile.schema import ROWS as ROWS_TABLE
-from pythia_profile.schema import conform
+from pythia_profile.tables import ROWS as ROWS_TABLE
+from pythia_profile.tables import conform
 
 ORDER = TrainingOrder(batch_size=8, steps=12)
 GRID = [0, 4, 8, 12]

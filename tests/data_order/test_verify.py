@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_order import MegatronStore, NeoxOrder, OrderError, StoreError, TokenRows, TrainingOrder
-from data_order.verify import save_maps
+from data_order.neox.verify import save_maps
 
 SIZES = [50, 0, 91, 4, 33]
 RUN = TrainingOrder(batch_size=4, steps=12)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pythia_profile.did import NEVER, aggregate, att_gt, bands, contrast
-from pythia_profile.did.draws import Drawing, cell_draws, contrast_draws
 from pythia_profile.did.errors import DegenerateError, EmptyFamilyError, NoRowsError, OptionError
-from pythia_profile.did.multipliers import multipliers
-from pythia_profile.did.simultaneous import bands_of, interquartile_sigma
+from pythia_profile.did.inference.bootstrap import Drawing, cell_draws, contrast_draws
+from pythia_profile.did.inference.multipliers import multipliers
+from pythia_profile.did.inference.simultaneous import bands_of, interquartile_sigma
 from tests.did.planted import brute_cell, planted
 
 GRID = 1e-11  # outcomes near 1 are rounded to a grid of about 2**-46 before they are summed

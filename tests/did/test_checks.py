@@ -6,9 +6,9 @@ import pytest
 from scipy.stats import chi2_contingency
 
 from pythia_profile.did import NEVER, Panel, att_gt
-from pythia_profile.did.checks import batch_icc, level_gap, reliability, trait_gap
+from pythia_profile.did.diagnostics.balance import batch_icc, level_gap, reliability, trait_gap
+from pythia_profile.did.diagnostics.leave_one_out import checkpoint_check
 from pythia_profile.did.errors import PanelShapeError
-from pythia_profile.did.leave_out import checkpoint_check
 from tests.did.planted import planted
 
 

@@ -7,7 +7,8 @@ from scipy.stats import norm
 
 from pythia_profile.did import NEVER, aggregate, att_gt
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
-from pythia_profile.did.honest import (
+from pythia_profile.did.inference.event_studies import EventStudy, effect_weights, event_study_of
+from pythia_profile.did.inference.honest import (
     _bias,
     _extrapolations,
     breakdowns,
@@ -18,7 +19,6 @@ from pythia_profile.did.honest import (
     smooth_bounds,
     smooth_intervals,
 )
-from pythia_profile.did.paths import EventStudy, effect_weights, event_study_of
 from tests.did.planted import planted
 
 

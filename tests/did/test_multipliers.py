@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import chisquare, kstest
 
 from pythia_profile.did.errors import OptionError
-from pythia_profile.did.multipliers import multipliers, philox, random_words
+from pythia_profile.did.inference.multipliers import multipliers, philox, random_words
 
 KINDS = ("normal", "rademacher", "mammen", "webb")
 UNITS, DRAWS = 3000, 1000

@@ -14,7 +14,7 @@ from pythia_profile.did.errors import (
     UnbalancedPanelError,
 )
 from pythia_profile.errors import TableError
-from pythia_profile.schema import ATT, conform
+from pythia_profile.tables import ATT, conform
 
 CHECKPOINTS = [0, 10, 20, 30]
 BATCH = 4

@@ -5,7 +5,7 @@ import pytest
 
 from pythia_profile.did import NEVER, aggregate, att_gt, bands
 from pythia_profile.did.errors import NoRowsError, OptionError
-from pythia_profile.did.power import Pilot, best_split, design, pilot
+from pythia_profile.did.inference.power import Pilot, best_split, design, pilot
 
 COMPONENTS = Pilot(effect="instantaneous", between=0.01, within=0.04, control=0.03, shared=0.03)
 CHECKPOINTS = np.arange(0, 60, 10)

@@ -6,7 +6,7 @@ from scipy.stats import kstest
 
 from pythia_profile.did import att_gt, placebo
 from pythia_profile.did.errors import DegenerateError, EmptyFamilyError
-from pythia_profile.did.pretrends import holm
+from pythia_profile.did.inference.pretrends import holm
 from tests.did.planted import planted
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from pythia_profile.did.spread import Spread
+from pythia_profile.did.variance import Spread
 
 
 def spread(treated, control, treated_df=9.0, control_df=399.0):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pythia_profile.did import NEVER, aggregate, att_gt
+from pythia_profile.did.diagnostics.strata import by_stratum, difference
 from pythia_profile.did.errors import EmptyFamilyError, NoControlError, OptionError
-from pythia_profile.did.strata import by_stratum, difference
 from pythia_profile.errors import NotFoundError
 from tests.did.planted import planted
 from tests.did.test_checks import with_traits

@@ -7,7 +7,7 @@ import pytest
 from pythia_profile.did import effects, estimate, panel, stream_effects, stream_estimate
 from pythia_profile.did.errors import NoRowsError, OptionError, UnbalancedPanelError
 from pythia_profile.did.stream import _blocks
-from pythia_profile.schema import ATT, conform
+from pythia_profile.tables import ATT, conform
 from tests.did.test_panels import tables, with_gaps
 
 ROUNDING = 1e-12  # sums of outcomes near 1 in another order

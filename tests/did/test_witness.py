@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from pythia_profile.did import NEVER, att_gt
+from pythia_profile.did.diagnostics.alternatives import (
+    event_study,
+    naive_double_demeaned,
+    twfe,
+    two_by_two,
+)
 from pythia_profile.did.errors import NoControlError, OptionError
-from pythia_profile.did.witness import event_study, naive_double_demeaned, twfe, two_by_two
 from tests.did.planted import planted
 
 EFFECT = 1e-10  # least squares against differences of means

@@ -15,7 +15,7 @@ import torch
 from scipy.stats import spearmanr
 from transformers import GPTNeoXForCausalLM
 
-from pythia_profile.schema import (
+from pythia_profile.tables import (
     AGREEMENT,
     ATT,
     COUNTERFACTUAL,

@@ -17,7 +17,7 @@ from pythia_profile.figures import (
     residual,
 )
 from pythia_profile.profiles.agreement import agreement as agree
-from pythia_profile.profiles.effects import estimate_effects
+from pythia_profile.profiles.estimates import estimate_effects
 from pythia_profile.profiles.profile import profile
 
 

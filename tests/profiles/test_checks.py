@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from pythia_profile.did import aggregate, effects, panel
-from pythia_profile.profiles.checks import check
-from pythia_profile.schema import CHECKS, conform
+from pythia_profile.profiles.diagnostics import check
+from pythia_profile.tables import CHECKS, conform
 
 
 def steady(size, cohort, checkpoint):

@@ -8,10 +8,10 @@ from pythia_profile.did import effects, panel
 from pythia_profile.did.errors import ClusterError, OptionError, UnbalancedPanelError
 from pythia_profile.errors import EstimationError, TableError
 from pythia_profile.profiles.agreement import agreement
-from pythia_profile.profiles.checks import check
-from pythia_profile.profiles.effects import estimate_effects
-from pythia_profile.profiles.power import power
+from pythia_profile.profiles.diagnostics import check
+from pythia_profile.profiles.estimates import estimate_effects
 from pythia_profile.profiles.profile import profile
+from pythia_profile.profiles.study_power import power
 
 STAGES = (estimate_effects, profile, agreement, check)
 

@@ -8,7 +8,7 @@ from scipy.special import stdtrit
 from pythia_profile.did import effects, panel, pilot
 from pythia_profile.did.errors import OptionError
 from pythia_profile.errors import NotFoundError, TableError
-from pythia_profile.profiles.power import power
+from pythia_profile.profiles.study_power import power
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pythia_profile.profiles.effects import estimate_effects
+from pythia_profile.profiles.estimates import estimate_effects
 from pythia_profile.profiles.profile import KINDS, profile
 from pythia_profile.suites.registry import suite_facts_of
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from pythia_profile.errors import MissingTableError
-from pythia_profile.profiles.verdicts import check_groups
+from pythia_profile.profiles.sentences import check_groups
 from pythia_profile.report import words
 from pythia_profile.report.page import quality, render, write_report
 from pythia_profile.study import new_study

@@ -18,7 +18,6 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from pythia_profile.checkpoints.local import weight_hashes
 from pythia_profile.errors import StudyError
-from pythia_profile.schema import ROWS, SCORES
 from pythia_profile.scoring import engine
 from pythia_profile.scoring import rows as rows_module
 from pythia_profile.scoring.engine import Work, score_units, work_folder
@@ -26,6 +25,7 @@ from pythia_profile.scoring.outcomes import Batch
 from pythia_profile.scoring.rows import _token_table
 from pythia_profile.scoring.tables import read_scores
 from pythia_profile.scoring.units import ScoringSettings, Unit
+from pythia_profile.tables import ROWS, SCORES
 
 SETTINGS = ScoringSettings(batch_tokens=64, chunk_rows=8)
 

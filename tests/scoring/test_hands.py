@@ -3,8 +3,8 @@
 import pytest
 
 from pythia_profile.errors import RefusedError, StudyError
-from pythia_profile.scoring import hands
-from pythia_profile.scoring.hands import chosen_device, hands_for, memory_of
+from pythia_profile.execute import resources as hands
+from pythia_profile.execute.resources import chosen_device, hands_for, memory_of
 
 
 @pytest.fixture(autouse=True)

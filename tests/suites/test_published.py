@@ -8,7 +8,7 @@ import pytest
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.errors import NotFoundError
-from pythia_profile.suites.published import PUBLISHED, PYTHIA_CHECKPOINTS
+from pythia_profile.suites.pythia import PUBLISHED, PYTHIA_CHECKPOINTS
 from pythia_profile.suites.registry import known_suites, open_suite, suite_facts_of
 
 PYTHIA_PARAMETERS = {

@@ -1,0 +1,1 @@
+"""The only HTTP of both packages: ranges and whole files, pins, cache, retry policy."""

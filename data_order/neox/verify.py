@@ -1,0 +1,201 @@
+"""Is a rebuilt order the one that was published? Index maps entry by entry, rows byte by byte."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_order.errors import OrderError, StoreError, StoreNotFoundError
+from data_order.neox.documents import Documents, NeoxRows
+from data_order.neox.index_maps import sample_index_blocks
+from data_order.order import TrainingOrder, as_integers
+from data_order.store.files import replacing
+from data_order.store.rows import TokenRows
+
+if TYPE_CHECKING:
+    from data_order.neox.neox_order import NeoxOrder
+
+MAPS = ("doc_idx", "sample_idx", "shuffle_idx")
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How much of one published thing is as it was rebuilt.
+
+    Attributes
+    ----------
+    what : the map, or the step.
+    entries : entries compared: documents, samples or rows.
+    differing : how many of them differ.
+    first : number of the first that differs, or None.
+    note : a difference that no entry shows (type or length), or nothing.
+    """
+
+    what: str
+    entries: int
+    differing: int
+    first: int | None
+    note: str = ""
+
+    @property
+    def same(self) -> bool:
+        """Nothing differs."""
+        return self.differing == 0 and not self.note
+
+
+def map_files(where: str | Path) -> dict[str, Path]:
+    """Find the three index maps under `where`: a folder, or the common start of their names.
+
+    Raises
+    ------
+    StoreNotFoundError
+        One of them is not there.
+    StoreError
+        The folder holds several of one kind.
+    """
+    where = Path(where)
+    found = {}
+    for name in MAPS:
+        if where.is_dir():
+            paths = sorted(where.glob(f"*{name}.npy"))
+        else:
+            paths = [
+                path for path in [where.with_name(f"{where.name}_{name}.npy")] if path.exists()
+            ]
+        if not paths:
+            raise StoreNotFoundError(f"{where}: holds no {name}.npy, expected {', '.join(MAPS)}")
+        if len(paths) > 1:
+            raise StoreError(f"{where}: holds {len(paths)} files *{name}.npy; name one of them")
+        found[name] = paths[0]
+    return found
+
+
+def load_map(path: Path) -> npt.NDArray[Any]:
+    """Map one published index map into memory.
+
+    Raises
+    ------
+    StoreError
+        It is no `.npy` file of numbers.
+    """
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, EOFError, OSError) as error:
+        raise StoreError(f"{path}: is no .npy file of numbers ({error})") from error
+
+
+def save_maps(order: "NeoxOrder", prefix: str | Path) -> list[Path]:
+    """Write the three maps as the trainer wrote them: `{prefix}_doc_idx.npy` and so on.
+
+    The sample index is made block by block, so no more memory is needed than the order has.
+    """
+    prefix = Path(prefix)
+    paths = []
+    for name in MAPS:
+        path = prefix.with_name(f"{prefix.name}_{name}.npy")
+        shape, dtype = _shape(order, name)
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        with replacing(path) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for block in _blocks(order, name):
+                file.write(block.tobytes())
+        paths.append(path)
+    return paths
+
+
+def compare_maps(order: "NeoxOrder", where: str | Path) -> list[Comparison]:
+    """Compare published index maps with those of `order`, entry by entry.
+
+    Parameters
+    ----------
+    where : folder of the three `.npy` files, or the common start of their names.
+
+    Returns
+    -------
+    One comparison for each map.
+    """
+    compared = []
+    for name, path in map_files(where).items():
+        published = load_map(path)
+        shape, dtype = _shape(order, name)
+        notes = []
+        if published.shape != shape:
+            notes.append(f"has shape {published.shape}, expected {shape}")
+        if published.dtype != dtype:
+            notes.append(f"is {published.dtype}, expected {dtype}")
+        comparable = published.ndim == len(shape) and published.shape[1:] == shape[1:]
+        blocks = _blocks(order, name) if comparable else iter(())
+        compared.append(_compared(name, published, blocks, "; ".join(notes)))
+    return compared
+
+
+def compare_rows(
+    order: "NeoxOrder",
+    store: TokenRows,
+    steps: npt.ArrayLike,
+    documents: Documents,
+    training: TrainingOrder | None = None,
+) -> list[Comparison]:
+    """Rebuild every row of `steps` from the documents, and compare it with a preshuffled store.
+
+    Parameters
+    ----------
+    store : rows in training order.
+    steps : optimizer steps, 1-based.
+    documents : the unshuffled documents.
+    training : batch size and steps of the run; by default the order's own.
+
+    Returns
+    -------
+    One comparison for each step; `first` is a row of the training order.
+    """
+    run = training or order.training
+    if run is None:
+        raise OrderError("verify: batch size of the run is not known; pass training=TrainingOrder")
+    if store.row_tokens != order.row_tokens:
+        raise OrderError(
+            f"rows of the store have {store.row_tokens} tokens, expected {order.row_tokens}"
+        )
+    rebuilt = NeoxRows(order, documents)
+    compared = []
+    for step in as_integers(steps, "steps").reshape(-1).tolist():
+        rows = run.rows_of(step)
+        wrong = (store[rows] != rebuilt[rows]).any(axis=1)
+        first = int(rows[np.argmax(wrong)]) if wrong.any() else None
+        compared.append(Comparison(f"step {step}", len(rows), int(wrong.sum()), first))
+    return compared
+
+
+def _shape(order: "NeoxOrder", name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    if name == "doc_idx":
+        return order.document_index.shape, order.document_index.dtype
+    if name == "sample_idx":
+        return (len(order) + 1, 2), np.dtype(np.int32)
+    return order.shuffle_index.shape, order.shuffle_index.dtype
+
+
+def _blocks(order: "NeoxOrder", name: str) -> Iterator[npt.NDArray[Any]]:
+    if name == "sample_idx":
+        return sample_index_blocks(
+            len(order), order.sequence_length, order.sizes, order.document_index
+        )
+    whole = order.document_index if name == "doc_idx" else order.shuffle_index
+    return (whole[start : start + _BLOCK] for start in range(0, len(whole), _BLOCK))
+
+
+def _compared(
+    name: str, published: npt.NDArray[Any], blocks: Iterator[npt.NDArray[Any]], note: str
+) -> Comparison:
+    entries, differing, first = 0, 0, None
+    for block in blocks:
+        other = published[entries : entries + len(block)]
+        wrong = (other != block[: len(other)]).reshape(len(other), -1).any(axis=1)
+        if first is None and wrong.any():
+            first = entries + int(np.argmax(wrong))
+        differing += int(wrong.sum())
+        entries += len(other)
+    return Comparison(name, entries, differing, first, note)

@@ -1,0 +1,1 @@
+"""Where token rows are kept: Megatron stores, shards, slices of files, local or on a hub."""

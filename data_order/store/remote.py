@@ -1,0 +1,194 @@
+"""Shards on the Hugging Face hub as one flat run of bytes: only the bytes that are asked for.
+
+Pieces that touch are read as one range, ranges are read in parallel, and what has been read is kept
+on disk: asking again, in this process or another, costs no request at all.
+"""
+
+import hashlib
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from data_order.errors import RemoteNotFoundError
+from data_order.hub.pins import Pinned, Remote, parse_address, pinned
+from data_order.hub.range_cache import Bytes, Extents, Offsets, merge
+from data_order.store.shards import SHARD_NAME, check_pieces, shards_in_order
+
+_RANGE = 8 << 20
+_BATCH = 16 << 20
+
+
+class HubShards:
+    """Shards of a dataset repository, one after the other, as one run of bytes.
+
+    Attributes
+    ----------
+    name : what messages call the whole.
+    length : bytes of all shards together.
+    """
+
+    __slots__ = (
+        "_endpoint",
+        "_ends",
+        "_extents",
+        "_files",
+        "_names",
+        "_pinned",
+        "_remote",
+        "_stem",
+        "length",
+        "name",
+    )
+
+    def __init__(
+        self, pinned: Pinned, stem: str | None, name: str, endpoint: str, remote: Remote
+    ) -> None:
+        """Find the shards among the files of a commit; nothing is requested yet.
+
+        Raises
+        ------
+        RemoteNotFoundError
+            The commit holds no shards, or several stores and `stem` names none of them.
+        StoreError
+            A shard is missing.
+        """
+        from data_order.hub.client import HubFiles
+
+        sizes = dict(pinned.files)
+        self._pinned, self._stem, self._endpoint, self._remote = pinned, stem, endpoint, remote
+        self._names = _shard_names(list(sizes), stem, name)
+        self._ends = np.cumsum([sizes[shard] for shard in self._names], dtype=np.int64)
+        self._files = HubFiles(pinned, endpoint, remote.patience)
+        self._extents = None
+        folder = remote.folder(pinned.repository)
+        if folder is not None:
+            key = json.dumps([pinned.commit, [(shard, sizes[shard]) for shard in self._names]])
+            self._extents = Extents(folder / hashlib.sha256(key.encode()).hexdigest()[:32])
+        self.name, self.length = name, int(self._ends[-1])
+
+    @classmethod
+    def open(cls, where: str, remote: Remote) -> "HubShards":
+        """Open an address: one request, or none if this revision has been asked for before.
+
+        Raises
+        ------
+        RemoteNotFoundError
+            There is no such dataset or revision, or it holds no shards.
+        """
+        from data_order.hub.client import hub_endpoint
+
+        address = parse_address(where)
+        endpoint = hub_endpoint(remote.endpoint)
+        found = pinned(address.repository, address.revision or remote.revision, endpoint, remote)
+        return cls(found, address.stem, where, endpoint, remote)
+
+    @property
+    def commit(self) -> str:
+        """Full id of the commit that is read."""
+        return self._pinned.commit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        quiet = replace(self._remote, progress=None)
+        return HubShards, (self._pinned, self._stem, self.name, self._endpoint, quiet)
+
+    def rows(self, numbers: Offsets, width: int) -> Bytes:
+        """Pieces of `width` bytes that begin at `numbers * width`: (n, width)."""
+        pieces = self.read(numbers * width, np.full(len(numbers), width))
+        return pieces.reshape(len(numbers), width)
+
+    def read(self, starts: Offsets, lengths: Offsets) -> Bytes:
+        """Pieces `starts[i] : starts[i] + lengths[i]`, one after the other: (sum(lengths),).
+
+        Raises
+        ------
+        RemoteError
+            The hub does not give them, also after trying again; what came is kept.
+        """
+        check_pieces(starts, lengths, self.length, self.name)
+        out = np.empty(int(lengths.sum()), np.uint8)
+        found = lengths == 0
+        if self._extents is not None:
+            found |= self._extents.read_into(out, starts, lengths)
+        if found.all():
+            return out
+        ends = np.cumsum(lengths)
+        wanted = np.flatnonzero(~found)
+        wanted = wanted[np.argsort(starts[wanted], kind="stable")]
+        first, size = merge(starts[wanted], lengths[wanted])
+        home = np.searchsorted(first, starts[wanted], side="right") - 1
+        done, total = 0, int(size.sum())
+        for begin, stop in _batches(size):
+            data = self._fetch(first[begin:stop], size[begin:stop], done, total)
+            if self._extents is not None:
+                self._extents.add(first[begin:stop], size[begin:stop], data)
+            place = np.cumsum(size[begin:stop]) - size[begin:stop]
+            for k in range(*np.searchsorted(home, [begin, stop]).tolist()):
+                i, h = int(wanted[k]), int(home[k])
+                at = int(place[h - begin] + starts[i] - first[h])
+                out[int(ends[i] - lengths[i]) : int(ends[i])] = data[at : at + int(lengths[i])]
+            done += len(data)
+        return out
+
+    def _fetch(self, starts: Offsets, lengths: Offsets, done: int, total: int) -> Bytes:
+        """Bytes of extents (n,) that are ascending and apart, read in parallel: (sum(lengths),)."""
+        data = np.empty(int(lengths.sum()), np.uint8)
+        jobs, stop = self._ranges(starts, lengths), threading.Event()
+
+        def fetch(job: tuple[str, int, int, int]) -> int:
+            name, offset, length, place = job
+            body = self._files.read(name, offset, length, stop)
+            data[place : place + length] = np.frombuffer(body, np.uint8)
+            return length
+
+        pool = ThreadPoolExecutor(min(self._remote.parallel, len(jobs)))
+        try:
+            for finished in as_completed([pool.submit(fetch, job) for job in jobs]):
+                done += finished.result()
+                if self._remote.progress is not None:
+                    self._remote.progress(done, total)
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+        return data
+
+    def _ranges(self, starts: Offsets, lengths: Offsets) -> list[tuple[str, int, int, int]]:
+        """Ranges within one shard and of at most 8 MiB: (shard, first byte, length, place)."""
+        jobs, place, ends = [], 0, self._ends.tolist()
+        for start, left in zip(starts.tolist(), lengths.tolist(), strict=True):
+            while left:
+                shard = int(np.searchsorted(self._ends, start, side="right"))
+                begin = ends[shard - 1] if shard else 0
+                length = min(left, ends[shard] - start, _RANGE)
+                jobs.append((self._names[shard], start - begin, length, place))
+                start, left, place = start + length, left - length, place + length
+        return jobs
+
+
+def _batches(sizes: Offsets) -> list[tuple[int, int]]:
+    """Group extents, about 16 MiB each; a group is kept on disk as soon as it is there."""
+    number = (np.cumsum(sizes) - sizes) // _BATCH
+    cuts = np.flatnonzero(np.append(True, number[1:] != number[:-1])).tolist()
+    return list(zip(cuts, [*cuts[1:], len(sizes)], strict=True))
+
+
+def _shard_names(names: list[str], stem: str | None, address: str) -> list[str]:
+    stores: dict[str, list[str]] = {}
+    for name in names:
+        shard = SHARD_NAME.fullmatch(name)
+        if shard or name.endswith(".bin"):
+            stores.setdefault(shard["stem"] if shard else name[:-4], []).append(name)
+    if stem is None and len(stores) == 1:
+        stem = next(iter(stores))
+    if stem not in stores:
+        there = ", ".join(sorted(stores)) or "none"
+        raise RemoteNotFoundError(
+            f"{address}: names no store of .bin shards; stores there: {there}"
+            + ("; add one of them to the address" if stem is None and stores else "")
+        )
+    if stores[stem] == [f"{stem}.bin"]:
+        return stores[stem]
+    return shards_in_order(stores[stem], address)

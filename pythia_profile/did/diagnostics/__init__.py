@@ -1,0 +1,1 @@
+"""What the effects depend on: balance, single checkpoints, other estimators, strata."""

@@ -1,0 +1,221 @@
+"""Random draws of the estimation error of every cell, all cells jointly.
+
+In: `AttGt`, a number of draws, a seed. Out: for each cohort the draws (C, B) of its cells' errors,
+and draws of contrasts (K, B), in units of the outcome. A draw perturbs each group's sums,
+
+    multiplier   Σ_k ε_k Σ_{i∈k} z_i       from the rows, ε of mean 0 and variance 1 by cluster
+    covariance   N(0, moment_h)            from the moments alone
+
+and a cell's error is the same combination of its groups as its estimate. The sums of the
+multiplier draws are taken on a grid of whole numbers, so they are exact: any chunking and any
+number of workers give the same bits.
+
+Source: Callaway and Sant'Anna (2021), algorithm 1.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from pythia_profile.did.ancova import is_control, slope_scores
+from pythia_profile.did.arguments import check_option
+from pythia_profile.did.att import AttGt
+from pythia_profile.did.errors import NoRowsError, OptionError
+from pythia_profile.did.group_means import Side
+from pythia_profile.did.inference.contrasts import Contrast
+from pythia_profile.did.inference.influence import Part
+from pythia_profile.did.inference.multipliers import Multiplier, multipliers
+from pythia_profile.did.moments import Rows
+from pythia_profile.did.threads import one_blas_thread
+
+Process = Literal["normal", "rademacher", "mammen", "webb", "covariance"]
+
+CHUNK = 2048
+"""Clusters whose multipliers are held at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How errors are drawn.
+
+    Attributes
+    ----------
+    draws : number of draws B.
+    seed : seed of the multipliers.
+    process : their distribution; `covariance` needs no rows.
+    workers : threads; changes nothing but the time.
+    chunk : clusters drawn at once; changes nothing but memory.
+    """
+
+    draws: int = 1000
+    seed: int = 0
+    process: Process = "normal"
+    workers: int = 1
+    chunk: int = CHUNK
+
+    def __post_init__(self) -> None:
+        for name, least in (("draws", 10), ("workers", 1), ("chunk", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise OptionError(f"{name}: got {value!r}, expected a whole number from {least} on")
+        check_option(self.process, Process, "multiplier")
+
+
+def cell_draws(att: AttGt, how: Drawing) -> Iterator[Float[np.ndarray, "C1 B"]]:
+    """Draws of the errors of each cohort's cells, cohort after cohort.
+
+    Yields
+    ------
+    (C + 1, B): errors of the cells (unidentified cells NaN), and in the last line the draws of the
+    cohort's Σ ε w, which the variance of estimated shares needs.
+    """
+    pools = _pool_draws(att, how)
+
+    def errors(g: int) -> Float[np.ndarray, "C1 B"]:
+        plan, c = att.comparison, np.arange(len(att.checkpoints))
+        b, theta, place = np.maximum(plan.base[g], 0), plan.theta[g], plan.pool[g]
+        own = group_draws(att, g, how)
+        sums = own[c], own[b], own[-1:]
+        pooled = pools[place, c], pools[place, b], pools[place, -1]
+        if plan.own[g].any():
+            pooled = tuple(p - plan.own[g][:, None] * s for p, s in zip(pooled, sums, strict=True))
+        cells = _error(sums, theta, att.treated, g)
+        cells -= _error(pooled, theta, att.control, g)
+        if att.adjustment is not None:
+            cells += _slope_errors(att, g, how)
+        cells[~att.identified[g]] = np.nan
+        return np.concatenate([cells, own[-1:]])
+
+    cohorts = range(len(att.cohorts))
+    if how.workers == 1:
+        yield from map(errors, cohorts)
+    else:
+        with ThreadPoolExecutor(how.workers) as pool:
+            yield from pool.map(errors, cohorts)
+
+
+def _error(
+    sums: tuple[Float[np.ndarray, "_ B"], ...], theta: Float[np.ndarray, " C"], side: Side, g: int
+) -> Float[np.ndarray, "C B"]:
+    """Error of one side's means of Y_c − θ Y_b, from draws of Σ Y_c, Σ Y_b and Σ 1."""
+    at_c, at_b, ones = sums
+    error: Float[np.ndarray, "C B"] = at_c - theta[:, None] * at_b
+    error -= side.mean[g][:, None] * ones
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error /= side.weight[g][:, None]
+    return error
+
+
+def _pool_draws(att: AttGt, how: Drawing) -> Float[np.ndarray, "P C1 B"]:
+    """Draws of the sums of z over each pool: what `Comparison.pools` does, in place."""
+    plan, groups = att.comparison, len(att.sums.rows)
+    controls = plan.controls(groups)
+    shape = (len(att.checkpoints) + 1, how.draws)
+    if plan.control == "never":
+        return group_draws(att, controls[0], how)[None]
+    pools = np.zeros((len(controls) + 1, *shape))
+    for h in reversed(controls):
+        np.add(pools[h + 1], group_draws(att, h, how), out=pools[h])
+    return pools
+
+
+@one_blas_thread
+def contrast_draws(contrasts: Sequence[Contrast], how: Drawing) -> list[Float[np.ndarray, "K B"]]:
+    """Draws of the errors of each contrast, (K, B) each, in one pass over each panel."""
+    totals = [np.zeros((len(contrast), how.draws)) for contrast in contrasts]
+    for att in {id(p.att): p.att for contrast in contrasts for p in contrast.parts}.values():
+        parts = [
+            (total, part)
+            for total, contrast in zip(totals, contrasts, strict=True)
+            for part in contrast.parts
+            if part.att is att
+        ]
+        for g, errors in enumerate(cell_draws(att, how)):
+            for total, part in parts:
+                add_cohort(total, part, g, errors)
+    return totals
+
+
+def add_cohort(
+    total: Float[np.ndarray, "K B"], part: Part, g: int, errors: Float[np.ndarray, "C1 B"]
+) -> None:
+    """Add to the draws of a part's contrasts what the cells of cohort `g` contribute."""
+    width = len(errors) - 1
+    mine = part.weights[:, g * width : (g + 1) * width]
+    touched = np.flatnonzero(np.diff(mine.indptr))
+    total[touched] += mine[touched] @ errors[:-1]
+    if (shared := np.flatnonzero(part.shares[g])).size:
+        total[shared] += part.shares[g, shared, None] * errors[-1]
+
+
+def group_draws(att: AttGt, h: int, how: Drawing) -> Float[np.ndarray, "C1 B"]:
+    """Draws of the sums of z over group `h`, (C + 1, B)."""
+    if how.process == "covariance":
+        return _from_moment(att.sums.factor[h] * att.sums.moment[h], h, how)
+    if att.rows is None:
+        raise NoRowsError(
+            f"multiplier '{how.process}': this estimate was made from moments alone; use "
+            "multiplier='covariance'"
+        )
+    drawn = _multiplied(att.rows, att.rows.cluster_sums(h), h, how, how.process)
+    drawn *= att.sums.factor[h] ** 0.5
+    return drawn
+
+
+def _slope_errors(att: AttGt, g: int, how: Drawing) -> Float[np.ndarray, "C B"]:
+    """Errors of the cells of cohort `g` that come from the slopes of regression adjustment."""
+    plan, rows = att.comparison, att.rows
+    if rows is None or att.adjustment is None or how.process == "covariance":
+        raise NoRowsError(
+            "ancova: errors of slopes do not follow from moments; choose multiplier='normal'"
+        )
+    total = np.zeros((len(att.checkpoints), how.draws))
+    for h in rows.groups():
+        if is_control(plan, g, h, len(att.sums.rows)).any():
+            scores = slope_scores(plan, att.adjustment, rows, att.control, g, h)
+            drawn = _multiplied(rows, rows.by_cluster(scores, h), h, how, how.process)
+            total += att.sums.factor[h] ** 0.5 * drawn
+    return total
+
+
+def _multiplied(
+    rows: Rows, values: Float[np.ndarray, "k m"], h: int, how: Drawing, kind: Multiplier
+) -> Float[np.ndarray, "m B"]:
+    """Sum over the clusters of group `h` their values times their multipliers, without rounding.
+
+    Each column is first put on a grid so fine that all partial sums are whole multiples of its
+    step, below 2⁵³ of them.
+    """
+    names = rows.clusters_of(h)
+    ids, streams = rows.cluster_id[names], rows.cluster_stream[names]
+    largest = multipliers(ids[:0], how.draws, how.seed, kind).bound
+    size = largest * np.abs(values).sum(axis=0)
+    step = 2.0 ** (np.ceil(np.log2(np.where(size > 0, size, 1.0))) - 52)
+    whole = np.rint(values / step)
+    pattern_sums: dict[float, Float[np.ndarray, "C1 B"]] = {}
+    offset = 0.0
+    for start in range(0, len(whole), how.chunk):
+        part = slice(start, start + how.chunk)
+        random = multipliers(ids[part], how.draws, how.seed, kind, streams[part])
+        offset = random.offset
+        for factor, pattern in zip(random.scales, random.patterns, strict=True):
+            pattern_sums[factor] = pattern_sums.get(factor, 0.0) + whole[part].T @ pattern
+    total: Float[np.ndarray, "m B"] = np.repeat(offset * whole.sum(axis=0)[:, None], how.draws, 1)
+    for factor, sums in pattern_sums.items():
+        total += factor * sums
+    total *= step[:, None]
+    return total
+
+
+def _from_moment(
+    moment: Float[np.ndarray, "C1 C1"], h: int, how: Drawing
+) -> Float[np.ndarray, "C1 B"]:
+    values, vectors = np.linalg.eigh(moment)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    normal = np.random.Generator(np.random.Philox(key=[how.seed, h]))
+    drawn: Float[np.ndarray, "C1 B"] = root @ normal.standard_normal((len(moment), how.draws))
+    return drawn

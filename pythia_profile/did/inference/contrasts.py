@@ -1,0 +1,260 @@
+"""Weighted sums of cells: estimate, covariance, influence function; and differences of them.
+
+In: `AttGt` and weights over its cells. Out: `Contrast`, K numbers in units of the outcome. Whatever
+is a sum of cells (an event-time curve, a profile, early against late cohorts) is a contrast, and
+the difference of two contrasts is one, also when they come from two panels: rows are matched by
+their ids, so two sizes that scored the same rows are compared row by row.
+
+    K contrasts, G cohorts, C checkpoints, H groups, U rows
+
+Source: Callaway and Sant'Anna (2021), sections 3 and 4.2 (influence functions of aggregates).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float, Num, Shaped
+from scipy import sparse
+from scipy.special import stdtrit
+
+from pythia_profile.did.arguments import numbers
+from pythia_profile.did.att import AttGt
+from pythia_profile.did.errors import EmptyFamilyError, NoRowsError, PanelShapeError
+from pythia_profile.did.group_means import ROUNDING
+from pythia_profile.did.inference.influence import Part, quadratic_forms, row_scores, rows_of
+from pythia_profile.did.threads import one_blas_thread
+from pythia_profile.did.variance import Spread
+from pythia_profile.tables import NEVER
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contrast:
+    """K weighted sums of cells.
+
+    Attributes
+    ----------
+    kind : what they are, such as `event_time`.
+    at : (K,) label of each, such as its event time; None for a mean over labels.
+    estimate : (K,) in units of the outcome.
+    se : (K,) standard error.
+    df : (K,) degrees of freedom of the standard error (Welch and Satterthwaite).
+    spread : variance by side, with its degrees of freedom.
+    parts : weights over the cells of one panel, or of several.
+    """
+
+    kind: str
+    at: tuple[Any, ...]
+    estimate: Float[np.ndarray, " K"]
+    se: Float[np.ndarray, " K"]
+    df: Float[np.ndarray, " K"]
+    spread: Spread
+    parts: tuple[Part, ...]
+
+    def __len__(self) -> int:
+        return len(self.estimate)
+
+    def __sub__(self, other: "Contrast") -> "Contrast":
+        """Return the difference of two contrasts with the same labels, rows matched by id."""
+        if self.at != other.at:
+            raise PanelShapeError(
+                f"contrasts: labels differ ({len(self)} of {self.kind}, {len(other)} of "
+                f"{other.kind}); expected the same ones on both sides"
+            )
+        minus = tuple(Part(p.att, -p.weights, -p.shares) for p in other.parts)
+        return _from_parts(f"{self.kind} difference", self.at, self.parts + minus)
+
+    def only(self, at: Sequence[Any]) -> "Contrast":
+        """Return the contrasts with these labels, in this order."""
+        places = [self.at.index(label) for label in at]
+        parts = tuple(Part(p.att, p.weights[places], p.shares[:, places]) for p in self.parts)
+        spread = self.spread.at(places)
+        return Contrast(
+            kind=self.kind,
+            at=tuple(at),
+            estimate=self.estimate[places],
+            se=self.se[places],
+            df=self.df[places],
+            spread=spread,
+            parts=parts,
+        )
+
+    @one_blas_thread
+    def covariance(self) -> Float[np.ndarray, "K K"]:
+        """Return the covariance of the K estimates; (K, K), unit of the outcome squared."""
+        if _closed(self.parts):
+            covariance = np.zeros((len(self), len(self)))
+            for _, moment, functional in quadratic_forms(self.parts[0]):
+                covariance += functional @ moment @ functional.T
+            return covariance
+        scores, factor, _ = _shared_scores(self.parts)
+        shared: Float[np.ndarray, "K K"] = (scores * factor[:, None]).T @ scores
+        return shared
+
+    @one_blas_thread
+    def influence(self) -> Float[np.ndarray, "U K"]:
+        """Influence function of each row, in the input's order; (U, K), columns average to 0.
+
+        Scaled as in the paper: the standard error is the root of its mean square over U, where rows
+        are not clustered.
+        """
+        if len(self.parts) != 1:
+            raise NoRowsError("influence: a difference of panels has no single order of rows")
+        rows = rows_of(self.parts[0].att)
+        psi = np.zeros((len(rows), len(self)))
+        for h, scores in row_scores(self.parts[0]):
+            psi[rows.place[rows.group(h)]] = len(rows) * scores
+        return psi
+
+    def interval(self, level: float = 0.95) -> tuple[Float[np.ndarray, " K"], ...]:
+        """Lower and upper end of each one's own `level` interval, by Student's t."""
+        half = stdtrit(self.df, (1 + level) / 2) * self.se
+        return self.estimate - half, self.estimate + half
+
+
+def contrast(
+    att: AttGt,
+    weights: Shaped[npt.ArrayLike, "*K G C"] | sparse.csr_array,
+    at: Sequence[Any] | None = None,
+    kind: str = "contrast",
+    shares: Float[np.ndarray, "G K"] | None = None,
+) -> Contrast:
+    """Weighted sums of cells, with what inference needs.
+
+    Parameters
+    ----------
+    weights : (G, C) or (K, G, C) weights over cells, or a sparse (K, G·C) array.
+    at : K labels; 0 … K − 1 unless given.
+    shares : (G, K) what a row adds by changing its cohort's share, where shares are estimated.
+
+    Raises
+    ------
+    EmptyFamilyError
+        There is no contrast, or one of them rests on cells without an estimate.
+
+    Examples
+    --------
+    Late cohorts against early ones, at the checkpoint that first holds them:
+
+    >>> from pythia_profile.did import NEVER, att_gt
+    >>> y = [[0, 1.0, 1], [1, 2.1, 2], [0, 0, 3.0], [1, 1, 4.2], [0, 0, 0], [1, 1, 1.0]]
+    >>> effect = att_gt(y, [10, 10, 20, 20, NEVER, NEVER], [0, 10, 20])
+    >>> late = contrast(effect, [[0, -1, 0], [0, 0, 1]])
+    >>> late.estimate.round(2)
+    array([2.05])
+    """
+    matrix = _sparse(weights, att.att.shape)
+    if not matrix.shape[0]:
+        raise EmptyFamilyError(f"{kind}: no contrast was asked for; expected one or more")
+    used = np.unique(matrix.indices[matrix.data != 0])
+    if (unknown := int((~att.identified.ravel()[used]).sum())) or not used.size:
+        raise EmptyFamilyError(
+            f"{kind}: {unknown} of the {used.size} cells with a weight have no estimate; expected "
+            "weights over identified cells only"
+        )
+    zero = np.zeros((len(att.cohorts), matrix.shape[0]))
+    part = Part(att, matrix, zero if shares is None else shares)
+    return _from_parts(kind, tuple(range(matrix.shape[0]) if at is None else at), (part,))
+
+
+@one_blas_thread
+def _from_parts(kind: str, at: tuple[Any, ...], parts: tuple[Part, ...]) -> Contrast:
+    merged = _merge(parts)
+    estimate = sum(p.weights @ np.nan_to_num(p.att.att.ravel()) for p in merged)
+    spread = _spread(merged)
+    se = np.sqrt(spread.treated + spread.control)
+    return Contrast(kind, at, estimate, se, spread.df(), spread, merged)
+
+
+def _merge(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Add up the weights of parts that rest on the same panel."""
+    merged: dict[int, Part] = {}
+    for part in parts:
+        if (same := merged.get(id(part.att))) is not None:
+            part = Part(part.att, same.weights + part.weights, same.shares + part.shares)
+        merged[id(part.att)] = part
+    return tuple(merged.values())
+
+
+def _spread(parts: tuple[Part, ...]) -> Spread:
+    """Variance of each contrast that comes from the cohorts, and from the never-treated rows."""
+    if _closed(parts):
+        att = parts[0].att
+        clusters, never = att.sums.clusters, np.arange(len(att.sums.rows)) >= len(att.cohorts)
+        by_group = np.zeros((len(clusters), parts[0].weights.shape[0]))
+        for h, moment, functional in quadratic_forms(parts[0]):
+            variance = ((functional @ moment) * functional).sum(axis=1)
+            scale = functional**2 @ np.diag(moment)
+            by_group[h] = np.where(variance > ROUNDING * scale, variance, 0.0)
+    else:
+        scores, factor, labels = _shared_scores(parts)
+        names, group, clusters = np.unique(labels, return_inverse=True, return_counts=True)
+        never = names == NEVER
+        by_group = np.zeros((len(names), scores.shape[1]))
+        np.add.at(by_group, group, factor[:, None] * scores**2)
+    freedom = np.maximum(clusters - 1.0, 1.0)
+    return Spread(
+        *_side(by_group[~never], freedom[~never]), *_side(by_group[never], freedom[never])
+    )
+
+
+def _side(
+    by_group: Float[np.ndarray, "H K"], freedom: Float[np.ndarray, " H"]
+) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+    """Variance of one side and its degrees of freedom; infinite where there is none."""
+    variance = by_group.sum(axis=0)
+    share = by_group / np.where(variance > 0, variance, 1.0)
+    with np.errstate(divide="ignore"):
+        return variance, 1.0 / (share**2 / freedom[:, None]).sum(axis=0)
+
+
+def _closed(parts: tuple[Part, ...]) -> bool:
+    """Whether the variance is a quadratic form of the groups' moments."""
+    return len(parts) == 1 and parts[0].att.adjustment is None
+
+
+def _shared_scores(
+    parts: tuple[Part, ...],
+) -> tuple[Float[np.ndarray, "n K"], Float[np.ndarray, " n"], Num[np.ndarray, " n"]]:
+    """Influence of each cluster over all parts, its factor, and its cohort.
+
+    A cluster that several parts hold stands once, with the sum of its influences.
+    """
+    keys, scores, factors, labels = [], [], [], []
+    for part in parts:
+        rows, sums = rows_of(part.att), part.att.sums
+        if len(parts) > 1 and not rows.named:
+            raise NoRowsError(
+                "difference of two panels: rows have no ids to match them by; pass units= to att_gt"
+            )
+        cohorts = np.append(part.att.cohorts, NEVER)
+        for h, score in row_scores(part):
+            k = rows.clusters_of(h)
+            keys.append(np.stack([rows.cluster_stream[k], rows.cluster_id[k]]))
+            scores.append(rows.by_cluster(score, h))
+            factors.append(np.full(k.stop - k.start, sums.factor[h]))
+            labels.append(np.full(k.stop - k.start, cohorts[h]))
+    _, first, number = np.unique(
+        np.concatenate(keys, axis=1), axis=1, return_index=True, return_inverse=True
+    )
+    total = np.zeros((len(first), scores[0].shape[1]))
+    np.add.at(total, number, np.concatenate(scores))
+    return total, np.concatenate(factors)[first], np.concatenate(labels)[first]
+
+
+def _sparse(weights: Any, shape: tuple[int, int]) -> sparse.csr_array:
+    cells = shape[0] * shape[1]
+    if sparse.issparse(weights):
+        matrix = sparse.csr_array(weights)
+    else:
+        dense = numbers(weights, "weights")
+        if dense.shape[-2:] != shape or dense.ndim not in (2, 3):
+            raise PanelShapeError(
+                f"weights: got shape {dense.shape}, expected {shape} or (contrasts, *{shape})"
+            )
+        matrix = sparse.csr_array(dense.reshape(-1, cells))
+    if matrix.shape[1] != cells or not np.isfinite(matrix.data).all():
+        raise PanelShapeError(f"weights: expected finite weights over {cells} cells")
+    return matrix

@@ -1,0 +1,116 @@
+"""Effects as weights on the rows: estimates, variances and influence functions become one thing.
+
+In: weights over the cells of a panel. Out: for each group h the weights l_h on its rows' vectors
+z = w (y, 1), such that the K effects are Σ_h l_h · Σz, their covariance is
+Σ_h l_h moment_h l_hᵀ, and the influence of a row is l_h · z.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse
+
+from pythia_profile.did.ancova import is_control, slope_scores
+from pythia_profile.did.att import AttGt
+from pythia_profile.did.errors import NoRowsError
+from pythia_profile.did.group_means import Side
+from pythia_profile.did.moments import Rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Weights over the cells of one panel.
+
+    Attributes
+    ----------
+    att : the panel's effects.
+    weights : (K, G·C) sparse weights over its cells, row by row.
+    shares : (G, K) what a row of a cohort adds by changing the cohort's share; zero where shares
+        are fixed by design.
+    """
+
+    att: AttGt
+    weights: sparse.csr_array
+    shares: Float[np.ndarray, "G K"]
+
+
+def functionals(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "K C1"]]]:
+    """Weights l_h (K, C + 1) of each group on its rows' z; groups without any are left out.
+
+    An effect is Σ_h l_h · total_h. A group's own cells put weight on it, and the cells whose pool
+    holds it take weight off. The last entry of each l_h makes its influence average to 0.
+    """
+    att, plan = part.att, part.att.comparison
+    groups, width = len(att.sums.rows), len(att.checkpoints)
+    used = np.unique(part.weights.indices)
+    weights = part.weights[:, used].tocsc()
+    treated, control = (_on_rows(att, side, used) for side in (att.treated, att.control))
+    of_cohort = np.searchsorted(used, width * np.arange(len(att.cohorts) + 1))
+    pool, within = plan.pool.ravel()[used], plan.own.ravel()[used]
+    controls = plan.controls(groups)
+    removed = np.zeros((weights.shape[0], width + 1))
+    for h in range(groups):
+        total = np.zeros_like(removed)
+        if h < len(att.cohorts) and of_cohort[h] < of_cohort[h + 1]:
+            mine = slice(of_cohort[h], of_cohort[h + 1])
+            own = treated[mine] + control[mine].multiply(within[mine, None])
+            total += (weights[:, mine] @ own).toarray()
+            total[:, -1] += part.shares[h]
+        if h in controls:
+            if (joining := np.flatnonzero(pool == h - controls.start)).size:
+                removed += (weights[:, joining] @ control[joining]).toarray()
+            total -= removed
+        if total.any():
+            yield h, total
+
+
+def quadratic_forms(
+    part: Part,
+) -> Iterator[tuple[int, Float[np.ndarray, "C1 C1"], Float[np.ndarray, "K C1"]]]:
+    """Moments of each group, and the weights l_h with which they make up the variance."""
+    sums = part.att.sums
+    for h, functional in functionals(part):
+        yield h, sums.moment[h] * sums.factor[h], functional
+
+
+def row_scores(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
+    """For each group, what each of its rows contributes to the errors of the contrasts."""
+    att, rows = part.att, rows_of(part.att)
+    width = len(att.checkpoints)
+    for h, functional in functionals(part):
+        scores = rows.z(h) @ functional.T
+        if att.adjustment is not None:
+            for g in range(len(att.cohorts)):
+                if is_control(att.comparison, g, h, len(att.sums.rows)).any():
+                    mine = part.weights[:, g * width : (g + 1) * width]
+                    slopes = slope_scores(att.comparison, att.adjustment, rows, att.control, g, h)
+                    scores += (mine @ slopes.T).T
+        yield h, scores
+
+
+def _on_rows(att: AttGt, side: Side, cells: Int[np.ndarray, " n"]) -> sparse.csr_array:
+    """Weights of cells on the z of the rows of one side; (n, C + 1)."""
+    width = len(att.checkpoints)
+    known = att.identified.ravel()[cells]
+    divisor = np.where(known, side.weight.ravel()[cells], 1.0)
+    theta, mean = att.comparison.theta.ravel()[cells], side.mean.ravel()[cells]
+    entries = np.stack([np.ones_like(theta), -theta, -mean], axis=-1) / divisor[:, None]
+    entries[~known] = 0.0
+    base = np.maximum(att.comparison.base.ravel()[cells], 0)
+    columns = np.stack([cells % width, base, np.full_like(base, width)], axis=-1)
+    starts = np.arange(0, 3 * len(cells) + 1, 3)
+    return sparse.csr_array(
+        (entries.ravel(), columns.ravel(), starts), shape=(len(cells), width + 1)
+    )
+
+
+def rows_of(att: AttGt) -> Rows:
+    """Return the rows of an estimate that has them."""
+    if att.rows is None:
+        raise NoRowsError(
+            "this estimate was made from moments alone, which hold no influence functions; "
+            "estimate from the rows, or use covariance()"
+        )
+    return att.rows

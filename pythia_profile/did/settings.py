@@ -1,0 +1,69 @@
+"""How effects are estimated: one frozen object that every estimating function takes."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pythia_profile.settings import Settings
+
+__all__ = ["Base", "ClusterBy", "Control", "Estimation", "Estimator", "MissingRule"]
+
+Control = Literal["never", "not_yet", "both"]
+Base = Literal["universal", "varying"]
+Estimator = Literal["did", "diff", "ancova"]
+ClusterBy = Literal["auto", "row", "batch"]
+MissingRule = Literal["error", "balanced", "available"]
+
+MOST_DRAWS = 100_000
+
+
+class Estimation(Settings):
+    """Settings of an estimate; `study.toml` holds them in its section `estimate`.
+
+    Examples
+    --------
+    >>> Estimation(control="both").draws
+    1000
+    >>> Estimation(draws=0)
+    Traceback (most recent call last):
+        ...
+    pythia_profile.errors.SettingsError: draws: got 0, expected: greater than or equal to 1
+    """
+
+    control: Control = Field(
+        "never",
+        description="control rows: never (never-treated), not_yet (rows of later cohorts), both",
+    )
+    base: Base = Field(
+        "universal",
+        description="base checkpoint: universal (the last before the cohort), or varying (for "
+        "cells before treatment, the checkpoint before each)",
+    )
+    estimator: Estimator = Field(
+        "did",
+        description="did (difference-in-differences), diff (plain difference to the controls), or "
+        "ancova (changes adjusted for the base outcome)",
+    )
+    clusters: ClusterBy = Field(
+        "auto",
+        description="what standard errors are clustered by: row, batch, or auto (by batch where "
+        "rows share one)",
+    )
+    anticipation: int = Field(
+        0,
+        ge=0,
+        description="checkpoints before the cohort's at which an effect may already be there",
+    )
+    missing: MissingRule = Field(
+        "error",
+        description="what to do where a row lacks a score: error, balanced (leave the row out), "
+        "or available (use what is there)",
+    )
+    draws: int = Field(1000, ge=1, le=MOST_DRAWS, description="bootstrap draws")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of the bootstrap")
+    level: float = Field(0.95, gt=0, lt=1, description="confidence level of bands and intervals")
+    family: str = Field(
+        "post",
+        description="cells that the simultaneous bands cover together: post (from the cohort on; "
+        "cells before treatment get a band of their own), placebo, all, or path:COHORT",
+    )

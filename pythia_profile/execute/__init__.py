@@ -1,0 +1,1 @@
+"""Work that runs in processes: what a machine has, and how units are handed out."""

@@ -1,0 +1,1 @@
+"""The stages of a study, and what each reads and writes."""

@@ -1,0 +1,90 @@
+"""What the stages of a study read: its suite, its rows and scores, its tables.
+
+In: a study's folder and settings. Out: tables, each checked against its contract. Logs what is not
+scored yet.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pythia_profile.errors import MissingTableError
+from pythia_profile.scoring.tables import study_scores
+from pythia_profile.store import read_table
+from pythia_profile.study import Study, read_lock, update_lock
+from pythia_profile.suites.folder import suite_facts, suite_from_facts
+from pythia_profile.suites.model import Suite
+from pythia_profile.suites.registry import open_suite
+from pythia_profile.tables import (
+    AGREEMENT,
+    ATT,
+    CHECKS,
+    COUNTERFACTUAL,
+    COUNTERFACTUAL_SUMMARY,
+    PLACEBO,
+    PROFILES,
+    ROWS,
+)
+
+__all__ = ["known_suite", "read_inputs", "read_tables", "ready_suite", "unscored"]
+
+log = logging.getLogger(__name__)
+
+
+def ready_suite(folder: Path, study: Study) -> Suite:
+    """Return the study's suite, ready to read; remember its facts for the later stages."""
+    suite = open_suite(study.suite, study.sizes, study.training_seed, near=folder)
+    update_lock(folder, "suite", suite_facts(suite))
+    return suite
+
+
+def known_suite(folder: Path) -> Suite:
+    """Return the facts of the study's suite from the lock file, without the suite itself."""
+    facts = read_lock(folder).get("suite")
+    if facts is None:
+        raise MissingTableError(
+            f"'{folder}' has not been scored; run `pythia-profile score {folder}` first"
+        )
+    return suite_from_facts(facts)
+
+
+def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Read rows and scores of a study; neither needs the checkpoints any more."""
+    rows, suite = read_table(folder / "rows.parquet", ROWS, "sample"), known_suite(folder)
+    scores = study_scores(folder, study, suite, rows)
+    for said in unscored(scores, study, suite, read_lock(folder).get("audit", {})):
+        log.warning("%s", said)
+    return rows, scores
+
+
+def unscored(scores: pl.DataFrame, study: Study, suite: Suite, audit: dict[str, Any]) -> list[str]:
+    """Say which checkpoints a study asks for, has, and has not scored."""
+    left_out = audit.get("faulty", []) if study.faulty == "skip" else []
+    gone = {(line["size"], line["step"]) for line in left_out}
+    said = []
+    for size in study.sizes:
+        there = set(scores.filter(pl.col("size") == size)["checkpoint"].unique())
+        wanted = study.checkpoints or suite.usual_checkpoints(size)
+        lacking = [step for step in wanted if step not in there and (size, step) not in gone]
+        if lacking:
+            some = ", ".join(map(str, lacking[:8])) + (" ..." if len(lacking) > 8 else "")
+            said.append(
+                f"{size}: {len(lacking)} of {len(wanted)} checkpoints are missing or not scored "
+                f"yet ({some}); their cohorts are pooled with the next ones"
+            )
+    return said
+
+
+def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
+    """Read every table of a study that figures and report draw on, by name."""
+    wanted = [(ATT, "att"), (PLACEBO, "att"), (PROFILES, "profile"), (AGREEMENT, "profile")]
+    if study.counterfactual_size:
+        audit = "counterfactual"
+        wanted += [(COUNTERFACTUAL, audit), (COUNTERFACTUAL_SUMMARY, audit)]
+    wanted += [(table, "check") for table in CHECKS if (folder / f"{table.name}.parquet").exists()]
+    return {
+        table.name: read_table(folder / f"{table.name}.parquet", table, stage)
+        for table, stage in wanted
+    }

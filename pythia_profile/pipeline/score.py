@@ -1,0 +1,148 @@
+"""Scoring of a study: its settings and its lock file -> its units, scored.
+
+In: the settings and the `ROWS` table of a study. Out: `scores/` in its folder, and in the lock file
+what was pinned, what the audit found, and what the user chose to do about it. Or `noise.parquet`:
+how far the scores of one checkpoint move when only the way of computing changes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from pythia_profile.checkpoints.supply import Supply
+from pythia_profile.errors import NotFoundError, not_found
+from pythia_profile.pipeline.pinned import study_grid
+from pythia_profile.scoring.noise import noise_floor
+from pythia_profile.scoring.run import Shard, score
+from pythia_profile.scoring.tables import scoring_settings
+from pythia_profile.scoring.units import units_of, work_folder
+from pythia_profile.store import make_folder, read_table, write_table
+from pythia_profile.study import Study
+from pythia_profile.suites.model import Suite
+from pythia_profile.tables import ATT, NOISE, ROWS
+
+__all__ = ["score_study", "study_noise"]
+
+NOISE_ROWS = 64
+"""Rows that the noise floor is measured on, spread over all rows of a study."""
+
+
+def score_study(
+    folder: Path,
+    study: Study,
+    suite: Suite,
+    *,
+    workers: int | None = None,
+    retry: bool = False,
+    shard: Shard | None = None,
+) -> str:
+    """Score what a study asks for and does not have; returns one line that says what is there.
+
+    Parameters
+    ----------
+    workers, retry, shard : as `score` takes them.
+
+    Raises
+    ------
+    RefusedError
+        Checkpoints are faulty and the study says to refuse them, or the disk has no room.
+    UnfinishedError
+        Some checkpoints could not be scored; the others' tables are kept.
+    """
+    rows = read_table(folder / "rows.parquet", ROWS, "sample")
+    grid = study_grid(folder, study, suite)
+    scores = score(
+        suite,
+        rows,
+        settings=scoring_settings(study),
+        folder=folder / "scores",
+        workers=workers,
+        grid=grid,
+        faulty=study.faulty,
+        retry=retry,
+        shard=shard,
+    )
+    there = scores.select("size", "checkpoint").unique().height
+    said = f"score: {len(rows):,} rows at {there:,} checkpoints of {len(study.sizes)} sizes"
+    if shard is not None:
+        whole = len(units_of(suite, grid, study.faulty))
+        said = (
+            f"score: {len(rows):,} rows at {there:,} of {whole:,} checkpoints, part {shard[0]} of "
+            f"{shard[1]}"
+        )
+    notes = [
+        *([f"{len(grid.missing)} checkpoints are missing"] if grid.missing else []),
+        *([f"{len(grid.faulty)} faulty: {_CHOSEN[study.faulty]}"] if grid.faulty else []),
+    ]
+    return said + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def study_noise(
+    folder: Path,
+    study: Study,
+    suite: Suite,
+    *,
+    size: str | None = None,
+    checkpoint: int | None = None,
+    rows: int = NOISE_ROWS,
+) -> pl.DataFrame:
+    """Measure the noise floor of a study's scores at one checkpoint; keep it in `noise.parquet`.
+
+    Parameters
+    ----------
+    size, checkpoint : by default the last checkpoint of the last size.
+    rows : how many of the study's rows are scored.
+
+    Returns
+    -------
+    The `NOISE` table; in units of the smallest standard error where `att.parquet` is there.
+
+    Raises
+    ------
+    NotFoundError
+        The study has no such size or checkpoint.
+    """
+    drawn = read_table(folder / "rows.parquet", ROWS, "sample")
+    works = units_of(suite, study_grid(folder, study, suite), study.faulty)
+    size = size or study.sizes[-1]
+    of_size = {work.unit.checkpoint: work for work in works if work.unit.size == size}
+    step = max(of_size, default=0) if checkpoint is None else checkpoint
+    if size not in study.sizes:
+        raise not_found("size", size, list(study.sizes))
+    if step not in of_size:
+        raise NotFoundError(
+            f"the study has no checkpoint {step} of size '{size}'; known: "
+            f"{', '.join(map(str, sorted(of_size)))}"
+        )
+    places = np.unique(np.linspace(0, len(drawn) - 1, min(rows, len(drawn))).astype(int))
+    decode = None
+    if suite.root and suite.tokenizer:
+        from tokenizers import Tokenizer
+
+        decode = Tokenizer.from_file(str(suite.root / suite.tokenizer)).decode
+    with (
+        Supply(make_folder(work_folder(folder / "scores"))) as supply,
+        supply.held(of_size[step].checkpoint) as files,
+    ):
+        found = noise_floor(
+            files,
+            drawn[places],
+            settings=scoring_settings(study),
+            smallest_se=_smallest_se(folder, size),
+            decode=decode,
+        )
+    write_table(found, folder / "noise.parquet", NOISE)
+    return found
+
+
+def _smallest_se(folder: Path, size: str) -> dict[str, float]:
+    """Smallest standard error of an effect of one size, by outcome; nothing before `att`."""
+    path = folder / "att.parquet"
+    if not path.exists():
+        return {}
+    effects = read_table(path, ATT, "att").filter((pl.col("size") == size) & (pl.col("se") > 0))
+    return dict(effects.group_by("outcome").agg(pl.col("se").min()).iter_rows())
+
+
+_CHOSEN = {"skip": "left out", "accept": "scored all the same", "refuse": "refused"}

@@ -1,0 +1,400 @@
+"""The stages of a study: each reads tables from the folder, calls one function, writes tables.
+
+    sample ─► score ─► att ─► profile ─► check ─► counterfactual ─► plot ─► report
+
+A stage is current when its settings, its inputs and its outputs are the ones that the lock file
+remembers; `run_all` makes what is not current and leaves the rest alone.
+"""
+
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pythia_profile.errors import StudyError
+from pythia_profile.pipeline.inputs import known_suite, read_inputs, read_tables, ready_suite
+from pythia_profile.redaction import redact
+from pythia_profile.store import digest, hashes_of, remove_leftovers, write_table
+from pythia_profile.study import (
+    Study,
+    open_study,
+    read_lock,
+    update_lock,
+)
+from pythia_profile.tables import (
+    AGREEMENT,
+    ATT,
+    CHECKS,
+    COUNTERFACTUAL,
+    COUNTERFACTUAL_SUMMARY,
+    PLACEBO,
+    PROFILES,
+    ROWS,
+)
+
+__all__ = [
+    "STAGES",
+    "How",
+    "Stage",
+    "is_current",
+    "noise_of",
+    "run_all",
+    "run_stage",
+    "stage_states",
+]
+
+log = logging.getLogger(__name__)
+
+_LIBRARIES = ("torch", "transformers", "numpy", "polars", "scipy", "tokenizers", "safetensors")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """What one run of a stage is told; no number depends on it.
+
+    Attributes
+    ----------
+    workers : processes at a time; the cores at hand by default.
+    retry : whether quarantined units are scored again.
+    shard : (i, n): score only the i-th of n parts of the units.
+    """
+
+    workers: int | None = None
+    retry: bool = False
+    shard: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a study.
+
+    Attributes
+    ----------
+    name : its verb.
+    make : reads, computes and writes; returns one line that says what is there now.
+    settings : fields of `Study` on which its output depends.
+    inputs, outputs : files and folders, relative to the study.
+    wanted : whether a study has this stage at all.
+    """
+
+    name: str
+    make: Callable[[Path, Study, How], str]
+    settings: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    wanted: Callable[[Study], bool] = lambda _: True
+
+
+def run_stage(folder: Path, name: str, how: How | None = None) -> str:
+    """Run one stage, whether or not it is current; return what it says.
+
+    Warns where what it draws on is older than the settings. One part of a stage is not the stage:
+    after a run with a shard it is not marked as run.
+
+    Raises
+    ------
+    StudyError
+        There is no study in `folder`, or the stage before has not been run.
+    """
+    study, stage = open_study(folder), _stage(name)
+    if older := _older(folder, study, stage):
+        log.warning(
+            "%s is made from %s, older than the settings; `pythia-profile run %s` brings all up "
+            "to date",
+            name,
+            ", ".join(older),
+            shlex.quote(str(folder)),
+        )
+    return _run(folder, study, stage, how or How())
+
+
+def _run(folder: Path, study: Study, stage: Stage, how: How) -> str:
+    if not stage.wanted(study):
+        raise StudyError(
+            f"this study has no stage '{stage.name}': study.toml asks for no twin runs; set "
+            "counterfactual_size to one of its sizes and counterfactual_cohorts to a number"
+        )
+    started = time.monotonic()
+    said = stage.make(folder, study, how)
+    if how.shard is not None:
+        return said
+    record = {
+        "key": _key(folder, study, stage),
+        "outputs": hashes_of(folder, stage.outputs),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    update_lock(folder, "stages", {stage.name: record})
+    update_lock(folder, "versions", _versions())
+    return said
+
+
+def run_all(
+    folder: Path | str, workers: int | None = None, tell: Callable[[str], None] = lambda _: None
+) -> None:
+    """Run every stage that is not current, in order.
+
+    Parameters
+    ----------
+    tell : called with the first line of what each stage says; its notes are in the lock file.
+    """
+    folder = Path(folder)
+    study = open_study(folder)
+    remove_leftovers(folder)
+    update_lock(folder, "command", {"line": redact(shlex.join(["pythia-profile", *sys.argv[1:]]))})
+    for stage in STAGES:
+        if not stage.wanted(study):
+            continue
+        if is_current(folder, study, stage):
+            tell(f"{stage.name}: up to date")
+        elif is_own(folder, stage):
+            tell("sample: rows.parquet was not drawn here and is kept; delete it to draw anew")
+        else:
+            tell(_run(folder, study, stage, How(workers=workers)).partition("\n")[0])
+
+
+def stage_states(folder: Path) -> dict[str, str]:
+    """Say of each stage of a study whether it is up to date, out of date, or (partly) not run.
+
+    A stage is also out of date when one that it draws on is.
+    """
+    study, states, stale = open_study(folder), {}, set[str]()
+    records = read_lock(folder).get("stages", {})
+    for stage in STAGES:
+        if not stage.wanted(study):
+            continue
+        if is_current(folder, study, stage) and not stale.intersection(stage.inputs):
+            states[stage.name] = "up to date"
+            continue
+        if is_own(folder, stage):
+            states[stage.name] = "not drawn here, kept"
+            continue
+        stale.update(stage.outputs)
+        begun = stage.name == "score" and any((folder / "scores").rglob("done.json"))
+        unrun = "partly run" if begun else "not run"
+        states[stage.name] = "out of date" if stage.name in records else unrun
+    return states
+
+
+def _older(folder: Path, study: Study, stage: Stage) -> list[str]:
+    """Name the stages that `stage` draws on and that were run, but not with what is there now."""
+    states = stage_states(folder)
+    makers = [s for s in STAGES if s.wanted(study) and set(s.outputs) & set(stage.inputs)]
+    return [maker.name for maker in makers if states[maker.name] == "out of date"]
+
+
+def is_own(folder: Path, stage: Stage) -> bool:
+    """Whether rows are the user's: there, and not those that the stage is known to have drawn."""
+    if stage.name != "sample" or not (folder / stage.outputs[0]).exists():
+        return False
+    record = read_lock(folder).get("stages", {}).get(stage.name, {})
+    return bool(record.get("outputs") != hashes_of(folder, stage.outputs))
+
+
+def is_current(folder: Path, study: Study, stage: Stage) -> bool:
+    """Whether the stage's outputs are those of its present settings and inputs."""
+    record = read_lock(folder).get("stages", {}).get(stage.name)
+    if not isinstance(record, dict) or any(
+        not (folder / output).exists() for output in stage.outputs
+    ):
+        return False
+    return bool(
+        record.get("key") == _key(folder, study, stage)
+        and record.get("outputs") == hashes_of(folder, stage.outputs)
+    )
+
+
+def _sample(folder: Path, study: Study, _: How) -> str:
+    from pythia_profile.pipeline.sampling import sample_rows
+
+    suite = ready_suite(folder, study)
+    rows = sample_rows(
+        suite,
+        checkpoints=study.checkpoints or None,
+        rows_per_cohort=study.rows_per_cohort,
+        batches_per_cohort=study.batches_per_cohort,
+        never_treated=study.never_treated,
+        seed=study.seed,
+    )
+    write_table(rows, folder / "rows.parquet", ROWS)
+    controls = rows["treatment_step"].null_count()
+    return f"sample: {len(rows) - controls:,} treated and {controls:,} never-treated rows"
+
+
+def _score(folder: Path, study: Study, how: How) -> str:
+    from pythia_profile.pipeline.score import score_study
+
+    suite = ready_suite(folder, study)
+    return score_study(folder, study, suite, workers=how.workers, retry=how.retry, shard=how.shard)
+
+
+def noise_of(
+    folder: Path, *, size: str | None = None, checkpoint: int | None = None
+) -> pl.DataFrame:
+    """Measure the noise floor of a study; see `scoring.study.study_noise`."""
+    from pythia_profile.pipeline.score import study_noise
+
+    study = open_study(folder)
+    return study_noise(folder, study, ready_suite(folder, study), size=size, checkpoint=checkpoint)
+
+
+def _att(folder: Path, study: Study, _: How) -> str:
+    from pythia_profile.profiles.estimates import estimate_effects
+
+    rows, scores = read_inputs(folder, study)
+    found = estimate_effects(rows, scores, **_inference(study))
+    write_table(found.att, folder / "att.parquet", ATT)
+    write_table(found.placebo, folder / "placebo.parquet", PLACEBO)
+    update_lock(folder, "notes", {"att": list(found.notes)})
+    marked = found.att.filter((pl.col("lower") > 0) | (pl.col("upper") < 0))
+    notes = "".join(f"\n  note: {note}" for note in found.notes)
+    return f"att: {len(found.att):,} cells, the band of {len(marked):,} excludes 0{notes}"
+
+
+def _profile(folder: Path, study: Study, _: How) -> str:
+    from pythia_profile.profiles.agreement import agreement
+    from pythia_profile.profiles.profile import profile
+
+    rows, scores = read_inputs(folder, study)
+    profiles = profile(rows, scores, suite=known_suite(folder), **_inference(study))
+    agreed = agreement(rows, scores, **{**_inference(study), "draws": min(study.draws, 200)})
+    write_table(profiles, folder / "profiles.parquet", PROFILES)
+    write_table(agreed, folder / "agreement.parquet", AGREEMENT)
+    return f"profile: {len(profiles):,} lines, {len(agreed):,} comparisons of sizes"
+
+
+def _check(folder: Path, study: Study, _: How) -> str:
+    from pythia_profile.profiles.diagnostics import check
+
+    rows, scores = read_inputs(folder, study)
+    unused = ("base", "draws", "seed")
+    found = check(rows, scores, **{k: v for k, v in _inference(study).items() if k not in unused})
+    for table in CHECKS:
+        write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)
+    suspects = found.influence.filter("suspect")["checkpoint"].unique().sort().to_list()
+    said = "".join(f"\n  {sentence}" for sentence in found.sentences)
+    return f"check: {len(CHECKS)} tables; checkpoints that stand out: {suspects or 'none'}{said}"
+
+
+def _counterfactual(folder: Path, study: Study, how: How) -> str:
+    from pythia_profile.mini.counterfactual import audited_cohorts, compare, train_twins
+
+    suite, size = ready_suite(folder, study), study.counterfactual_size
+    every = suite.usual_checkpoints(size)
+    if study.checkpoints and study.checkpoints != tuple(every):
+        raise StudyError(
+            f"twin runs need all {len(every)} checkpoints of the suite, study.toml has "
+            f"{len(study.checkpoints)}; set checkpoints = [], or counterfactual_cohorts = 0"
+        )
+    rows, scores = read_inputs(folder, study)
+    cohorts = audited_cohorts(suite, study.counterfactual_cohorts)
+    where, horizon = folder / "twins", study.counterfactual_horizon
+    twins = train_twins(
+        suite, size, cohorts, rows, folder=where, horizon=horizon, workers=how.workers
+    )
+    cells, summary = compare(rows, scores, twins, level=study.level)
+    write_table(cells, folder / "counterfactual.parquet", COUNTERFACTUAL)
+    write_table(summary, folder / "counterfactual_summary.parquet", COUNTERFACTUAL_SUMMARY)
+    line = summary.row(0, named=True)
+    return (
+        f"counterfactual: {line['cells']} cells of {size}, bias {line['bias']:+.4f} ± "
+        f"{line['bias_se']:.4f}, correlation {line['correlation']:.2f}, coverage "
+        f"{line['coverage']:.0%}"
+    )
+
+
+def _plot(folder: Path, study: Study, _: How) -> str:
+    from pythia_profile.figures import draw_all
+
+    names = draw_all(read_tables(folder, study), folder / "figures", study.outcomes)
+    return f"plot: {', '.join(names)}"
+
+
+def _report(folder: Path, study: Study, _: How) -> str:
+    from pythia_profile.report.page import write_report
+
+    states = stage_states(folder)
+    stale = [name for name, state in states.items() if state == "out of date" and name != "report"]
+    path = write_report(folder, study, read_tables(folder, study), stale=stale)
+    return f"report: {path}"
+
+
+def _inference(study: Study) -> dict[str, Any]:
+    chosen = {name: getattr(study, name) for name in _ESTIMATION}
+    by_batch = study.clusters == "auto" and study.batches_per_cohort > 0
+    return {**chosen, "clusters": "batch" if by_batch or study.clusters == "batch" else "row"}
+
+
+def _key(folder: Path, study: Study, stage: Stage) -> str:
+    """Hash of everything that the stage's output depends on."""
+    chosen = {name: value for name, value in asdict(study).items() if name in stage.settings}
+    inputs = hashes_of(folder, stage.inputs)
+    return digest({"settings": chosen, "inputs": inputs, "version": _versions()["pythia-profile"]})
+
+
+def _versions() -> dict[str, str]:
+    from pythia_profile import __version__
+
+    found = {"pythia-profile": __version__, "python": sys.version.split()[0]}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _stage(name: str) -> Stage:
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+_WHAT = ("suite", "sizes", "training_seed", "checkpoints")
+_DRAW = (*_WHAT, "seed", "rows_per_cohort", "batches_per_cohort", "never_treated")
+_WAYS = ("dtype", "attention", "device", "scorers", "token_table")
+_ESTIMATION = (
+    "outcomes",
+    "control",
+    "base",
+    "estimator",
+    "anticipation",
+    "unbalanced",
+    "draws",
+    "seed",
+    "level",
+)
+_INFERENCE = (*_ESTIMATION, "faulty", "sizes", "checkpoints", "clusters", "batches_per_cohort")
+_AUDIT = ("counterfactual_size", "counterfactual_cohorts", "counterfactual_horizon")
+_TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
+_CHECK_TABLES = tuple(f"{table.name}.parquet" for table in CHECKS)
+_AUDIT_TABLES = ("counterfactual.parquet", "counterfactual_summary.parquet")
+
+STAGES = (
+    Stage("sample", _sample, _DRAW, (), ("rows.parquet",)),
+    Stage("score", _score, (*_WHAT, *_WAYS, "faulty"), ("rows.parquet",), ("scores",)),
+    Stage("att", _att, _INFERENCE, ("rows.parquet", "scores"), _TABLES[:2]),
+    Stage("profile", _profile, _INFERENCE, ("rows.parquet", "scores"), _TABLES[2:]),
+    Stage("check", _check, _INFERENCE, ("rows.parquet", "scores"), _CHECK_TABLES),
+    Stage(
+        "counterfactual",
+        _counterfactual,
+        (*_AUDIT, "level"),
+        ("rows.parquet", "scores"),
+        _AUDIT_TABLES,
+        wanted=lambda study: bool(study.counterfactual_size),
+    ),
+    Stage("plot", _plot, ("outcomes",), (*_TABLES, *_AUDIT_TABLES), ("figures",)),
+    Stage(
+        "report",
+        _report,
+        tuple(Study.__dataclass_fields__),  # the page states them
+        (*_TABLES, *_CHECK_TABLES, *_AUDIT_TABLES, "figures"),
+        ("report.html",),
+    ),
+)
+"""All stages, in the order in which a study runs them."""

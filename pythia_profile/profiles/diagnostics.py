@@ -1,0 +1,286 @@
+"""What the effects of a study rest on: everything to look at before believing them.
+
+In: the tables `ROWS` and `SCORES`. Out: `Checks`, five tables and a sentence for each finding.
+
+    sensitivity   how far trends may have been from parallel before an effect is gone
+    influence     what rests on each single checkpoint; faulty ones show
+    gaps          treated rows less controls before treatment, in outcome and traits
+    contrasts     late against early cohorts, and sizes against each other on the same rows
+    witnesses     regressions and the published code's estimator, for contrast only
+
+Cells before treatment are compared with the universal base, whatever base a study has: the bounds
+need effects that are 0 at one common checkpoint.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from pythia_profile.did import (
+    AttGt,
+    Contrast,
+    Panel,
+    aggregate,
+    checkpoint_check,
+    level_gap,
+    sensitivity,
+    trait_gap,
+)
+from pythia_profile.did.arguments import counted
+from pythia_profile.did.comparison import Control, Estimator
+from pythia_profile.did.errors import EmptyFamilyError
+from pythia_profile.did.estimation import ClusterBy, cluster_by, effects
+from pythia_profile.did.panels import Unbalanced
+from pythia_profile.profiles.alternative_lines import witness_lines
+from pythia_profile.profiles.profile import panels
+from pythia_profile.profiles.sentences import check_sentences
+from pythia_profile.tables import (
+    CHECKS,
+    CONTRASTS,
+    GAPS,
+    INFLUENCE,
+    RUN,
+    SENSITIVITY,
+    WITNESSES,
+    Table,
+    conform,
+)
+
+__all__ = ["Checks", "check"]
+
+MEANS = ("instantaneous", "persistent", "residual")
+"""Means over cohorts that are contrasted."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Checks:
+    """What `check` finds; `print` it for the sentences.
+
+    Attributes
+    ----------
+    sensitivity, influence, gaps, contrasts, witnesses : tables, as in `pythia_profile.tables`.
+    notes : what could not be checked, and why.
+    """
+
+    sensitivity: pl.DataFrame
+    influence: pl.DataFrame
+    gaps: pl.DataFrame
+    contrasts: pl.DataFrame
+    witnesses: pl.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """Name -> table."""
+        return {field.name: getattr(self, field.name) for field in fields(self)[:-1]}
+
+    @property
+    def sentences(self) -> list[str]:
+        """One for each finding, question by question, then the notes."""
+        return [*check_sentences(self.tables), *(f"note: {note}" for note in self.notes)]
+
+    def __repr__(self) -> str:
+        named = (f"{name} ({counted(len(t), 'line')})" for name, t in self.tables.items())
+        return (
+            f"Checks: {', '.join(named)}; notes: {len(self.notes)}\n"
+            "print it for one sentence about each finding"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(self.sentences)
+
+
+def check(
+    rows: pl.DataFrame | pl.LazyFrame,
+    scores: pl.DataFrame | pl.LazyFrame,
+    *,
+    outcomes: str | Sequence[str] = ("log_likelihood",),
+    control: Control = "never",
+    estimator: Estimator = "did",
+    clusters: ClusterBy = "row",
+    anticipation: int = 0,
+    unbalanced: Unbalanced = "error",
+    level: float = 0.95,
+) -> Checks:
+    """Check every run in `scores`.
+
+    Parameters
+    ----------
+    rows, scores : the tables of a study, eager or lazy.
+    outcomes : columns of the scores, or one of them.
+    control, estimator, anticipation : as in `did.att_gt`.
+    clusters, unbalanced : as in `estimate_effects`.
+    level : of all intervals; they are pointwise.
+    """
+    lines: dict[str, list[dict[str, Any]]] = {table.name: [] for table in CHECKS}
+    notes: list[str] = []
+    found: dict[tuple[str, int, str], dict[str, AttGt]] = {}
+    for laid in panels(rows, scores, outcomes, unbalanced=unbalanced, anticipation=anticipation):
+        by, _ = cluster_by(clusters, laid.cluster)
+        att = effects(
+            laid, control=control, estimator=estimator, clusters=by, anticipation=anticipation
+        )
+        run = {**dict(zip(RUN, laid.run, strict=True)), "outcome": laid.outcome}
+        said = list(laid.notes)
+        for table, part in (
+            (SENSITIVITY, _sensitivity_lines(att, level, said)),
+            (INFLUENCE, _influence_lines(att)),
+            (GAPS, _gap_lines(att, laid, said)),
+            (WITNESSES, witness_lines(att, laid, by, said)),
+        ):
+            lines[table.name] += [{**run, **line} for line in part]
+        notes += [f"{laid.run[1]}, {laid.outcome}: {note}" for note in said]
+        suite, size, seed = laid.run
+        found.setdefault((suite, seed, laid.outcome), {})[size] = att
+    for (suite, seed, outcome), by_size in found.items():
+        named = {"suite": suite, "seed": seed, "outcome": outcome}
+        made = _contrast_lines(by_size, level, notes)
+        lines[CONTRASTS.name] += [{**named, **line} for line in made]
+    tables = {table.name: _frame(lines[table.name], table) for table in CHECKS}
+    return Checks(**tables, notes=tuple(dict.fromkeys(notes)))
+
+
+def _frame(lines: list[dict[str, Any]], table: Table) -> pl.DataFrame:
+    frame = pl.DataFrame(lines, schema=table.columns, orient="row")
+    floats = [name for name, dtype in table.columns.items() if dtype == pl.Float64]
+    return conform(frame.with_columns(pl.col(floats).fill_nan(None)), table)
+
+
+def _sensitivity_lines(att: AttGt, level: float, said: list[str]) -> list[dict[str, Any]]:
+    """Aggregate over event times: average, first and last effect; each cohort: its average."""
+    if att.estimator == "diff":
+        said.append(
+            "sensitivity: left out, the bounds are about changes since a base, and the plain "
+            "difference has none"
+        )
+        return []
+    alike = _cohorts_with_common_base(att)
+    if (other := len(att.cohorts) - len(alike)) > 0:
+        said.append(
+            f"sensitivity of the mean leaves out {other} of {len(att.cohorts)} cohorts, whose base "
+            "checkpoint is further from them, or nearer, than that of most"
+        )
+    mean = aggregate(att, "event_time", cohorts=alike)
+    targets: list[tuple[Any, int | None, Any]] = [
+        (mean, None, effect) for effect in ("average", "first", "last")
+    ]
+    targets += [(att, int(g), "average") for g in att.cohorts]
+    lines, without = [], 0
+    for target, cohort, effect in targets:
+        for restriction in ("relative", "smooth"):
+            try:
+                made = sensitivity(
+                    target, cohort=cohort, effect=effect, restriction=restriction, level=level
+                )
+            except EmptyFamilyError:
+                without += restriction == "relative"
+                continue
+            for bound, lower, upper in zip(made.bounds, made.lower, made.upper, strict=True):
+                lines.append(
+                    {
+                        "effect": effect,
+                        "cohort": cohort,
+                        "restriction": restriction,
+                        "bound": float(bound),
+                        "att": made.estimate,
+                        "se": made.se,
+                        "lower": float(lower),
+                        "upper": float(upper),
+                        "breakdown": made.breakdown,
+                    }
+                )
+    if without:
+        said.append(
+            f"sensitivity: {without} of {len(targets)} effects have no checkpoint before their base"
+        )
+    return lines
+
+
+def _cohorts_with_common_base(att: AttGt) -> list[int]:
+    """Cohorts whose base lies as many steps before them as that of most cohorts."""
+    first = np.searchsorted(att.checkpoints, att.cohorts) - 1 - att.anticipation
+    distance = att.cohorts - att.checkpoints[first]
+    values, counts = np.unique(distance, return_counts=True)
+    chosen = att.cohorts[distance == values[np.argmax(counts)]]
+    return [int(g) for g in chosen]
+
+
+def _influence_lines(att: AttGt) -> Iterator[dict[str, Any]]:
+    found = checkpoint_check(att)
+    for at, checkpoint in enumerate(found.checkpoints.tolist()):
+        yield {
+            "checkpoint": checkpoint,
+            "placebo": float(found.placebo[at]),
+            "placebo_se": float(found.placebo_se[at]),
+            "p_value": float(found.placebo_p[at]),
+            "change": float(found.change[at]),
+            "share": float(found.share[at]),
+            "suspect": checkpoint in found.suspects,
+        }
+
+
+def _gap_lines(att: AttGt, laid: Panel, said: list[str]) -> Iterator[dict[str, Any]]:
+    gaps = {"trait": trait_gap(laid)}
+    if np.isnan(laid.y).any() and att.estimator != "diff":
+        said.append("gaps: levels left out, they are known of rows without missing scores only")
+    else:
+        gaps = {"level": level_gap(att), **gaps}
+    for over, gap in gaps.items():
+        for at, *values in zip(
+            gap.at, gap.gap.tolist(), gap.standardized.tolist(), gap.p_value.tolist(), strict=True
+        ):
+            names = ("gap", "standardized", "p_value")
+            yield {"over": over, "at": str(at), **dict(zip(names, values, strict=True))}
+
+
+def _contrast_lines(
+    by_size: dict[str, AttGt], level: float, notes: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Late against early cohorts of each size; then each size against each smaller one."""
+    for size, att in by_size.items():
+        half = len(att.cohorts) // 2
+        early, late = att.cohorts[:half].tolist(), att.cohorts[-half:].tolist()
+        for kind in MEANS if half else ():
+            means = [_mean(att, kind, cohorts) for cohorts in (late, early)]
+            names = [f"{size}, cohorts {g[0]} to {g[-1]}" for g in (late, early)]
+            yield from _contrast_line("cohorts", names, kind, means, level)
+    for smaller, larger in combinations(by_size, 2):
+        pair = by_size[larger], by_size[smaller]
+        if not np.array_equal(pair[0].checkpoints, pair[1].checkpoints):
+            notes.append(f"{larger} and {smaller} have other checkpoints and are not contrasted")
+            continue
+        for kind in MEANS:
+            means = [_mean(att, kind) for att in pair]
+            yield from _contrast_line("sizes", [larger, smaller], kind, means, level)
+
+
+def _mean(att: AttGt, kind: Any, cohorts: Sequence[int] | None = None) -> Contrast | None:
+    """Mean over cohorts; None where none of them has such a checkpoint."""
+    try:
+        return aggregate(att, kind, cohorts=cohorts).only([None])
+    except EmptyFamilyError:
+        return None
+
+
+def _contrast_line(
+    over: str, names: list[str], kind: str, means: list[Contrast | None], level: float
+) -> Iterator[dict[str, Any]]:
+    one, other = means
+    if one is None or other is None:
+        return
+    difference = one - other
+    lower, upper = difference.interval(level)
+    yield {
+        "over": over,
+        "one": names[0],
+        "other": names[1],
+        "kind": kind,
+        "att": float(difference.estimate[0]),
+        "se": float(difference.se[0]),
+        "lower": float(lower[0]),
+        "upper": float(upper[0]),
+    }

@@ -1,0 +1,232 @@
+"""The checks of a study in words: one honest sentence for each thing that was found.
+
+In: the tables that `check` makes, by name. Out: groups of plain sentences, for the verb and for the
+report. Each sentence that gives a mean says which cells it averages and how it weights them, since
+means over other cells, or with other weights, are other numbers.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from pythia_profile.tables import RUN
+
+__all__ = ["Group", "check_groups", "check_sentences"]
+
+Tables = Mapping[str, pl.DataFrame]
+SMALL_P = 0.01
+"""Gaps of traits with a p-value below this, after Bonferroni over the traits, are named."""
+
+ALL_CELLS = "mean over all cells from the cohort on, each weighted by its cohort's rows"
+"""What `aggregate(att, "overall")` is, in the words of these sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Sentences about one question.
+
+    Attributes
+    ----------
+    heading : the question's name.
+    meaning : what its words mean, for a reader who meets them here first.
+    sentences : one for each finding.
+    """
+
+    heading: str
+    meaning: str
+    sentences: tuple[str, ...]
+
+
+def check_sentences(tables: Tables, outcome: str | None = None) -> list[str]:
+    """Say what the tables say, of one outcome or of all, group by group."""
+    return [sentence for group in check_groups(tables, outcome) for sentence in group.sentences]
+
+
+def check_groups(tables: Tables, outcome: str | None = None) -> list[Group]:
+    """Say what the tables say, of one outcome or of all; groups without a finding are left out."""
+    kept = {
+        name: table if outcome is None else table.filter(pl.col("outcome") == outcome)
+        for name, table in tables.items()
+        if name in _NAMES
+    }
+    outcomes = kept["influence"]["outcome"].n_unique()
+    groups = []
+    for name, heading, meaning, say in _GROUPS:
+        sentences = []
+        for key, lines in kept[name].group_by(*RUN, "outcome", maintain_order=True):
+            called = _name(str(key[1]), str(key[3]), outcomes)
+            sentences += [f"{called}: {sentence}" for sentence in say(lines)]
+        groups.append(Group(heading, meaning, tuple(sentences)))
+    for over, heading, meaning in _CONTRASTED:
+        lines = kept["contrasts"].filter(over=over)
+        groups.append(Group(heading, meaning, tuple(_contrasts(lines, outcomes))))
+    return [group for group in groups if group.sentences]
+
+
+def _name(size: str, outcome: str, outcomes: int) -> str:
+    return size if outcomes == 1 else f"{size}, {outcome}"
+
+
+def _sensitivity(lines: pl.DataFrame) -> Iterator[str]:
+    for effect, words in (
+        (
+            "first",
+            "effect at the first checkpoint that has read the cohort (mean over cohorts, weighted "
+            "by rows)",
+        ),
+        (
+            "average",
+            "mean effect over the lags since the cohort (at each lag over the cohorts that reach "
+            "it, weighted by rows; then every lag counts once)",
+        ),
+    ):
+        mean = lines.filter(pl.col("cohort").is_null(), effect=effect)
+        if len(mean):
+            relative, smooth = (_one(mean, restriction) for restriction in ("relative", "smooth"))
+            yield f"{words} {relative['att']:.4f} ± {relative['se']:.4f}, " + (
+                "does not exclude 0 even under parallel trends"
+                if relative["breakdown"] == smooth["breakdown"] == 0
+                else f"excludes 0 under {_slopes(relative)}, or {_changes(smooth)}"
+            )
+    paths = lines.filter(pl.col("cohort").is_not_null(), restriction="relative")
+    broken = paths.unique("cohort", maintain_order=True)["breakdown"]
+    if len(broken):
+        yield (
+            f"of {len(broken)} cohorts' own paths (each one's mean effect over its checkpoints, "
+            f"against its own slopes before treatment), {(broken > 0).sum()} exclude 0 under "
+            f"parallel trends and {(broken > 1).sum()} under slopes as steep as the steepest "
+            f"before treatment; median breakdown value {np.median(broken):.2g}"
+        )
+
+
+def _one(lines: pl.DataFrame, restriction: str) -> dict[str, float]:
+    return lines.filter(restriction=restriction).row(0, named=True)
+
+
+def _slopes(line: Mapping[str, float]) -> str:
+    if np.isinf(line["breakdown"]):
+        return "slopes of any size"
+    return (
+        f"slopes up to {line['breakdown']:.2g} times the steepest seen before treatment (its "
+        "breakdown value)"
+    )
+
+
+def _changes(line: Mapping[str, float]) -> str:
+    if np.isinf(line["breakdown"]):
+        return "slopes that change by any amount"
+    return f"slopes that change by up to {line['breakdown']:.2g} a checkpoint"
+
+
+def _influence(lines: pl.DataFrame) -> Iterator[str]:
+    suspects = lines.filter("suspect")["checkpoint"].to_list()
+    named = ", ".join(map(str, suspects)) if suspects else "none"
+    known = lines.filter(pl.col("share").is_not_null())
+    sentence = f"checkpoints that stand out: {named}"
+    if len(known):
+        worst = known.row(int(known["share"].abs().arg_max() or 0), named=True)
+        sentence += (
+            f"; without checkpoint {worst['checkpoint']} the overall effect ({ALL_CELLS}) changes "
+            f"most, by {worst['change']:+.4f} ({worst['share']:+.2f} standard errors)"
+        )
+    yield sentence
+
+
+def _gaps(lines: pl.DataFrame) -> Iterator[str]:
+    levels = lines.filter(pl.col("standardized").is_not_null(), over="level")
+    if len(levels):
+        worst = levels.row(int(levels["standardized"].abs().arg_max() or 0), named=True)
+        adjusted = min(1.0, float(levels["p_value"].min()) * len(levels))  # type: ignore[arg-type]
+        yield (
+            f"levels before treatment: largest gap to the controls {worst['gap']:+.4f}, "
+            f"{worst['standardized']:+.2f} standard deviations (cohort {worst['at']}); smallest "
+            f"p-value of {len(levels)} cohorts after Bonferroni {adjusted:.3f}"
+        )
+    traits = lines.filter(over="trait")
+    apart = traits.filter(pl.col("p_value") * len(traits) < SMALL_P)
+    for line in apart.iter_rows(named=True):
+        yield (
+            f"treated rows differ from the never-treated in '{line['at']}' by {line['gap']:+.4g} "
+            f"(p = {line['p_value']:.2g}): estimate by strata, or draw controls alike"
+        )
+
+
+def _witnesses(lines: pl.DataFrame) -> Iterator[str]:
+    for line in lines.filter(estimator="twfe").iter_rows(named=True):
+        yield (
+            f"two-way fixed effects, one effect for all cells by regression, "
+            f"{line['estimate']:.4f} ± {line['se']:.4f} (ours {line['att']:.4f}: {ALL_CELLS})"
+        )
+    for estimator, words in (
+        ("event_study", "regression event study"),
+        (
+            "naive_double_demeaned",
+            "naive double-demeaned (less the mean over all checkpoints, those after treatment "
+            "included)",
+        ),
+    ):
+        for line in lines.filter(estimator=estimator, at=0).iter_rows(named=True):
+            yield (
+                f"{words}, at the first checkpoint that has read the cohort, "
+                f"{line['estimate']:.4f} (ours {line['att']:.4f}: mean over cohorts, weighted by "
+                "rows)"
+            )
+
+
+def _contrasts(lines: pl.DataFrame, outcomes: int) -> Iterator[str]:
+    pairs = lines.group_by("one", "other", "outcome", maintain_order=True)
+    for (one, other, outcome), of_pair in pairs:
+        said = (
+            f"{line['kind']} {line['att']:+.4f} [{line['lower']:+.4f}, {line['upper']:+.4f}]"
+            for line in of_pair.iter_rows(named=True)
+        )
+        yield f"{_name(f'{one!s} less {other!s}', str(outcome), outcomes)}: {', '.join(said)}"
+
+
+_GROUPS = (
+    (
+        "sensitivity",
+        "If trends were not parallel",
+        "A slope is the change, from one checkpoint to the next, of the difference that treated "
+        "rows would have had to their controls without treatment; parallel trends mean slopes of "
+        "0. The breakdown value is the smallest violation at which the interval of an effect "
+        "reaches 0: with slopes after treatment up to that many times the steepest one seen "
+        "before it, the interval still excludes 0.",
+        _sensitivity,
+    ),
+    (
+        "influence",
+        "What rests on single checkpoints",
+        "A checkpoint stands out where cohorts that it should not have read differ from their "
+        "controls more than at other checkpoints, beyond chance: look at its weights. The overall "
+        "effect is estimated again without each checkpoint.",
+        _influence,
+    ),
+    (
+        "gaps",
+        "Treated rows and controls before treatment",
+        "Levels may differ and trends be parallel; large gaps are a reason to look again.",
+        _gaps,
+    ),
+    (
+        "witnesses",
+        "Other estimators, for contrast",
+        "Where effects change with time, as forgetting makes them, none of these estimates the "
+        "effects of this report.",
+        _witnesses,
+    ),
+)
+"""Table, heading, what its words mean, and who says it."""
+
+_MEANS = (
+    "Differences of the three means over cohorts, weighted by rows: at the first checkpoint that "
+    "has read the cohort (instantaneous), over its later checkpoints (persistent), at the last "
+    "checkpoint (residual); pointwise intervals in brackets."
+)
+_CONTRASTED = (
+    ("cohorts", "Late against early cohorts", _MEANS),
+    ("sizes", "Sizes against each other, on the same rows", _MEANS),
+)
+_NAMES = frozenset({*(name for name, *_ in _GROUPS), "contrasts"})
