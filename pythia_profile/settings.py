@@ -49,6 +49,8 @@ def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
     if fault["type"] == "missing":
         return f"{name}: missing, expected a value"
     expected = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if not name:  # a rule over several fields, whose message names them
+        return expected
     return f"{name}: got {fault['input']!r}, expected: {expected}"
 
 
