@@ -1,51 +1,5 @@
 """Figures of a study: each draws one table, and estimates nothing."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from data_order.lazy import attach
 
-import polars as pl
-
-from pythia_profile.figures.comparisons import agreement, counterfactual
-from pythia_profile.figures.profiles import event_time, heatmap, instantaneous, residual
-from pythia_profile.figures.style import save
-
-__all__ = [
-    "agreement",
-    "counterfactual",
-    "draw_all",
-    "event_time",
-    "heatmap",
-    "instantaneous",
-    "residual",
-    "save",
-]
-
-
-def draw_all(
-    tables: Mapping[str, pl.DataFrame], folder: Path, outcomes: Sequence[str]
-) -> list[str]:
-    """Draw every figure that the tables allow, as SVG and PNG; return their names.
-
-    Parameters
-    ----------
-    tables : by name: att, profiles, agreement, and counterfactual where there is one.
-    outcomes : the first one's figures carry no suffix.
-    """
-    names = []
-    for number, outcome in enumerate(outcomes):
-        suffix = f"_{outcome}" if number else ""
-        figures = {
-            "heatmap": heatmap(tables["att"], outcome=outcome),
-            "event_time": event_time(tables["profiles"], outcome=outcome),
-            "instantaneous": instantaneous(tables["profiles"], outcome=outcome),
-            "residual": residual(tables["profiles"], outcome=outcome),
-        }
-        if len(tables["agreement"]):
-            figures["agreement"] = agreement(tables["agreement"], outcome=outcome)
-        for name, figure in figures.items():
-            save(figure, folder, name + suffix)
-            names.append(name + suffix)
-    if "counterfactual" in tables:
-        save(counterfactual(tables["counterfactual"]), folder, "counterfactual")
-        names.append("counterfactual")
-    return names
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,0 +1,32 @@
+from pythia_profile import did as did
+from pythia_profile.checkpoints.identity import audit as audit
+from pythia_profile.errors import ProfileError as ProfileError
+from pythia_profile.figures.profiles import (
+    event_time as event_time,
+    heatmap as heatmap,
+    instantaneous as instantaneous,
+    residual as residual,
+)
+from pythia_profile.mini.build import mini_suite as mini_suite
+from pythia_profile.pipeline.planning import plan_study as plan_study
+from pythia_profile.pipeline.sampling import sample_rows as sample_rows
+from pythia_profile.profiles.agreement import agreement as agreement
+from pythia_profile.profiles.diagnostics import check as check
+from pythia_profile.profiles.profile import profile as profile
+from pythia_profile.profiles.study_power import power as power
+from pythia_profile.scoring.noise import noise_floor as noise_floor
+from pythia_profile.scoring.rows import score_checkpoint as score_checkpoint
+from pythia_profile.scoring.run import score as score
+from pythia_profile.scoring.surprisal import token_statistics as token_statistics
+from pythia_profile.study import (
+    Study as Study,
+    create_study as create_study,
+    open_study as open_study,
+)
+from pythia_profile.suites.describe import (
+    describe_size as describe_size,
+    describe_suite as describe_suite,
+)
+from pythia_profile.suites.registry import known_suites as known_suites, open_suite as open_suite
+
+__version__: str

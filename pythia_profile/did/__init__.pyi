@@ -1,0 +1,50 @@
+from pythia_profile.did.att import AttGt as AttGt, att_gt as att_gt
+from pythia_profile.did.diagnostics.alternatives import (
+    Witness as Witness,
+    event_study as event_study,
+    naive_double_demeaned as naive_double_demeaned,
+    twfe as twfe,
+    two_by_two as two_by_two,
+)
+from pythia_profile.did.diagnostics.balance import (
+    Gap as Gap,
+    batch_icc as batch_icc,
+    level_gap as level_gap,
+    reliability as reliability,
+    trait_gap as trait_gap,
+)
+from pythia_profile.did.diagnostics.leave_one_out import (
+    CheckpointCheck as CheckpointCheck,
+    checkpoint_check as checkpoint_check,
+)
+from pythia_profile.did.diagnostics.strata import by_stratum as by_stratum, difference as difference
+from pythia_profile.did.estimation import effects as effects, estimate as estimate
+from pythia_profile.did.inference.aggregates import aggregate as aggregate
+from pythia_profile.did.inference.bootstrap import (
+    Drawing as Drawing,
+    contrast_draws as contrast_draws,
+)
+from pythia_profile.did.inference.contrasts import Contrast as Contrast, contrast as contrast
+from pythia_profile.did.inference.honest import (
+    Sensitivity as Sensitivity,
+    breakdowns as breakdowns,
+    sensitivity as sensitivity,
+)
+from pythia_profile.did.inference.power import (
+    Pilot as Pilot,
+    best_split as best_split,
+    design as design,
+    pilot as pilot,
+)
+from pythia_profile.did.inference.pretrends import Placebo as Placebo, placebo as placebo
+from pythia_profile.did.inference.simultaneous import (
+    Bands as Bands,
+    bands as bands,
+    bands_of as bands_of,
+)
+from pythia_profile.did.panels import Panel as Panel, panel as panel
+from pythia_profile.did.stream import (
+    stream_effects as stream_effects,
+    stream_estimate as stream_estimate,
+)
+from pythia_profile.tables import NEVER as NEVER
