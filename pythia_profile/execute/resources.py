@@ -10,7 +10,15 @@ from pathlib import Path
 
 from pythia_profile.errors import RefusedError, StudyError
 
-__all__ = ["DEVICES", "Hands", "chosen_device", "hands_for", "memory_of"]
+__all__ = [
+    "DEVICES",
+    "Resources",
+    "available_cores",
+    "chosen_device",
+    "memory_of",
+    "on_cores",
+    "resources_for",
+]
 
 DEVICES = ("auto", "cpu", "cuda")
 """Where models run; `auto` takes a GPU where there is one."""
@@ -25,17 +33,29 @@ _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
-    """Worker processes of a run.
+class Resources:
+    """Worker processes of a run, and what each may use.
 
     Attributes
     ----------
-    places : device of each, `cpu` or `cuda:0`, `cuda:1`, ...
+    devices : of each worker, `cpu` or `cuda:0`, `cuda:1`, ...
     threads : arithmetic threads of each.
     """
 
-    places: tuple[str, ...]
+    devices: tuple[str, ...]
     threads: int
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def on_cores(workers: int | None = None) -> Resources:
+    """Workers on the CPU with one thread each: as many as asked for, or as there are cores."""
+    return Resources(("cpu",) * (workers or available_cores()), 1)
 
 
 def chosen_device(wanted: str) -> str:
@@ -56,7 +76,9 @@ def chosen_device(wanted: str) -> str:
     return "cuda" if there else "cpu"
 
 
-def hands_for(units: int, cores: int, memory: int, device: str, workers: int | None) -> Hands:
+def resources_for(
+    units: int, cores: int, memory: int, device: str, workers: int | None
+) -> Resources:
     """Share cores, memory or GPUs among workers.
 
     On a CPU, as many workers as cores with a thread each, fewer where units are few or memory is
@@ -76,15 +98,15 @@ def hands_for(units: int, cores: int, memory: int, device: str, workers: int | N
 
     Examples
     --------
-    >>> hands_for(units=100, cores=8, memory=10**6, device="cpu", workers=None).threads
+    >>> resources_for(units=100, cores=8, memory=10**6, device="cpu", workers=None).threads
     1
-    >>> hands_for(units=2, cores=8, memory=10**6, device="cpu", workers=None)
-    Hands(places=('cpu', 'cpu'), threads=4)
+    >>> resources_for(units=2, cores=8, memory=10**6, device="cpu", workers=None)
+    Resources(devices=('cpu', 'cpu'), threads=4)
     """
     if device == "cuda":
         gpus = _gpus()
         count = min(workers or gpus, units)
-        return Hands(
+        return Resources(
             tuple(f"cuda:{number % gpus}" for number in range(count)), max(1, cores // count)
         )
     fitting = int(_SHARE * _physical_memory()) // memory
@@ -94,7 +116,7 @@ def hands_for(units: int, cores: int, memory: int, device: str, workers: int | N
             f"{_physical_memory() / 1e9:.1f} GB; take a narrower dtype or leave it out"
         )
     count = max(1, min(workers or cores, units, fitting))
-    return Hands(("cpu",) * count, max(1, cores // count))
+    return Resources(("cpu",) * count, max(1, cores // count))
 
 
 def memory_of(parameters: Iterable[int], dtype: str) -> int:

@@ -21,7 +21,8 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from data_order.store.megatron import MegatronStore
-from pythia_profile.execute.local import available_cores, run_workers
+from pythia_profile.execute.commands import run_workers
+from pythia_profile.execute.resources import available_cores
 from pythia_profile.mini.config import MINI_SIZES, MiniConfig, shape
 from pythia_profile.mini.corpus import Corpus, read_corpus, token_rows, train_tokenizer
 from pythia_profile.progress import track

@@ -22,7 +22,8 @@ from scipy.stats import norm
 from data_order.order import cohort_of_steps
 from pythia_profile.did import att_gt
 from pythia_profile.errors import EstimationError, NotFoundError
-from pythia_profile.execute.local import available_cores, run_workers
+from pythia_profile.execute.commands import run_workers
+from pythia_profile.execute.resources import available_cores
 from pythia_profile.mini.build import config_of
 from pythia_profile.progress import track
 from pythia_profile.store import digest, write_table

@@ -18,8 +18,12 @@ from pythia_profile.checkpoints.pins import Hub
 from pythia_profile.checkpoints.source import KEEP_ALL, HubCheckpoint
 from pythia_profile.checkpoints.supply import slots_for
 from pythia_profile.errors import StudyError
-from pythia_profile.execute.local import available_cores
-from pythia_profile.execute.resources import chosen_device, hands_for, memory_of
+from pythia_profile.execute.resources import (
+    available_cores,
+    chosen_device,
+    memory_of,
+    resources_for,
+)
 from pythia_profile.pipeline.pinned import study_grid
 from pythia_profile.scoring.tables import scoring_settings
 from pythia_profile.scoring.units import Work, is_done, rows_sha256, unit_key, units_of
@@ -150,8 +154,8 @@ def plan_study(
     to_do = [unit for unit in units if unit.state == TO_DO]
     memory = memory_of((suite.size(unit.size).parameters for unit in units), study.dtype)
     device = chosen_device(study.device)
-    hands = hands_for(max(1, len(to_do)), available_cores(), memory, device, workers)
-    count = len(hands.places)
+    resources = resources_for(max(1, len(to_do)), available_cores(), memory, device, workers)
+    count = len(resources.devices)
     operations = sum(2.0 * suite.size(u.size).parameters * rows * targets for u in to_do)
     rate = _rate(folder, suite, targets)
     hours = None if rate is None else operations / rate / 3600

@@ -17,8 +17,14 @@ from pythia_profile.checkpoints.pins import Pins
 from pythia_profile.checkpoints.source import HubCheckpoint, prune_after, source_facts
 from pythia_profile.checkpoints.supply import slots_for
 from pythia_profile.errors import NotFoundError, StudyError, UnfinishedError
-from pythia_profile.execute.local import available_cores, run_workers
-from pythia_profile.execute.resources import Hands, chosen_device, hands_for, memory_of
+from pythia_profile.execute.commands import run_workers
+from pythia_profile.execute.resources import (
+    Resources,
+    available_cores,
+    chosen_device,
+    memory_of,
+    resources_for,
+)
 from pythia_profile.progress import track
 from pythia_profile.scoring.outcomes import outcomes_of
 from pythia_profile.scoring.tables import read_scores
@@ -107,8 +113,8 @@ def score(
     with _kept(folder) as scores:
         tokenizer = str(suite.root / suite.tokenizer) if suite.root and suite.tokenizer else None
         memory = memory_of((suite.size(w.unit.size).parameters for w in works), settings.dtype)
-        hands = hands_for(len(works), available_cores(), memory, device, workers)
-        plan = _Plan(rows, scores, settings, hands, tokenizer, retry, shard)
+        resources = resources_for(len(works), available_cores(), memory, device, workers)
+        plan = _Plan(rows, scores, settings, resources, tokenizer, retry, shard)
         _score_missing(works, plan)
         sizes = list(dict.fromkeys(work.unit.size for work in works))
         named: dict[str, Any] = {"suite": suite.name, "sizes": sizes, "seed": suite.seed}
@@ -155,7 +161,7 @@ class _Plan:
     rows: pl.DataFrame
     scores: Path
     settings: ScoringSettings
-    hands: Hands
+    resources: Resources
     tokenizer: str | None
     retry: bool = False
     shard: Shard | None = None
@@ -242,7 +248,7 @@ def _tidy(plan: _Plan, keys: list[str]) -> None:
 
 def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None:
     """Let workers share the units, the largest models first."""
-    places = plan.hands.places[: len(works)]
+    places = plan.resources.devices[: len(works)]
     content = {
         "settings": asdict(plan.settings),
         "tokenizer": plan.tokenizer,
@@ -269,7 +275,7 @@ def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None
         write_table(plan.rows, files[1], ROWS)
         command = [WORKER, *map(str, files), str(plan.scores)]
         commands = [[*command, place] for place in places]
-        run_workers(commands, workers=len(places), on_line=hear, threads=plan.hands.threads)
+        run_workers(commands, workers=len(places), on_line=hear, threads=plan.resources.threads)
 
 
 @contextmanager

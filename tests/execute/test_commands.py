@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pythia_profile.execute.local import WorkerError, run_workers
+from pythia_profile.execute.commands import WorkerError, run_workers
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_worker_without_a_parent_ends_at_its_next_line(module, tmp_path):
         [
             sys.executable,
             "-c",
-            "from pythia_profile.execute.local import run_workers; "
+            "from pythia_profile.execute.commands import run_workers; "
             f"run_workers([[{slow!r}]], workers=1, on_line=lambda line: None)",
         ]
     )
