@@ -1,6 +1,7 @@
 from pythia_profile import did as did
 from pythia_profile.checkpoints.identity import audit as audit
 from pythia_profile.errors import ProfileError as ProfileError
+from pythia_profile.figures.comparisons import agreement as plot_agreement
 from pythia_profile.figures.profiles import (
     event_time as event_time,
     heatmap as heatmap,
@@ -10,8 +11,10 @@ from pythia_profile.figures.profiles import (
 from pythia_profile.mini.build import mini_suite as mini_suite
 from pythia_profile.pipeline.planning import plan_study as plan_study
 from pythia_profile.pipeline.sampling import sample_rows as sample_rows
+from pythia_profile.pipeline.stages import run_all as run_study
 from pythia_profile.profiles.agreement import agreement as agreement
 from pythia_profile.profiles.diagnostics import check as check
+from pythia_profile.profiles.estimates import estimate_effects as estimate
 from pythia_profile.profiles.profile import profile as profile
 from pythia_profile.profiles.study_power import power as power
 from pythia_profile.scoring.noise import noise_floor as noise_floor

@@ -19,6 +19,14 @@ def test_no_submodule_hides_a_public_name(name):
     assert {one for one in hidden if not isinstance(getattr(package, one), ModuleType)} == set()
 
 
+def test_the_door_of_every_stage_is_public():
+    package = import_module("pythia_profile")
+
+    assert {"sample_rows", "score", "estimate", "profile", "check", "heatmap", "run_study"} <= set(
+        package.__all__
+    )
+
+
 def test_a_name_wins_over_the_submodule_it_comes_from(tmp_path, monkeypatch):
     room = tmp_path / "a_lazy_room"
     room.mkdir()
