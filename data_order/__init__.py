@@ -6,9 +6,9 @@ downloading the whole corpus. It knows no model and imports no torch: arrays in,
     TrainingOrder    step <-> rows <-> cohorts
     TokenRows        rows in training order, from shards on disk or on the hub
     MegatronStore    one `.idx`/`.bin` pair: read, checked, written
-    NeoxOrder        the order rebuilt from document sizes and a seed: pieces, tokens, exposures
+    NeoxOrder        the order rebuilt from document sizes and a seed; `NeoxRows`: with its tokens
     exposures        which tokens of a row had been read before, by which rows, when
-    sample_rows      the rows of a study, treated and never-treated, as a table
+    sample_rows      the rows of a study as a table; a `Draw` asks for how many
     ORDERS           the published orders
 
     rows = TokenRows.open("EleutherAI/pile-deduped-pythia-preshuffled")

@@ -3,6 +3,7 @@ from data_order.errors import (
     ProfileError as ProfileError,
     StoreError as StoreError,
 )
+from data_order.neox.documents import NeoxRows as NeoxRows
 from data_order.neox.exposure import exposures as exposures
 from data_order.neox.neox_order import NeoxOrder as NeoxOrder
 from data_order.order import NEVER as NEVER, TrainingOrder as TrainingOrder
@@ -15,9 +16,10 @@ from data_order.published import (
 from data_order.sample import (
     HELD_OUT as HELD_OUT,
     ROWS as ROWS,
+    Draw as Draw,
     published_row_id as published_row_id,
     rows_table as rows_table,
     sample_rows as sample_rows,
 )
 from data_order.store.megatron import MegatronStore as MegatronStore
-from data_order.store.rows import TokenRows as TokenRows
+from data_order.store.token_rows import TokenRows as TokenRows

@@ -5,7 +5,8 @@ one line per row with its tokens. Never-treated rows have a null treatment step 
 else about them, least of all the sign of their id, says that they are.
 """
 
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,7 @@ HELD_OUT = 2**40
 store keep their own ids, also past the last step, and no store reaches this one: 2**40 rows of
 Pythia would be four petabytes."""
 
+DrawKind = Literal["batches", "iid", "published"]
 _AT_ONCE = 200_000
 
 
@@ -56,20 +58,51 @@ class RowSource(Protocol):
     def __getitem__(self, key: Any, /) -> Any: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """Which rows of each cohort a study follows, and how many that no step reads.
+
+    Attributes
+    ----------
+    kind : "batches" takes some batches of each cohort and some rows of each of these; "iid" takes
+        rows of the cohort whatever their batch; "published" takes the ids of the published study
+        of Pythia, whatever the seed, and adds them as the column `published_row_id`, where
+        held-out row i is -100 - i.
+    batches, rows_per_batch : size of the "batches" draw.
+    per_cohort : rows of each cohort in the "iid" draw.
+    never : number of never-treated rows.
+    seed : whole number, or a generator from which one is taken.
+    single_exposure : draw only rows none of whose documents' tokens is read in another row at any
+        step of the run; needs the run's index maps. The token that neighbors in the stream share
+        is let pass.
+    """
+
+    kind: DrawKind = "batches"
+    batches: int = 10
+    rows_per_batch: int = 10
+    per_cohort: int = 100
+    never: int = 2000
+    seed: int | np.random.Generator = 0
+    single_exposure: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(DrawKind):
+            raise OrderError(f"draw: got {self.kind!r}, expected 'batches', 'iid' or 'published'")
+        never = self.never
+        if isinstance(never, bool) or not isinstance(never, int | np.integer) or never < 0:
+            raise OrderError(f"never: got {never!r}, expected a whole number from 0 on")
+        if self.kind == "published" and self.single_exposure:
+            raise OrderError("draw 'published' is fixed; single_exposure cannot restrict it")
+
+
 def sample_rows(
     rows: RowSource,
     order: TrainingOrder,
     checkpoints: npt.ArrayLike,
+    draw: Draw | None = None,
     *,
-    seed: int | np.random.Generator = 0,
-    draw: Literal["batches", "iid", "published"] = "batches",
-    batches: int = 10,
-    rows_per_batch: int = 10,
-    per_cohort: int = 100,
-    never: int = 2000,
     never_from: RowSource | None = None,
     maps: NeoxOrder | None = None,
-    single_exposure: bool = False,
 ) -> pl.DataFrame:
     """Draw the rows of a study: treated rows of every cohort, and never-treated rows.
 
@@ -81,20 +114,11 @@ def sample_rows(
     rows : the rows in training order.
     order : batch size and steps of the run.
     checkpoints : (C,) scored checkpoint steps, ascending; the first is only a base.
-    seed : whole number, or a generator from which one is taken.
-    draw : "batches" takes some batches of each cohort and some rows of each of these; "iid" takes
-        rows of the cohort whatever their batch; "published" takes the ids of the published study
-        of Pythia, whatever the seed, and adds them as the column `published_row_id`, where
-        held-out row i is -100 - i.
-    batches, rows_per_batch : size of the "batches" draw.
-    per_cohort : rows of each cohort in the "iid" draw.
-    never : number of never-treated rows.
+    draw : how many rows of which kind; `Draw()` by default.
     never_from : held-out rows, numbered from `HELD_OUT` in the table; by default the rows of
         `rows` that lie past the last step, with their own ids.
     maps : index maps of the run; with them the table says how much of each row had been read
         before.
-    single_exposure : draw only rows none of whose documents' tokens is read in another row at any
-        step of the run; needs `maps`. The token that neighbors in the stream share is let pass.
 
     Returns
     -------
@@ -110,34 +134,33 @@ def sample_rows(
     --------
     >>> store = np.arange(5 * 40).reshape(40, 5)
     >>> order = TrainingOrder(batch_size=4, steps=8)
-    >>> table = sample_rows(store, order, [0, 4, 8], draw="iid", per_cohort=3, never=2)
+    >>> table = sample_rows(store, order, [0, 4, 8], Draw(kind="iid", per_cohort=3, never=2))
     >>> table["row_id"].to_list()
     [0, 5, 15, 19, 20, 29, 35, 39]
     >>> table["treatment_step"].to_list()
     [1, 2, 4, 5, 6, 8, None, None]
     """
+    draw = draw or Draw()
     spans = cohort_spans(order, checkpoints, len(rows))
-    entropy = entropy_of(seed)
-    accept = _single_exposures(order, maps) if single_exposure else None
-    if draw == "iid":
-        treated = draw_iid(order, spans, per_cohort, entropy, accept)
-    elif draw == "batches":
-        treated = draw_batches(order, spans, batches, rows_per_batch, entropy, accept)
-    elif draw == "published":
-        treated = _published(order, spans, single_exposure, never, never_from)
+    entropy = entropy_of(draw.seed)
+    accept = _single_exposures(order, maps) if draw.single_exposure else None
+    if draw.kind == "iid":
+        treated = draw_iid(order, spans, draw.per_cohort, entropy, accept)
+    elif draw.kind == "batches":
+        treated = draw_batches(order, spans, draw.batches, draw.rows_per_batch, entropy, accept)
     else:
-        raise OrderError(f"draw: got {draw!r}, expected 'batches', 'iid' or 'published'")
+        treated = _published(order, spans, draw.never, never_from)
     table = rows_table(rows, order, treated, maps)
     if never_from is None:
-        past = _past_rows(rows, order, never, entropy, accept)
+        past = _past_rows(rows, order, draw.never, entropy, accept)
         controls = rows_table(rows, order, past, maps)
     else:
-        controls = _held_out(never_from, order, never, None if draw == "published" else entropy)
+        controls = _held_out(never_from, order, draw, entropy)
     widths = [len(part["tokens"][0]) for part in (table, controls) if len(part)]
     if len(set(widths)) > 1:
         raise OrderError(f"held-out rows have {widths[1]} tokens, expected {widths[0]}")
     whole = pl.concat([table, controls])
-    if draw == "published":
+    if draw.kind == "published":
         whole = whole.with_columns(published_row_id=published_row_id(whole["row_id"].to_numpy()))
     return whole
 
@@ -160,13 +183,13 @@ def rows_table(
     RowRangeError
         A row does not exist.
     OrderError
-        A row stands twice, or its tokens do not fit 16 unsigned bits.
+        A row is duplicated, or its tokens do not fit 16 unsigned bits.
     """
     ids = np.sort(as_integers(row_ids, "row ids").reshape(-1))
     twice = ids[1:][ids[1:] == ids[:-1]]
     if len(twice):
         raise OrderError(
-            f"row ids: {len(np.unique(twice))} rows stand twice, the first is {int(twice[0])}; "
+            f"row ids: {len(np.unique(twice))} rows are duplicated, the first is {int(twice[0])}; "
             "expected each row once"
         )
     table = _table(ids, order.step_of(ids), order.batch_size, rows[ids])
@@ -188,14 +211,8 @@ def published_row_id(row_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def _published(
-    order: TrainingOrder,
-    spans: Spans,
-    single_exposure: bool,
-    never: int,
-    never_from: RowSource | None,
+    order: TrainingOrder, spans: Spans, never: int, never_from: RowSource | None
 ) -> npt.NDArray[np.int64]:
-    if single_exposure:
-        raise OrderError("draw 'published' is fixed; single_exposure cannot restrict it")
     if never_from is None and never:
         raise OrderError(
             "draw 'published' takes its never-treated rows from packed held-out text; pass it as "
@@ -223,27 +240,20 @@ def _single_exposures(order: TrainingOrder, maps: NeoxOrder | None) -> Accept:
 def _past_rows(
     rows: RowSource, order: TrainingOrder, count: int, entropy: int, accept: Accept | None
 ) -> npt.NDArray[np.int64]:
-    _check_count(count)
     past = max(0, len(rows) - order.rows)
     what = f"never-treated, past the last step {order.steps} (or pass never_from)"
     return draw_never(order.rows, past, count, entropy, what, accept)
 
 
 def _held_out(
-    never_from: RowSource, order: TrainingOrder, count: int, entropy: int | None
+    never_from: RowSource, order: TrainingOrder, draw: Draw, entropy: int
 ) -> pl.DataFrame:
-    _check_count(count)
-    if entropy is None:
-        places = draw_published_never(len(never_from), count)
+    if draw.kind == "published":
+        places = draw_published_never(len(never_from), draw.never)
     else:
-        places = draw_never(0, len(never_from), count, entropy, "held-out")
+        places = draw_never(0, len(never_from), draw.never, entropy, "held-out")
     never = np.full(len(places), NEVER)
     return _table(places + HELD_OUT, never, order.batch_size, never_from[places])
-
-
-def _check_count(count: int) -> None:
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
-        raise OrderError(f"never: got {count!r}, expected a whole number from 0 on")
 
 
 def _table(

@@ -1,19 +1,17 @@
 """Rows of a rebuilt order with their tokens, read piece by piece from the unshuffled documents."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import StoreError
+from data_order.neox.neox_order import NeoxOrder
 from data_order.neox.pieces import document_starts
 from data_order.store.byte_source import Where
 from data_order.store.megatron import MegatronStore
 from data_order.store.selection import selected
-from data_order.store.stream import TokenStream
-
-if TYPE_CHECKING:
-    from data_order.neox.neox_order import NeoxOrder
+from data_order.store.token_stream import TokenStream
 
 Documents = TokenStream | MegatronStore | Where
 
@@ -32,7 +30,7 @@ class NeoxRows:
 
     __slots__ = ("order", "stream")
 
-    def __init__(self, order: "NeoxOrder", store: Documents) -> None:
+    def __init__(self, order: NeoxOrder, store: Documents) -> None:
         """Open `store` and compare its length with the sizes of `order`.
 
         Raises

@@ -15,7 +15,7 @@ document list and one over the shuffle index, whatever the number of rows.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,9 @@ import polars as pl
 
 from data_order.errors import OrderError
 from data_order.neox.index_maps import Int64, stream_starts
+from data_order.neox.neox_order import NeoxOrder
 from data_order.neox.pieces import Pieces
 from data_order.order import NEVER, TrainingOrder, as_integers
-
-if TYPE_CHECKING:
-    from data_order.neox.neox_order import NeoxOrder
 
 _CHUNK = 1 << 22
 _CELLS = 1 << 23
@@ -78,7 +76,7 @@ class Exposures:
 
 
 def exposures(
-    order: "NeoxOrder",
+    order: NeoxOrder,
     rows: object,
     before: npt.ArrayLike | None = None,
     training: TrainingOrder | None = None,
@@ -162,7 +160,7 @@ def _limits(rows: Int64, before: npt.ArrayLike | None, run: TrainingOrder) -> In
     return np.broadcast_to(steps, rows.shape).copy()
 
 
-def _reads(order: "NeoxOrder", found: Pieces) -> dict[str, npt.NDArray[Any]]:
+def _reads(order: NeoxOrder, found: Pieces) -> dict[str, npt.NDArray[Any]]:
     """Every (run of tokens, row that holds it), the row's own included.
 
     Columns: `owner` number of the asked row, `at` first token in it, `tokens`, `document`,
@@ -191,7 +189,7 @@ def _reads(order: "NeoxOrder", found: Pieces) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _copies(order: "NeoxOrder", found: Pieces) -> tuple[Int64, Int64, Int64]:
+def _copies(order: NeoxOrder, found: Pieces) -> tuple[Int64, Int64, Int64]:
     """Each piece with each copy of its document: piece, place of the copy, its stream position."""
     places = places_of(found.document, order.document_index, len(order.sizes))
     begins = stream_starts(places, order.sizes, order.document_index, order.ends)
@@ -206,7 +204,7 @@ def _copies(order: "NeoxOrder", found: Pieces) -> tuple[Int64, Int64, Int64]:
     return piece, places[chosen], begins[chosen]
 
 
-def _rows_of_samples(order: "NeoxOrder", samples: Int64) -> Int64:
+def _rows_of_samples(order: NeoxOrder, samples: Int64) -> Int64:
     """Row of the training order that each sample is: the inverse of the shuffle, where asked."""
     rows = places_of(samples, order.shuffle_index, len(order))
     known = order.shuffle_index[rows].astype(np.int64)

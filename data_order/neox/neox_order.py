@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import OrderError
-from data_order.neox.documents import Documents, NeoxRows
-from data_order.neox.exposure import Exposures, exposures
 from data_order.neox.index_maps import (
     Int32,
     Int64,
@@ -26,13 +24,12 @@ from data_order.neox.index_maps import (
     shuffled_documents,
     shuffled_samples,
 )
+from data_order.neox.map_files import load_map, map_files
 from data_order.neox.pieces import Pieces, pieces_of
-from data_order.neox.verify import Comparison, compare_maps, compare_rows, load_map, map_files
 from data_order.order import TrainingOrder
 from data_order.published import PYTHIA
 from data_order.store.files import idx_path, store_prefix
 from data_order.store.idx import read_index
-from data_order.store.rows import TokenRows
 from data_order.store.selection import selected
 
 PYTHIA_SEED = 1234
@@ -234,50 +231,6 @@ class NeoxOrder:
             self.document_index,
             self.ends,
         )
-
-    def tokens(self, rows: object, store: Documents) -> npt.NDArray[Any]:
-        """Rebuild the tokens of `rows` from a store of documents; only their pieces are read.
-
-        Parameters
-        ----------
-        rows : row, slice or (n,) rows of the training order.
-        store : the unshuffled documents, local or on the hub.
-
-        Returns
-        -------
-        (n, L + 1) tokens, or (L + 1,) for a single row.
-
-        Raises
-        ------
-        RowRangeError
-            A row does not exist.
-        StoreError
-            The store holds another number of tokens than the sizes say.
-        """
-        return NeoxRows(self, store)[rows]
-
-    def verify_maps(self, where: str | Path) -> list[Comparison]:
-        """Compare published index maps, three `.npy` files, with these.
-
-        See `data_order.neox.verify.compare_maps`.
-        """
-        return compare_maps(self, where)
-
-    def verify(
-        self, store: TokenRows, steps: npt.ArrayLike, documents: Documents
-    ) -> list[Comparison]:
-        """Rebuild all rows of some steps from `documents`; compare with a preshuffled `store`.
-
-        See `data_order.neox.verify.compare_rows`.
-        """
-        return compare_rows(self, store, steps, documents)
-
-    def exposures(self, rows: object, before: npt.ArrayLike | None = None) -> Exposures:
-        """Count the tokens of each of `rows` that other rows had read before, and name those rows.
-
-        See `data_order.exposures`; the order must know its `training`.
-        """
-        return exposures(self, rows, before)
 
 
 def _whole(name: str, value: object, low: int, high: int) -> None:

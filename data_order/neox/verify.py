@@ -3,22 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from data_order.errors import OrderError, StoreError, StoreNotFoundError
+from data_order.errors import OrderError
 from data_order.neox.documents import Documents, NeoxRows
 from data_order.neox.index_maps import sample_index_blocks
+from data_order.neox.map_files import MAPS, load_map, map_files
+from data_order.neox.neox_order import NeoxOrder
 from data_order.order import TrainingOrder, as_integers
 from data_order.store.files import replacing
-from data_order.store.rows import TokenRows
+from data_order.store.token_rows import TokenRows
 
-if TYPE_CHECKING:
-    from data_order.neox.neox_order import NeoxOrder
-
-MAPS = ("doc_idx", "sample_idx", "shuffle_idx")
 _BLOCK = 1 << 22
 
 
@@ -47,48 +45,7 @@ class Comparison:
         return self.differing == 0 and not self.note
 
 
-def map_files(where: str | Path) -> dict[str, Path]:
-    """Find the three index maps under `where`: a folder, or the common start of their names.
-
-    Raises
-    ------
-    StoreNotFoundError
-        One of them is not there.
-    StoreError
-        The folder holds several of one kind.
-    """
-    where = Path(where)
-    found = {}
-    for name in MAPS:
-        if where.is_dir():
-            paths = sorted(where.glob(f"*{name}.npy"))
-        else:
-            paths = [
-                path for path in [where.with_name(f"{where.name}_{name}.npy")] if path.exists()
-            ]
-        if not paths:
-            raise StoreNotFoundError(f"{where}: holds no {name}.npy, expected {', '.join(MAPS)}")
-        if len(paths) > 1:
-            raise StoreError(f"{where}: holds {len(paths)} files *{name}.npy; name one of them")
-        found[name] = paths[0]
-    return found
-
-
-def load_map(path: Path) -> npt.NDArray[Any]:
-    """Map one published index map into memory.
-
-    Raises
-    ------
-    StoreError
-        It is no `.npy` file of numbers.
-    """
-    try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, EOFError, OSError) as error:
-        raise StoreError(f"{path}: is no .npy file of numbers ({error})") from error
-
-
-def save_maps(order: "NeoxOrder", prefix: str | Path) -> list[Path]:
+def save_maps(order: NeoxOrder, prefix: str | Path) -> list[Path]:
     """Write the three maps as the trainer wrote them: `{prefix}_doc_idx.npy` and so on.
 
     The sample index is made block by block, so no more memory is needed than the order has.
@@ -107,7 +64,7 @@ def save_maps(order: "NeoxOrder", prefix: str | Path) -> list[Path]:
     return paths
 
 
-def compare_maps(order: "NeoxOrder", where: str | Path) -> list[Comparison]:
+def compare_maps(order: NeoxOrder, where: str | Path) -> list[Comparison]:
     """Compare published index maps with those of `order`, entry by entry.
 
     Parameters
@@ -134,7 +91,7 @@ def compare_maps(order: "NeoxOrder", where: str | Path) -> list[Comparison]:
 
 
 def compare_rows(
-    order: "NeoxOrder",
+    order: NeoxOrder,
     store: TokenRows,
     steps: npt.ArrayLike,
     documents: Documents,
@@ -170,7 +127,7 @@ def compare_rows(
     return compared
 
 
-def _shape(order: "NeoxOrder", name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _shape(order: NeoxOrder, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     if name == "doc_idx":
         return order.document_index.shape, order.document_index.dtype
     if name == "sample_idx":
@@ -178,7 +135,7 @@ def _shape(order: "NeoxOrder", name: str) -> tuple[tuple[int, ...], np.dtype[Any
     return order.shuffle_index.shape, order.shuffle_index.dtype
 
 
-def _blocks(order: "NeoxOrder", name: str) -> Iterator[npt.NDArray[Any]]:
+def _blocks(order: NeoxOrder, name: str) -> Iterator[npt.NDArray[Any]]:
     if name == "sample_idx":
         return sample_index_blocks(
             len(order), order.sequence_length, order.sizes, order.document_index

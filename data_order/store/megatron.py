@@ -19,7 +19,7 @@ from data_order.store.files import bin_path, idx_path, mapped_bytes, replacing, 
 from data_order.store.idx import StoreIndex, read_index, token_type, write_index
 from data_order.store.selection import selected
 from data_order.store.shards import LocalShards
-from data_order.store.stream import TokenStream
+from data_order.store.token_stream import TokenStream
 from data_order.store.vocabulary import check_vocabulary, vocabulary_size
 
 Tokens = npt.NDArray[Any]

@@ -7,7 +7,7 @@ stderr. Everything heavy is imported inside the verbs, so that `--help` answers 
 
 import sys
 
-from pythia_profile.cli import audit, check, demo, order, plan, power, study, suites
+from pythia_profile.cli import audit, check, demo, order_rows, plan, power, study, suites
 from pythia_profile.cli.app import app, end_on_sigterm, run
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "check",
     "demo",
     "main",
-    "order",
+    "order_rows",
     "plan",
     "power",
     "study",

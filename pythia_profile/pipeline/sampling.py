@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from data_order import TokenRows, TrainingOrder
+from data_order.sample import Draw
 from data_order.sample import sample_rows as draw_rows
 from pythia_profile.errors import NotFoundError, StudyError
 from pythia_profile.suites.model import Suite
@@ -57,17 +58,15 @@ def sample_rows(
         )
     store, steps = open_rows(suite), list(checkpoints or _grid(suite))
     never = _chosen(never_treated, suite, "never_treated", 2000)
-    rows = draw_rows(
-        store,
-        _window(suite.order, len(store), steps, never),
-        steps,
-        seed=seed,
-        draw="batches" if batches else "iid",
+    draw = Draw(
+        kind="batches" if batches else "iid",
         batches=batches,
         rows_per_batch=per_cohort // max(1, batches),
         per_cohort=per_cohort,
         never=never,
+        seed=seed,
     )
+    rows = draw_rows(store, _window(suite.order, len(store), steps, never), steps, draw)
     if suite.single_pass:
         rows = rows.with_columns(earlier_exposure=pl.lit(0.0))
     return conform(rows, ROWS)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 FULL = """
 import resource, sys, time
 import numpy as np
-from data_order import NeoxOrder
+from data_order import NeoxOrder, exposures
 from data_order.neox.index_maps import sample_index_blocks
 
 documents, epochs = 134_318_121, 2
@@ -59,7 +59,7 @@ if sys.argv[1] == "maps":
 else:
     rows = np.sort(rng.choice(146_432_000, 14_300, replace=False))
     measured("pieces of 14,300 rows", lambda: order.pieces(rows))
-    found = measured("exposures of 14,300 rows", lambda: order.exposures(rows))
+    found = measured("exposures of 14,300 rows", lambda: exposures(order, rows))
     print(f"tokens read before: {found.share.mean():.3f}; reads found: {len(found.reads):,}")
 """
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
-from data_order import MegatronStore, NeoxOrder, TrainingOrder
+from data_order import MegatronStore, NeoxOrder, TrainingOrder, exposures
+from data_order.neox.documents import NeoxRows
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from tests.stand_in.hub import Hub
@@ -32,7 +33,9 @@ def maps(documents):
 
 @pytest.fixture
 def rows(maps, documents, tmp_path):
-    return MegatronStore.write(tmp_path / "rows" / "document", maps.tokens(slice(None), documents))
+    return MegatronStore.write(
+        tmp_path / "rows" / "document", NeoxRows(maps, documents)[slice(None)]
+    )
 
 
 @pytest.fixture
@@ -123,7 +126,7 @@ def test_documents_and_exposures_are_those_of_the_order(documents, maps, capsys)
 
     for line in lines(capsys, "--step", 5, *asked):
         pieces = maps.pieces([line["row"]])
-        earlier = maps.exposures([line["row"]])
+        earlier = exposures(maps, [line["row"]])
         assert [(p["document"], p["offset"], p["length"]) for p in line["documents"]] == list(
             zip(pieces.document, pieces.offset, pieces.length, strict=True)
         )
@@ -139,7 +142,7 @@ def test_a_row_that_no_step_read_is_rebuilt_from_documents(documents, maps, caps
 
     (line,) = lines(capsys, "--row", 20, *asked)
 
-    assert line["tokens"] == maps.tokens(20, documents).tolist()
+    assert line["tokens"] == NeoxRows(maps, documents)[20].tolist()
     assert line["step"] is None
 
 

@@ -12,7 +12,7 @@ from data_order import MegatronStore, NeoxOrder, OrderError, StoreError
 from data_order.errors import RowRangeError
 from data_order.neox import index_maps, pieces
 from data_order.neox.documents import NeoxRows
-from data_order.store.stream import TokenStream
+from data_order.store.token_stream import TokenStream
 from tests.data_order.neox_reference import Twister
 from tests.data_order.neox_reference import index_maps as maps_by_loop
 from tests.data_order.neox_reference import rows as rows_by_loop
@@ -123,8 +123,8 @@ def test_tokens_are_read_from_the_documents_wherever_they_lie(run, tmp_path_fact
     order = NeoxOrder.from_idx(folder / "pile.idx", run["seed"], run["samples"], run["length"])
 
     for where in (store, folder, TokenStream.open(folder / "pile")):
-        assert order.tokens(slice(None), where).tolist() == expected
-    assert order.tokens(0, store).tolist() == expected[0]
+        assert NeoxRows(order, where)[slice(None)].tolist() == expected
+    assert NeoxRows(order, store)[0].tolist() == expected[0]
     assert NeoxRows(order, store)[[[0], [0]]].shape == (2, 1, run["length"] + 1)
 
 
@@ -218,7 +218,7 @@ def test_absent_rows_and_foreign_stores_are_named(tmp_path):
     with pytest.raises(RowRangeError, match="row 4 does not exist; the store has rows 0 to 3"):
         order.pieces([0, 4])
     with pytest.raises(StoreError, match="has 14 tokens, but the document sizes add up to 18"):
-        order.tokens([0], store)
+        NeoxRows(order, store)[[0]]
     with pytest.raises(StoreError, match=r"none\.idx: no such file"):
         NeoxOrder.from_idx(tmp_path / "none")
     (tmp_path / "odd.bin").write_bytes(b"abc")

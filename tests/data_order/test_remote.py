@@ -18,7 +18,8 @@ import pytest
 from data_order import MegatronStore, NeoxOrder, OrderError, StoreError, TokenRows
 from data_order.errors import RemoteError, RemoteNotFoundError
 from data_order.hub.retry import Patience
-from data_order.store.stream import TokenStream
+from data_order.neox.documents import NeoxRows
+from data_order.store.token_stream import TokenStream
 from tests.stand_in.hub import Hub, Virtual
 
 LENGTH = 2049
@@ -459,12 +460,12 @@ def test_tokens_of_documents_are_read_piece_by_piece(hub, tmp_path):
     order = NeoxOrder.from_idx(store.prefix, 3, 500, sequence_length=128)
     stream = TokenStream.open("o/pile", endpoint=hub.endpoint, cache=tmp_path, patience=QUICK)
 
-    got = order.tokens([7, 100, 313], stream)
+    got = NeoxRows(order, stream)[[7, 100, 313]]
 
-    assert np.array_equal(got, order.tokens([7, 100, 313], store))
+    assert np.array_equal(got, NeoxRows(order, store)[[7, 100, 313]])
     assert served(hub) == 3 * 129 * 2
     before = len(hub.log)
-    assert np.array_equal(order.tokens([313], stream), got[2:])
+    assert np.array_equal(NeoxRows(order, stream)[[313]], got[2:])
     assert len(hub.log) == before
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from data_order import (
     HELD_OUT,
     ROWS,
+    Draw,
     MegatronStore,
     NeoxOrder,
     OrderError,
@@ -51,7 +52,7 @@ def treated(table):
 @pytest.mark.parametrize("draw", ["iid", "batches"])
 def test_every_line_says_what_the_trainer_did(draw, store):
     table = sample_rows(
-        store, ORDER, GRID, draw=draw, batches=3, rows_per_batch=2, per_cohort=6, never=20
+        store, ORDER, GRID, Draw(kind=draw, batches=3, rows_per_batch=2, per_cohort=6, never=20)
     )
 
     assert conform(table, ROWS_TABLE).equals(table)
@@ -70,7 +71,7 @@ def test_every_line_says_what_the_trainer_did(draw, store):
 
 
 def test_batches_draw_takes_that_many_rows_of_that_many_batches(store):
-    table = sample_rows(store, ORDER, GRID, batches=2, rows_per_batch=5, never=0)
+    table = sample_rows(store, ORDER, GRID, Draw(batches=2, rows_per_batch=5, never=0))
 
     counts = table.group_by("batch").len()
     assert counts["len"].to_list() == [5] * 6
@@ -80,7 +81,8 @@ def test_batches_draw_takes_that_many_rows_of_that_many_batches(store):
 def test_iid_draw_reaches_every_row_of_the_cohort_alike(store):
     hits = np.zeros(ORDER.rows)
     for seed in range(600):
-        ids = sample_rows(store, ORDER, GRID, seed=seed, draw="iid", per_cohort=4, never=0)
+        draw = Draw(seed=seed, kind="iid", per_cohort=4, never=0)
+        ids = sample_rows(store, ORDER, GRID, draw)
         hits[ids["row_id"].to_numpy()] += 1
 
     # 600 draws of 4 of 32 rows: mean 75, standard deviation 8.1; 5 of them is one in a million
@@ -90,10 +92,10 @@ def test_iid_draw_reaches_every_row_of_the_cohort_alike(store):
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**40), part=st.sampled_from([[0, 4], [4, 8], [4, 8, 12]]))
 def test_a_cohorts_draw_does_not_depend_on_the_other_cohorts(seed, part, store):
-    for draw in ("iid", "batches"):
-        kwargs = {"seed": seed, "draw": draw, "batches": 2, "rows_per_batch": 3, "per_cohort": 5}
-        whole = sample_rows(store, ORDER, GRID, never=7, **kwargs)
-        some = sample_rows(store, ORDER, part, never=7, **kwargs)
+    for kind in ("iid", "batches"):
+        draw = Draw(seed=seed, kind=kind, batches=2, rows_per_batch=3, per_cohort=5, never=7)
+        whole = sample_rows(store, ORDER, GRID, draw)
+        some = sample_rows(store, ORDER, part, draw)
 
         inside = pl.col("treatment_step").is_between(part[0] + 1, part[-1])
         assert some.equals(whole.filter(inside | pl.col("treatment_step").is_null()))
@@ -101,7 +103,8 @@ def test_a_cohorts_draw_does_not_depend_on_the_other_cohorts(seed, part, store):
 
 def test_the_same_seed_draws_the_same_and_a_generator_is_taken_as_one(store):
     def draw(seed):
-        return sample_rows(store, ORDER, GRID, seed=seed, batches=2, rows_per_batch=3, never=9)
+        drawn = Draw(seed=seed, batches=2, rows_per_batch=3, never=9)
+        return sample_rows(store, ORDER, GRID, drawn)
 
     assert draw(3).equals(draw(3))
     assert not draw(3).equals(draw(4))
@@ -111,7 +114,7 @@ def test_the_same_seed_draws_the_same_and_a_generator_is_taken_as_one(store):
 
 
 def test_rows_read_before_the_first_checkpoint_are_not_drawn(store):
-    table = sample_rows(store, ORDER, [4, 8], draw="iid", per_cohort=32, never=0)
+    table = sample_rows(store, ORDER, [4, 8], Draw(kind="iid", per_cohort=32, never=0))
 
     assert table["row_id"].to_list() == list(range(32, 64))
 
@@ -119,7 +122,8 @@ def test_rows_read_before_the_first_checkpoint_are_not_drawn(store):
 def test_held_out_rows_have_ids_that_no_row_of_the_order_has(store):
     held_out = TOKENS[:11] + 1
 
-    table = sample_rows(store, ORDER, GRID, draw="iid", per_cohort=2, never=11, never_from=held_out)
+    draw = Draw(kind="iid", per_cohort=2, never=11)
+    table = sample_rows(store, ORDER, GRID, draw, never_from=held_out)
 
     never = table.filter(pl.col("treatment_step").is_null())
     assert never["row_id"].to_list() == [HELD_OUT + i for i in range(11)]
@@ -127,13 +131,13 @@ def test_held_out_rows_have_ids_that_no_row_of_the_order_has(store):
     assert never["batch"].null_count() == 11
 
 
-def test_a_table_of_given_rows_is_sorted_and_refuses_a_row_that_stands_twice(store):
+def test_a_table_of_given_rows_is_sorted_and_refuses_a_duplicated_row(store):
     table = rows_table(store, ORDER, np.uint8([9, 0, 100]))
 
     assert table["row_id"].to_list() == [0, 9, 100]
     assert table["treatment_step"].to_list() == [1, 2, None]
     assert rows_table(store, ORDER, []).schema == ROWS
-    with pytest.raises(OrderError, match="row ids: 2 rows stand twice, the first is 5"):
+    with pytest.raises(OrderError, match="row ids: 2 rows are duplicated, the first is 5"):
         rows_table(store, ORDER, [5, 7, 5, 7, 7])
 
 
@@ -148,9 +152,9 @@ def test_a_table_of_given_rows_is_sorted_and_refuses_a_row_that_stands_twice(sto
         ({"batches": 5}, "cohort 4: batches: 5 were asked for, but there are 4"),
         ({"rows_per_batch": 9}, "batch .: rows: 9 were asked for, but there are 8"),
         ({"batches": 0}, "batches: got 0, expected a whole number above 0"),
-        ({"draw": "iid", "per_cohort": 33}, "cohort 4: rows: 33 were asked .* there are 32"),
-        ({"draw": "iid", "per_cohort": 1.5}, "per_cohort: got 1.5"),
-        ({"draw": "all"}, "draw: got 'all', expected 'batches', 'iid' or 'published'"),
+        ({"kind": "iid", "per_cohort": 33}, "cohort 4: rows: 33 were asked .* there are 32"),
+        ({"kind": "iid", "per_cohort": 1.5}, "per_cohort: got 1.5"),
+        ({"kind": "all"}, "draw: got 'all', expected 'batches', 'iid' or 'published'"),
         ({"never": 31}, "past the last step 12 .*: rows: 31 were asked for, but there are 30"),
         ({"never": -1}, "never: got -1"),
         ({"never": 3, "never_from": TOKENS[:2]}, "held-out: rows: 3 were asked .* there are 2"),
@@ -161,10 +165,14 @@ def test_a_table_of_given_rows_is_sorted_and_refuses_a_row_that_stands_twice(sto
     ],
 )
 def test_what_cannot_be_drawn_is_named(changes, message, store):
-    asked = {"order": ORDER, "checkpoints": GRID, "batches": 2, "rows_per_batch": 2, "never": 4}
+    asked = {"order": ORDER, "checkpoints": GRID}
+    draw = {"batches": 2, "rows_per_batch": 2, "never": 4}
+    outside = {"order", "checkpoints", "never_from"}
+    asked |= {name: value for name, value in changes.items() if name in outside}
+    draw |= {name: value for name, value in changes.items() if name not in outside}
 
     with pytest.raises(OrderError, match=message) as caught:
-        sample_rows(store, **{**asked, **changes})
+        sample_rows(store, draw=Draw(**draw), **asked)
     assert "\n" not in str(caught.value)
 
 
@@ -205,8 +213,7 @@ def test_the_published_studys_rows_are_drawn_again():
         NumberedRows(PYTHIA.rows),
         PYTHIA,
         THOUSANDS,
-        draw="published",
-        never=2000,
+        Draw(kind="published", never=2000),
         never_from=NumberedRows(12_345),
     )
 
@@ -219,9 +226,10 @@ def test_the_published_studys_rows_are_drawn_again():
 
 def test_the_published_draw_of_some_cohorts_is_a_part_of_the_whole():
     rows = NumberedRows(PYTHIA.rows)
-    whole = sample_rows(rows, PYTHIA, THOUSANDS, draw="published", never=0)
+    draw = Draw(kind="published", never=0)
+    whole = sample_rows(rows, PYTHIA, THOUSANDS, draw)
 
-    part = sample_rows(rows, PYTHIA, [2000, 3000, 5000], draw="published", never=0)
+    part = sample_rows(rows, PYTHIA, [2000, 3000, 5000], draw)
 
     assert part.equals(whole.filter(pl.col("treatment_step").is_between(2001, 5000)))
     assert len(part) == 300
@@ -232,14 +240,14 @@ def test_the_published_draw_of_some_cohorts_is_a_part_of_the_whole():
     [
         (TrainingOrder(8, 12), {}, "'published': is of 143,000 steps of 1024 rows, got 12 steps"),
         (PYTHIA, {"never": 5}, "pass it as never_from, or never=0"),
-        (PYTHIA, {"single_exposure": True, "maps": 0}, "'published' is fixed"),
+        (PYTHIA, {"single_exposure": True}, "'published' is fixed"),
     ],
 )
 def test_the_published_draw_is_of_pythia_alone(order, changes, message):
-    asked = {"draw": "published", "never": 0, **changes}
+    rows = NumberedRows(PYTHIA.rows)
 
     with pytest.raises(OrderError, match=message):
-        sample_rows(NumberedRows(PYTHIA.rows), order, [0, 12], **asked)
+        sample_rows(rows, order, [0, 12], Draw(kind="published", **{"never": 0, **changes}))
 
 
 SIZES = np.random.default_rng(4).integers(0, 40, 60)
@@ -261,9 +269,12 @@ def read_by_rows(maps, rows):
 
 def test_index_maps_tell_how_much_of_each_row_had_been_read_before():
     table = sample_rows(
-        NumberedRows(len(MAPS)), RUN, [0, 16, 32, 48], batches=4, rows_per_batch=5, never=9,
+        NumberedRows(len(MAPS)),
+        RUN,
+        [0, 16, 32, 48],
+        Draw(batches=4, rows_per_batch=5, never=9),
         maps=MAPS,
-    )  # fmt: skip
+    )
 
     holders = read_by_rows(MAPS, slice(0, RUN.rows))
     for row, step, share in table.select("row_id", "treatment_step", "earlier_exposure").rows():
@@ -274,15 +285,13 @@ def test_index_maps_tell_how_much_of_each_row_had_been_read_before():
     assert table["earlier_exposure"].max() > 0.5
 
 
-@pytest.mark.parametrize("draw", ["iid", "batches"])
-def test_single_exposure_rows_share_no_document_token_with_another_row_but_a_neighbor(draw):
+@pytest.mark.parametrize("kind", ["iid", "batches"])
+def test_single_exposure_rows_share_no_document_token_with_another_row_but_a_neighbor(kind):
     maps = NeoxOrder.from_sizes(SIZES, 3, 300, sequence_length=5, training=RUN)
     run = TrainingOrder(8, 30)
-    asked = {"draw": draw, "batches": 3, "rows_per_batch": 1, "per_cohort": 3, "never": 4}
+    draw = Draw(kind=kind, batches=3, rows_per_batch=1, per_cohort=3, never=4, single_exposure=True)
 
-    table = sample_rows(
-        NumberedRows(len(maps)), run, [0, 15, 30], **asked, maps=maps, single_exposure=True
-    )
+    table = sample_rows(NumberedRows(len(maps)), run, [0, 15, 30], draw, maps=maps)
 
     holders = read_by_rows(maps, slice(0, run.rows))
     assert len(table) == 6 + 4
@@ -308,4 +317,4 @@ def test_too_few_accepted_rows_are_named():
     with pytest.raises(OrderError, match=r"cohort 4: accepted rows: 3 were asked for, .* are 2"):
         draw_iid(TrainingOrder(8, 4), [(0, 4)], 3, 0, accept=lambda rows: rows < 2)
     with pytest.raises(OrderError, match="single_exposure needs the run's index maps"):
-        sample_rows(NumberedRows(96), ORDER, GRID, per_cohort=1, single_exposure=True)
+        sample_rows(NumberedRows(96), ORDER, GRID, Draw(per_cohort=1, single_exposure=True))

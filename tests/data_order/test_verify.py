@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from data_order import MegatronStore, NeoxOrder, OrderError, StoreError, TokenRows, TrainingOrder
-from data_order.neox.verify import save_maps
+from data_order.neox.documents import NeoxRows
+from data_order.neox.verify import compare_maps, compare_rows, save_maps
 
 SIZES = [50, 0, 91, 4, 33]
 RUN = TrainingOrder(batch_size=4, steps=12)
@@ -32,7 +33,7 @@ def test_saved_maps_are_npy_files_of_the_trainers_types_and_verify(order, tmp_pa
     assert (document.dtype, sample.dtype, shuffle.dtype) == (np.int32, np.int32, np.uint32)
     assert np.array_equal(sample, order.sample_index)
     for where in (tmp_path, tmp_path / "train_0_indexmap_48ns_8sl_7s"):
-        assert all(found.same for found in order.verify_maps(where))
+        assert all(found.same for found in compare_maps(order, where))
         again = NeoxOrder.from_npy(where, SIZES, sequence_length=8, training=RUN)
         assert again.pieces(slice(None)).frame().equals(order.pieces(slice(None)).frame())
 
@@ -45,7 +46,7 @@ def test_a_changed_entry_is_counted_and_located(order, tmp_path):
     np.save(sample, starts)
     np.save(shuffle, rows)
 
-    found = {one.what: one for one in order.verify_maps(tmp_path)}
+    found = {one.what: one for one in compare_maps(order, tmp_path)}
 
     assert found["doc_idx"].same
     assert (found["sample_idx"].differing, found["sample_idx"].first) == (2, 3)
@@ -61,29 +62,29 @@ def test_another_length_or_type_is_noted(order, tmp_path):
     np.save(sample, np.load(sample).ravel())
     np.save(shuffle, np.load(shuffle).astype(np.int64))
 
-    notes = [found.note for found in order.verify_maps(tmp_path)]
+    notes = [found.note for found in compare_maps(order, tmp_path)]
 
     expected = len(order.document_index)
     assert notes[0] == f"has shape ({expected - 1},), expected ({expected},)"
     assert "has shape" in notes[1]
     assert notes[2] == "is int64, expected uint32"
-    assert not any(found.same for found in order.verify_maps(tmp_path))
+    assert not any(found.same for found in compare_maps(order, tmp_path))
 
 
 def test_another_seed_does_not_verify(order, tmp_path):
     save_maps(NeoxOrder.from_sizes(SIZES, 8, 48, sequence_length=8), tmp_path / "x")
 
-    assert not any(found.same for found in order.verify_maps(tmp_path)[::2])
+    assert not any(found.same for found in compare_maps(order, tmp_path)[::2])
 
 
 def test_rows_are_rebuilt_byte_for_byte_and_a_flipped_byte_is_found(order, documents, tmp_path):
-    rows = order.tokens(slice(0, RUN.rows), documents)
+    rows = NeoxRows(order, documents)[slice(0, RUN.rows)]
     store = TokenRows.open(MegatronStore.write(tmp_path / "shuffled", rows).prefix, 9)
     rows[22, 8] ^= 1
     flipped = TokenRows.open(MegatronStore.write(tmp_path / "flipped", rows).prefix, 9)
 
-    good = order.verify(store, [1, 6, 12], documents)
-    bad = order.verify(flipped, [1, 6, 12], documents)
+    good = compare_rows(order, store, [1, 6, 12], documents)
+    bad = compare_rows(order, flipped, [1, 6, 12], documents)
 
     assert [one.what for one in good] == ["step 1", "step 6", "step 12"]
     assert all(one.same and one.entries == 4 for one in good)
@@ -94,16 +95,16 @@ def test_what_cannot_be_compared_is_named(order, documents, tmp_path):
     rows = TokenRows.open(MegatronStore.write(tmp_path / "r", np.zeros((48, 5), int)).prefix, 5)
 
     with pytest.raises(OrderError, match="rows of the store have 5 tokens, expected 9"):
-        order.verify(rows, [1], documents)
+        compare_rows(order, rows, [1], documents)
     save_maps(order, tmp_path / "x")
     store = TokenRows.open(MegatronStore.write(tmp_path / "s", np.zeros((48, 9), int)).prefix, 9)
     with pytest.raises(OrderError, match="no step 13; this run has steps 1 to 12"):
-        order.verify(store, [13], documents)
+        compare_rows(order, store, [13], documents)
     with pytest.raises(StoreError, match=r"holds no doc_idx\.npy"):
-        order.verify_maps(tmp_path / "none")
+        compare_maps(order, tmp_path / "none")
     (tmp_path / "x_doc_idx.npy").write_bytes(b"no numpy")
     with pytest.raises(StoreError, match=r"x_doc_idx\.npy: is no \.npy file of numbers"):
-        order.verify_maps(tmp_path / "x")
+        compare_maps(order, tmp_path / "x")
     (tmp_path / "y_doc_idx.npy").write_bytes(b"no numpy")
     with pytest.raises(StoreError, match=r"holds 2 files \*doc_idx\.npy"):
-        order.verify_maps(tmp_path)
+        compare_maps(order, tmp_path)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_order import NeoxOrder, TrainingOrder
+from data_order import NeoxOrder, TrainingOrder, exposures
 from data_order.view import EarlierRead, escaped, view_rows
 
 RUN = TrainingOrder(2, 5)
@@ -42,7 +42,7 @@ def test_a_row_asked_for_twice_is_shown_twice_alike():
     assert other.checkpoint == 2
     assert first.tokens == rows[8].tolist()
     assert sum(piece.length for piece in first.documents) == 5
-    found = MAPS.exposures([8])
+    found = exposures(MAPS, [8])
     assert (first.seen, first.repeated) == (found.tokens[0], found.repeated[0])
     assert first.reads == [
         EarlierRead(**{name: line[name] for name in EarlierRead.__dataclass_fields__})

@@ -199,8 +199,8 @@ def _source(
     progress: Callable[[int, int], None],
 ) -> "RowSource | None":
     from data_order.neox.documents import NeoxRows
-    from data_order.store.rows import TokenRows
-    from data_order.store.stream import TokenStream
+    from data_order.store.token_rows import TokenRows
+    from data_order.store.token_stream import TokenStream
 
     if "hub" in (store, corpus) and published is None:
         raise typer.BadParameter("'hub' stands for a published order; give a path")
