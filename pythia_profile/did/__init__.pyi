@@ -21,7 +21,7 @@ from pythia_profile.did.diagnostics.strata import by_stratum as by_stratum, diff
 from pythia_profile.did.estimation import effects as effects, estimate as estimate
 from pythia_profile.did.inference.aggregates import aggregate as aggregate
 from pythia_profile.did.inference.bootstrap import (
-    Drawing as Drawing,
+    BootstrapSpec as BootstrapSpec,
     contrast_draws as contrast_draws,
 )
 from pythia_profile.did.inference.contrasts import Contrast as Contrast, contrast as contrast

@@ -21,10 +21,11 @@ from scipy.special import stdtrit
 
 from pythia_profile.did import arguments as inputs
 from pythia_profile.did.ancova import Adjustment, adjust, control_variance
-from pythia_profile.did.comparison import Base, Comparison, Control, Estimator, compare
+from pythia_profile.did.comparison import Comparison, compare
 from pythia_profile.did.group_means import Side, sides
 from pythia_profile.did.missing import Missing, pseudo_values
 from pythia_profile.did.moments import Rows, Sums, gather, summarize
+from pythia_profile.did.settings import Base, Control, Estimator
 from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.did.variance import Spread
 from pythia_profile.tables import NEVER

@@ -17,7 +17,6 @@ Source: Callaway and Sant'Anna (2021), section 2; `compute.att_gt` of R's did 2.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
@@ -29,10 +28,7 @@ from pythia_profile.did.errors import (
     NoTreatedError,
     OptionError,
 )
-
-Control = Literal["never", "not_yet", "both"]
-Base = Literal["universal", "varying"]
-Estimator = Literal["did", "diff", "ancova"]
+from pythia_profile.did.settings import Base, Control, Estimator
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,57 +13,44 @@ from jaxtyping import Int
 
 from pythia_profile.did.arguments import check_option, counted
 from pythia_profile.did.att import AttGt, att_gt
-from pythia_profile.did.comparison import Base, Control, Estimator
 from pythia_profile.did.diagnostics.balance import LOW_RHO, batch_icc, reliability
 from pythia_profile.did.errors import ClusterError, OptionError
 from pythia_profile.did.inference.aggregates import Kind
-from pythia_profile.did.inference.bootstrap import Drawing, Process
+from pythia_profile.did.inference.bootstrap import BootstrapSpec, Process
 from pythia_profile.did.inference.simultaneous import Bands, bands_of
 from pythia_profile.did.panels import Panel
+from pythia_profile.did.settings import DEFAULT, ClusterBy, Estimation
 from pythia_profile.tables import ATT, NEVER, RUN, conform
 
 log = logging.getLogger(__name__)
-
-ClusterBy = Literal["row", "batch", "auto"]
 
 NOTABLE_ICC = 0.02
 """With ten rows a batch, unclustered standard errors are then 8 % too small: (1 + 9 × .02)^-½."""
 
 
-def effects(
-    panel: Panel,
-    *,
-    control: Control = "never",
-    base: Base = "universal",
-    estimator: Estimator = "did",
-    clusters: ClusterBy = "row",
-    anticipation: int = 0,
-) -> AttGt:
-    """Estimate ATT(g, c) on a panel; settings as in `att_gt`.
+def effects(panel: Panel, settings: Estimation = DEFAULT) -> AttGt:
+    """Estimate ATT(g, c) on a panel.
 
-    Parameters
-    ----------
-    clusters : `row`, or `batch`: treatment is assigned by batch, so rows of a batch may share
-        shocks; rows without a batch are clusters of their own. `auto`: by batch where rows share
-        one, by row elsewhere; a note says which.
+    Clusters by `batch` allow for shocks that the rows of a batch share, because treatment is
+    assigned by batch; rows without a batch are clusters of their own. A note says what `auto` is.
 
     Raises
     ------
     ClusterError
         `batch`, and no row names its batch.
     """
-    by, chosen = cluster_by(clusters, panel.cluster)
+    by, chosen = cluster_by(settings.clusters, panel.cluster)
     att = att_gt(
         panel.y,
         panel.cohort,
         panel.checkpoints,
-        control=control,
-        base=base,
-        estimator=estimator,
+        control=settings.control,
+        base=settings.base,
+        estimator=settings.estimator,
         clusters=panel.cluster if by == "batch" else None,
         weights=panel.weight,
         units=panel.row_id,
-        anticipation=anticipation,
+        anticipation=settings.anticipation,
         missing="available" if np.isnan(panel.y).any() else "error",
     )
     said = (*panel.notes, *chosen, *att.notes, *_precision(att, panel, by))
@@ -120,50 +107,32 @@ def _precision(att: AttGt, panel: Panel, clusters: Literal["row", "batch"]) -> l
 
 def estimate(
     panel: Panel,
+    settings: Estimation = DEFAULT,
     *,
-    control: Control = "never",
-    base: Base = "universal",
-    estimator: Estimator = "did",
-    clusters: ClusterBy = "row",
-    anticipation: int = 0,
-    family: str = "post",
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
     multiplier: Process = "normal",
     workers: int = 1,
 ) -> pl.DataFrame:
     """ATT table of a panel: one line for each cohort and checkpoint, with simultaneous bands.
 
-    Parameters
-    ----------
-    family : family of the bands; with `post`, cells before treatment get bands of their own
-        family, `placebo`. The column `family` says which one a cell belongs to. Critical values and
-        notes are logged; a warning says where bands over single cells cannot be trusted.
+    The column `family` says which family of bands a cell belongs to. Critical values and notes are
+    logged; a warning says where bands over single cells cannot be trusted.
 
     Returns
     -------
     A frame that conforms to `ATT`, with the column `family` behind; null where a cell has no
     estimate, no variance, or belongs to no family.
     """
-    att = effects(
-        panel,
-        control=control,
-        base=base,
-        estimator=estimator,
-        clusters=clusters,
-        anticipation=anticipation,
-    )
-    how = Drawing(draws, seed, multiplier, workers)
-    found = cell_bands(att, how, family=family, level=level)
+    att = effects(panel, settings)
+    found = cell_bands(att, settings, multiplier=multiplier, workers=workers)
     tell(att, found)
     return att_table(att, panel.run, panel.outcome, found)
 
 
 def cell_bands(
-    att: AttGt, how: Drawing, *, family: str = "post", level: float = 0.95
+    att: AttGt, settings: Estimation = DEFAULT, *, multiplier: Process = "normal", workers: int = 1
 ) -> list[Bands]:
     """Bands over a family of cells, and over the placebo cells where the family is `post`."""
+    family = settings.family
     if isinstance(family, str) and family in get_args(Kind):
         raise OptionError(
             f"family: got '{family}', expected a family of cells: post, placebo, all or "
@@ -172,7 +141,8 @@ def cell_bands(
     families = [family]
     if family == "post" and (att.placebo & (att.se > 0)).any():
         families.append("placebo")
-    return bands_of([att] * len(families), how, families=families, level=level)
+    bootstrap = BootstrapSpec.of(settings, multiplier, workers)
+    return bands_of([att] * len(families), bootstrap, families=families, level=settings.level)
 
 
 def tell(att: AttGt, found: list[Bands]) -> None:

@@ -21,10 +21,10 @@ from pythia_profile.did.errors import (
     NoRowsError,
     UnbalancedPanelError,
 )
+from pythia_profile.did.settings import DEFAULT, Estimation, MissingRule
 from pythia_profile.errors import TableError
 from pythia_profile.tables import NEVER, ROWS, RUN, SCORES
 
-Unbalanced = Literal["error", "balanced", "available"]
 Early = Literal["error", "drop"]
 
 
@@ -83,27 +83,24 @@ class Rules:
     Attributes
     ----------
     outcome : column of the scores.
-    unbalanced : what to do with rows that lack a checkpoint.
-    early : what to do with rows read at or before the first checkpoint.
+    early : what to do with rows that have no base.
     weights : column of the rows with their sampling weights, or None.
     """
 
     outcome: str = "log_likelihood"
-    unbalanced: Unbalanced = "error"
     early: Early = "error"
     weights: str | None = None
 
     def __post_init__(self) -> None:
-        check_option(self.unbalanced, Unbalanced, "unbalanced")
         check_option(self.early, Early, "early")
 
 
 def panel(
     scores: pl.DataFrame | pl.LazyFrame,
     rows: pl.DataFrame | pl.LazyFrame,
+    settings: Estimation = DEFAULT,
     *,
     outcome: str = "log_likelihood",
-    unbalanced: Unbalanced = "error",
     early: Early = "error",
     weights: str | None = None,
 ) -> Panel:
@@ -114,11 +111,13 @@ def panel(
     scores : `SCORES` of one run (suite, size, seed); other columns are ignored.
     rows : `ROWS`, of which `row_id` and `treatment_step` are needed here, and `batch` to cluster
         by it; only rows that stand in both tables are used.
+    settings : of these, `missing` says what to do where rows were not scored at every checkpoint
+        (`available` keeps their gaps as NaN, see `pythia_profile.did.missing`); `anticipation`
+        says which rows have a base.
     outcome : any numeric column of the scores; its sign is kept.
-    unbalanced : what to do where rows were not scored at every checkpoint: `error`; `balanced`
-        drops these rows; `available` keeps their gaps as NaN (see `pythia_profile.did.missing`).
-    early : what to do with rows read at or before the first checkpoint, which nothing can be
-        compared with: `error` leaves them to `att_gt`, which refuses them; `drop` drops them.
+    early : what to do with rows read at or before the first checkpoint, or so soon after it that
+        they have no base before `anticipation`: `error` leaves them to `effects`, which refuses
+        them; `drop` drops them.
     weights : a column of the rows with their sampling weights, all above 0.
 
     Raises
@@ -131,13 +130,13 @@ def panel(
         Rows with gaps, infinite outcomes, no rows left.
     """
     lazy = as_lazy(scores, SCORES.name)
-    rules = Rules(outcome=outcome, unbalanced=unbalanced, early=early, weights=weights)
+    rules = Rules(outcome=outcome, early=early, weights=weights)
     table = check_tables(lazy, rows, rules)
     run = only_run(lazy)
     values = lazy.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64)).collect()
     check_keys(values)
     checkpoints = values["checkpoint"].unique().sort().to_numpy().astype(np.int64)
-    laid = lay_out(values, table, checkpoints, run, rules)
+    laid = lay_out(values, table, checkpoints, run, rules, settings)
     if not len(laid):
         raise NoRowsError(f"no row is left: {'; '.join(laid.notes)}")
     return laid
@@ -149,6 +148,7 @@ def lay_out(
     checkpoints: Int[np.ndarray, " C"],
     run: tuple[str, str, int],
     rules: Rules,
+    settings: Estimation,
 ) -> Panel:
     """Lay out `row_id`, `checkpoint` and the outcome on a grid of checkpoints that is given."""
     row_id, y, notes = _matrix(values, checkpoints, rules.outcome)
@@ -171,9 +171,9 @@ def lay_out(
         traits=table.drop("row_id", "treatment_step", "batch", "tokens", strict=False),
         notes=(*notes, *_late(step, checkpoints)),
     )
-    if rules.early == "drop" and (first := laid.cohort == checkpoints[0]).any():
-        laid = laid.keep(~first, f"read at or before the first checkpoint, {checkpoints[0]}")
-    return _settle_gaps(laid, rules.unbalanced)
+    if rules.early == "drop":
+        laid = _without_base_dropped(laid, settings.anticipation)
+    return _settle_gaps(laid, settings.missing)
 
 
 def check_tables(
@@ -343,7 +343,20 @@ def _late(step: Int[np.ndarray, " n"], checkpoints: Int[np.ndarray, " C"]) -> li
     ]
 
 
-def _settle_gaps(laid: Panel, unbalanced: Unbalanced) -> Panel:
+def _without_base_dropped(laid: Panel, anticipation: int) -> Panel:
+    """Drop rows that have no checkpoint before their cohort, or none before its anticipation."""
+    first = laid.checkpoints[0]
+    if (early := laid.cohort == first).any():
+        laid = laid.keep(~early, f"read at or before the first checkpoint, {first}")
+    last = laid.checkpoints[min(anticipation, len(laid.checkpoints) - 1)]
+    if (early := laid.cohort <= last).any():
+        laid = laid.keep(
+            ~early, f"read by checkpoint {last}, without a base before the anticipation"
+        )
+    return laid
+
+
+def _settle_gaps(laid: Panel, missing: MissingRule) -> Panel:
     gaps = np.isnan(laid.y)
     if not gaps.any():
         return laid
@@ -354,11 +367,11 @@ def _settle_gaps(laid: Panel, unbalanced: Unbalanced) -> Panel:
         f"'{laid.outcome}' at one checkpoint or more ({counted(int(gaps.sum()), 'gap')}, first row "
         f"{laid.row_id[row]} at {laid.checkpoints[at]})"
     )
-    if unbalanced == "error":
+    if missing == "error":
         raise UnbalancedPanelError(
-            f"{found}; score what is missing, or choose unbalanced='balanced' to drop these rows "
+            f"{found}; score what is missing, or choose missing='balanced' to drop these rows "
             "or 'available' to use what is there"
         )
-    if unbalanced == "available":
+    if missing == "available":
         return replace(laid, notes=(*laid.notes, f"{found}; gaps kept"))
     return laid.keep(~with_gaps, f"not scored at every checkpoint; {found}")

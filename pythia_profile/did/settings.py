@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pythia_profile.settings import Settings
 
-__all__ = ["Base", "ClusterBy", "Control", "Estimation", "Estimator", "MissingRule"]
+__all__ = ["DEFAULT", "Base", "ClusterBy", "Control", "Estimation", "Estimator", "MissingRule"]
 
 Control = Literal["never", "not_yet", "both"]
 Base = Literal["universal", "varying"]
@@ -27,43 +27,52 @@ class Estimation(Settings):
     >>> Estimation(draws=0)
     Traceback (most recent call last):
         ...
-    pythia_profile.errors.SettingsError: draws: got 0, expected: greater than or equal to 1
+    pythia_profile.errors.SettingsError: draws: got 0, expected: greater than or equal to 10
     """
 
     control: Control = Field(
-        "never",
+        default="never",
         description="control rows: never (never-treated), not_yet (rows of later cohorts), both",
     )
     base: Base = Field(
-        "universal",
+        default="universal",
         description="base checkpoint: universal (the last before the cohort), or varying (for "
         "cells before treatment, the checkpoint before each)",
     )
     estimator: Estimator = Field(
-        "did",
+        default="did",
         description="did (difference-in-differences), diff (plain difference to the controls), or "
         "ancova (changes adjusted for the base outcome)",
     )
     clusters: ClusterBy = Field(
-        "auto",
+        default="auto",
         description="what standard errors are clustered by: row, batch, or auto (by batch where "
         "rows share one)",
     )
     anticipation: int = Field(
-        0,
+        default=0,
         ge=0,
+        strict=True,
         description="checkpoints before the cohort's at which an effect may already be there",
     )
     missing: MissingRule = Field(
-        "error",
+        default="error",
         description="what to do where a row lacks a score: error, balanced (leave the row out), "
         "or available (use what is there)",
     )
-    draws: int = Field(1000, ge=1, le=MOST_DRAWS, description="bootstrap draws")
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of the bootstrap")
-    level: float = Field(0.95, gt=0, lt=1, description="confidence level of bands and intervals")
+    draws: int = Field(
+        default=1000, ge=10, strict=True, le=MOST_DRAWS, description="bootstrap draws"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, strict=True, description="seed of the bootstrap")
+    level: float = Field(
+        default=0.95, gt=0, lt=1, description="confidence level of bands and intervals"
+    )
     family: str = Field(
-        "post",
+        default="post",
         description="cells that the simultaneous bands cover together: post (from the cohort on; "
         "cells before treatment get a band of their own), placebo, all, or path:COHORT",
     )
+
+
+DEFAULT = Estimation()
+"""Settings where none are given."""

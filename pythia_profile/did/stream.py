@@ -14,22 +14,21 @@ from jaxtyping import Float, Int
 
 from pythia_profile.did.arguments import check_sizes, positive
 from pythia_profile.did.att import AttGt, assemble
-from pythia_profile.did.comparison import Base, Control, Estimator, compare
+from pythia_profile.did.comparison import compare
 from pythia_profile.did.errors import NoRowsError, OptionError
-from pythia_profile.did.estimation import ClusterBy, att_table, cell_bands, cluster_by, tell
-from pythia_profile.did.inference.bootstrap import Drawing
+from pythia_profile.did.estimation import att_table, cell_bands, cluster_by, tell
 from pythia_profile.did.moments import Sums, gather, summarize
 from pythia_profile.did.panels import (
     Early,
     Panel,
     Rules,
-    Unbalanced,
     as_lazy,
     check_keys,
     check_tables,
     lay_out,
     only_run,
 )
+from pythia_profile.did.settings import DEFAULT, ClusterBy, Estimation, Estimator
 from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.tables import NEVER, SCORES
 
@@ -41,19 +40,14 @@ BLOCK = 20_000
 def stream_effects(
     scores: pl.LazyFrame | pl.DataFrame,
     rows: pl.DataFrame | pl.LazyFrame,
+    settings: Estimation = DEFAULT,
     *,
     outcome: str = "log_likelihood",
-    control: Control = "never",
-    base: Base = "universal",
-    estimator: Estimator = "did",
-    clusters: ClusterBy = "row",
-    anticipation: int = 0,
-    unbalanced: Unbalanced = "error",
     early: Early = "error",
     weights: str | None = None,
     block: int = BLOCK,
 ) -> AttGt:
-    """Estimate ATT(g, c) from sums over blocks of rows; settings as in `panel` and `effects`.
+    """Estimate ATT(g, c) from sums over blocks of rows; otherwise as `panel` and `effects`.
 
     Parameters
     ----------
@@ -68,17 +62,17 @@ def stream_effects(
     NoRowsError
         None of the rows was scored.
     """
-    if estimator == "ancova" or unbalanced == "available":
+    if settings.estimator == "ancova" or settings.missing == "available":
         raise OptionError(
-            f"streaming: got estimator '{estimator}' and unbalanced '{unbalanced}'; ancova and "
-            "available gaps need all rows at once, use panel and effects"
+            f"streaming: got estimator '{settings.estimator}' and missing '{settings.missing}'; "
+            "ancova and available gaps need all rows at once, use panel and effects"
         )
     if isinstance(block, bool) or block < 1:
         raise OptionError(f"block: got {block}, expected a number of rows")
-    rules = Rules(outcome=outcome, unbalanced=unbalanced, early=early, weights=weights)
+    rules = Rules(outcome=outcome, early=early, weights=weights)
     scores = as_lazy(scores, SCORES.name)
     table = check_tables(scores, rows, rules)
-    by, said = cluster_by(clusters, table["batch"].fill_null(NEVER).to_numpy())
+    by, said = cluster_by(settings.clusters, table["batch"].fill_null(NEVER).to_numpy())
     run = only_run(scores)
     unknown = pl.col("row_id").is_null() | pl.col("checkpoint").is_null()
     check_keys(scores.select("row_id", "checkpoint").filter(unknown).collect(engine="streaming"))
@@ -87,36 +81,28 @@ def stream_effects(
     values = scores.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64))
     total = _Total(len(grid))
     for chosen in _blocks(table, block):
-        laid = _read(values, chosen, grid, run, rules)
+        laid = _read(values, chosen, grid, run, rules, settings)
         if laid is not None:
-            total.add(laid, by, estimator)
+            total.add(laid, by, settings.estimator)
     if not total.by_cohort:
         raise NoRowsError(f"none of the {len(table)} rows of the sample was scored")
-    att = total.effects(grid, control, base, estimator, by == "batch", anticipation)
+    att = total.effects(grid, settings, by == "batch")
     return replace(att, notes=(*said, *att.notes))
 
 
 def stream_estimate(
     scores: pl.LazyFrame | pl.DataFrame,
     rows: pl.DataFrame | pl.LazyFrame,
+    settings: Estimation = DEFAULT,
     *,
     outcome: str = "log_likelihood",
-    family: str = "post",
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    early: Early = "error",
+    weights: str | None = None,
     workers: int = 1,
-    **settings: object,
 ) -> pl.DataFrame:
-    """ATT table from blocks of rows; bands are simulated from the covariance of the cells.
-
-    Parameters
-    ----------
-    settings : as in `stream_effects`.
-    """
-    att = stream_effects(scores, rows, outcome=outcome, **settings)  # type: ignore[arg-type]
-    how = Drawing(draws, seed, "covariance", workers)
-    found = cell_bands(att, how, family=family, level=level)
+    """ATT table from blocks of rows; bands are simulated from the covariance of the cells."""
+    att = stream_effects(scores, rows, settings, outcome=outcome, early=early, weights=weights)
+    found = cell_bands(att, settings, multiplier="covariance", workers=workers)
     tell(att, found)
     return att_table(att, only_run(scores.lazy()), outcome, found)
 
@@ -153,11 +139,8 @@ class _Total:
     def effects(
         self,
         grid: Int[np.ndarray, " C"],
-        control: Control,
-        base: Base,
-        estimator: Estimator,
+        settings: Estimation,
         small_sample: bool,
-        anticipation: int,
     ) -> AttGt:
         """Estimate from all blocks."""
         groups = np.array(sorted(self.by_cohort))
@@ -167,15 +150,25 @@ class _Total:
             cohorts,
             grid,
             never=len(groups) > len(cohorts),
-            control=control,
-            base=base,
-            estimator=estimator,
-            anticipation=anticipation,
+            control=settings.control,
+            base=settings.base,
+            estimator=settings.estimator,
+            anticipation=settings.anticipation,
         )
         check_sizes(groups, sums.rows, sums.clusters)
         if small_sample:
             sums = replace(sums, factor=sums.clusters / (sums.clusters - 1))
-        att = assemble(cohorts, grid, plan, sums, None, None, base, estimator, anticipation)
+        att = assemble(
+            cohorts,
+            grid,
+            plan,
+            sums,
+            None,
+            None,
+            settings.base,
+            settings.estimator,
+            settings.anticipation,
+        )
         return replace(att, notes=(*self.notes, *att.notes))
 
     def _fields(self, cohort: int) -> tuple[np.ndarray, ...]:
@@ -200,6 +193,7 @@ def _read(
     grid: Int[np.ndarray, " C"],
     run: tuple[str, str, int],
     rules: Rules,
+    settings: Estimation,
 ) -> Panel | None:
     """Lay out a block; None where none of its rows was scored."""
     ids = rows["row_id"]
@@ -208,7 +202,7 @@ def _read(
     found = wanted.collect(engine="streaming")
     if not len(found):
         return None
-    laid = lay_out(found, rows, grid, run, rules)
+    laid = lay_out(found, rows, grid, run, rules, settings)
     return laid if len(laid) else None
 
 

@@ -26,10 +26,9 @@ from jaxtyping import Float
 from scipy.stats import norm, rankdata
 
 from pythia_profile.did import AttGt, aggregate
-from pythia_profile.did.comparison import Base, Control, Estimator
-from pythia_profile.did.estimation import ClusterBy, effects
-from pythia_profile.did.inference.bootstrap import Drawing, cell_draws, contrast_draws
-from pythia_profile.did.panels import Unbalanced
+from pythia_profile.did.estimation import effects
+from pythia_profile.did.inference.bootstrap import BootstrapSpec, cell_draws, contrast_draws
+from pythia_profile.did.settings import Base, ClusterBy, Control, Estimation, Estimator, MissingRule
 from pythia_profile.errors import EstimationError
 from pythia_profile.profiles.profile import panels, tell
 from pythia_profile.profiles.study_inputs import names_of, study_tables
@@ -59,7 +58,7 @@ def agreement(
     estimator: Estimator = "did",
     clusters: ClusterBy = "row",
     anticipation: int = 0,
-    unbalanced: Unbalanced = "error",
+    unbalanced: MissingRule = "error",
     draws: int = 200,
     seed: int = 0,
     level: float = 0.95,
@@ -80,19 +79,23 @@ def agreement(
     The `AGREEMENT` table; empty where there is one size only.
     """
     profiles: dict[tuple[str, int, str], dict[str, dict[str, _Profile]]] = {}
-    how = Drawing(draws, seed)
+    settings = Estimation(
+        control=control,
+        base=base,
+        estimator=estimator,
+        clusters=clusters,
+        anticipation=anticipation,
+        missing=unbalanced,
+        draws=draws,
+        seed=seed,
+        level=level,
+    )
+    how = BootstrapSpec.of(settings)
     names = names_of(outcomes, "outcomes")
     rows, table = study_tables(rows, scores, names)
     common = _on_common_checkpoints(table)
-    for laid in panels(rows, common, names, unbalanced=unbalanced, anticipation=anticipation):
-        att = effects(
-            laid,
-            control=control,
-            base=base,
-            estimator=estimator,
-            clusters=clusters,
-            anticipation=anticipation,
-        )
+    for laid in panels(rows, common, names, settings):
+        att = effects(laid, settings)
         tell(laid, att)
         suite, size, training_seed = laid.run
         by_size = profiles.setdefault((suite, training_seed, laid.outcome), {})
@@ -165,7 +168,7 @@ def correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.N
     return r
 
 
-def _profile(att: AttGt, kind: str, how: Drawing) -> _Profile:
+def _profile(att: AttGt, kind: str, how: BootstrapSpec) -> _Profile:
     """Cells of one set, each with draws of its error."""
     if kind == "post":
         errors = [drawn[:-1][att.post[g]] for g, drawn in enumerate(cell_draws(att, how))]

@@ -31,10 +31,9 @@ from pythia_profile.did import (
     trait_gap,
 )
 from pythia_profile.did.arguments import counted
-from pythia_profile.did.comparison import Control, Estimator
 from pythia_profile.did.errors import EmptyFamilyError
-from pythia_profile.did.estimation import ClusterBy, cluster_by, effects
-from pythia_profile.did.panels import Unbalanced
+from pythia_profile.did.estimation import cluster_by, effects
+from pythia_profile.did.settings import ClusterBy, Control, Estimation, Estimator, MissingRule
 from pythia_profile.profiles.alternative_lines import witness_lines
 from pythia_profile.profiles.profile import panels
 from pythia_profile.profiles.sentences import check_sentences
@@ -103,7 +102,7 @@ def check(
     estimator: Estimator = "did",
     clusters: ClusterBy = "row",
     anticipation: int = 0,
-    unbalanced: Unbalanced = "error",
+    unbalanced: MissingRule = "error",
     level: float = 0.95,
 ) -> Checks:
     """Check every run in `scores`.
@@ -116,14 +115,20 @@ def check(
     clusters, unbalanced : as in `estimate_effects`.
     level : of all intervals; they are pointwise.
     """
+    settings = Estimation(
+        control=control,
+        estimator=estimator,
+        clusters=clusters,
+        anticipation=anticipation,
+        missing=unbalanced,
+        level=level,
+    )
     lines: dict[str, list[dict[str, Any]]] = {table.name: [] for table in CHECKS}
     notes: list[str] = []
     found: dict[tuple[str, int, str], dict[str, AttGt]] = {}
-    for laid in panels(rows, scores, outcomes, unbalanced=unbalanced, anticipation=anticipation):
+    for laid in panels(rows, scores, outcomes, settings):
         by, _ = cluster_by(clusters, laid.cluster)
-        att = effects(
-            laid, control=control, estimator=estimator, clusters=by, anticipation=anticipation
-        )
+        att = effects(laid, settings.model_copy(update={"clusters": by}))
         run = {**dict(zip(RUN, laid.run, strict=True)), "outcome": laid.outcome}
         said = list(laid.notes)
         for table, part in (

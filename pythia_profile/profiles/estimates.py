@@ -7,11 +7,9 @@ import polars as pl
 
 from pythia_profile.did import placebo
 from pythia_profile.did.arguments import counted
-from pythia_profile.did.comparison import Base, Control, Estimator
-from pythia_profile.did.estimation import ClusterBy, att_table, cell_bands, effects
-from pythia_profile.did.inference.bootstrap import Drawing
+from pythia_profile.did.estimation import att_table, cell_bands, effects
 from pythia_profile.did.inference.pretrends import Placebo
-from pythia_profile.did.panels import Unbalanced
+from pythia_profile.did.settings import Base, ClusterBy, Control, Estimation, Estimator, MissingRule
 from pythia_profile.profiles.profile import panels
 from pythia_profile.tables import ATT, PLACEBO, RUN, conform
 
@@ -71,7 +69,7 @@ def estimate_effects(
     estimator: Estimator = "did",
     clusters: ClusterBy = "row",
     anticipation: int = 0,
-    unbalanced: Unbalanced = "error",
+    unbalanced: MissingRule = "error",
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -100,18 +98,21 @@ def estimate_effects(
     EstimationError
         The panel allows no estimate, or a setting is out of range.
     """
-    how = Drawing(draws, seed)
+    settings = Estimation(
+        control=control,
+        base=base,
+        estimator=estimator,
+        clusters=clusters,
+        anticipation=anticipation,
+        missing=unbalanced,
+        draws=draws,
+        seed=seed,
+        level=level,
+    )
     cells, tests, notes = [], [], []
-    for laid in panels(rows, scores, outcomes, unbalanced=unbalanced, anticipation=anticipation):
-        att = effects(
-            laid,
-            control=control,
-            base=base,
-            estimator=estimator,
-            clusters=clusters,
-            anticipation=anticipation,
-        )
-        found = cell_bands(att, how, level=level)
+    for laid in panels(rows, scores, outcomes, settings):
+        att = effects(laid, settings)
+        found = cell_bands(att, settings)
         cells.append(att_table(att, laid.run, laid.outcome, found))
         named = [pl.lit(value).alias(name) for name, value in zip(RUN, laid.run, strict=True)]
         if att.placebo.any():

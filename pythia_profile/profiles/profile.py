@@ -12,10 +12,9 @@ import numpy as np
 import polars as pl
 
 from pythia_profile.did import AttGt, Contrast, Panel, aggregate, bands, panel
-from pythia_profile.did.comparison import Base, Control, Estimator
-from pythia_profile.did.estimation import ClusterBy, effects
-from pythia_profile.did.panels import Unbalanced
-from pythia_profile.profiles.study_inputs import check_anticipation, names_of, study_tables
+from pythia_profile.did.estimation import effects
+from pythia_profile.did.settings import Base, ClusterBy, Control, Estimation, Estimator, MissingRule
+from pythia_profile.profiles.study_inputs import names_of, study_tables
 from pythia_profile.suites.model import Suite
 from pythia_profile.tables import PROFILES, RUN, conform
 
@@ -37,7 +36,7 @@ def profile(
     estimator: Estimator = "did",
     clusters: ClusterBy = "row",
     anticipation: int = 0,
-    unbalanced: Unbalanced = "error",
+    unbalanced: MissingRule = "error",
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -70,16 +69,20 @@ def profile(
     UnbalancedPanelError, EstimationError
         A score is missing and no rule was chosen; the panel allows no estimate.
     """
+    settings = Estimation(
+        control=control,
+        base=base,
+        estimator=estimator,
+        clusters=clusters,
+        anticipation=anticipation,
+        missing=unbalanced,
+        draws=draws,
+        seed=seed,
+        level=level,
+    )
     parts = []
-    for laid in panels(rows, scores, outcomes, unbalanced=unbalanced, anticipation=anticipation):
-        att = effects(
-            laid,
-            control=control,
-            base=base,
-            estimator=estimator,
-            clusters=clusters,
-            anticipation=anticipation,
-        )
+    for laid in panels(rows, scores, outcomes, settings):
+        att = effects(laid, settings)
         tell(laid, att)
         lines = profile_lines(att, draws=draws, seed=seed, level=level)
         rates = mean_learning_rates(suite, laid) if suite else {}
@@ -97,9 +100,7 @@ def panels(
     rows: pl.DataFrame | pl.LazyFrame,
     scores: pl.DataFrame | pl.LazyFrame,
     outcomes: str | Sequence[str],
-    *,
-    unbalanced: Unbalanced = "error",
-    anticipation: int = 0,
+    settings: Estimation,
 ) -> Iterator[Panel]:
     """Lay out each run of `scores`, in the order of the table, once for each outcome.
 
@@ -109,15 +110,9 @@ def panels(
     """
     names = names_of(outcomes, "outcomes")
     rows, table = study_tables(rows, scores, names)
-    check_anticipation(anticipation)
     for _, part in table.group_by(*RUN, maintain_order=True):
         for outcome in names:
-            laid = panel(part, rows, outcome=outcome, early="drop", unbalanced=unbalanced)
-            first = laid.checkpoints[min(anticipation, len(laid.checkpoints) - 1)]
-            if anticipation and (early := laid.cohort <= first).any():
-                why = f"read by checkpoint {first}, without a base before the anticipation"
-                laid = laid.keep(~early, why)
-            yield laid
+            yield panel(part, rows, settings, outcome=outcome, early="drop")
 
 
 def tell(laid: Panel, att: AttGt) -> None:

@@ -6,7 +6,6 @@ columns that are needed, and tuples of names.
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import polars as pl
 
 from pythia_profile.did.errors import OptionError
@@ -14,7 +13,7 @@ from pythia_profile.did.panels import as_lazy, need_columns
 from pythia_profile.errors import TableError
 from pythia_profile.tables import ROWS, RUN, SCORES
 
-__all__ = ["check_anticipation", "names_of", "study_tables"]
+__all__ = ["names_of", "study_tables"]
 
 
 def study_tables(
@@ -57,10 +56,3 @@ def names_of(names: str | Sequence[str], what: str) -> tuple[str, ...]:
     if not several or not all(isinstance(name, str) for name in several):
         raise OptionError(f"{what}: got {names!r}, expected one name or more")
     return tuple(dict.fromkeys(several))
-
-
-def check_anticipation(anticipation: int) -> None:
-    """Refuse what is no number of checkpoints."""
-    whole = isinstance(anticipation, int | np.integer) and not isinstance(anticipation, bool)
-    if not whole or anticipation < 0:
-        raise OptionError(f"anticipation: got {anticipation!r}, expected checkpoints from 0 on")

@@ -15,6 +15,7 @@ import polars as pl
 from pythia_profile.did import Pilot, bands, best_split, design, pilot
 from pythia_profile.did.arguments import counted
 from pythia_profile.did.estimation import effects
+from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import TableError, not_found
 from pythia_profile.profiles.profile import panels
 from pythia_profile.profiles.study_inputs import study_tables
@@ -147,8 +148,9 @@ def power(
     sizes = table["size"].unique(maintain_order=True).to_list()
     if (chosen := size or sizes[0]) not in sizes:
         raise not_found("size in the pilot", chosen, sizes)
-    laid = next(panels(rows, table.filter(pl.col("size") == chosen), [outcome]))
-    att = effects(laid)
+    settings = Estimation(clusters="row")
+    laid = next(panels(rows, table.filter(pl.col("size") == chosen), [outcome], settings))
+    att = effects(laid, settings)
     variances = pilot(att, laid.cluster, effect)  # type: ignore[arg-type]
     own = _scored_tokens(rows, tokens)
     planned: dict[str, Any] = {

@@ -78,13 +78,16 @@ OURS = """
 import time; start = time.perf_counter()
 import polars as pl
 from pythia_profile.did import aggregate, bands_of, effects, panel
-from pythia_profile.did.inference.bootstrap import Drawing
+from pythia_profile.did.inference.bootstrap import BootstrapSpec
+from pythia_profile.did.settings import Estimation
 imported = time.perf_counter()
 laid = panel(scores := pl.scan_parquet(folder + "/scores/**/*.parquet", hive_partitioning=True),
              pl.read_parquet(folder + "/rows.parquet"))
-att = effects(laid)
+att = effects(laid, Estimation(clusters="row"))
 kinds = ("event_time", "cohort", "calendar", "overall")
-found = bands_of([att, *(aggregate(att, kind) for kind in kinds)], Drawing(1000, 0, workers=2))
+found = bands_of(
+    [att, *(aggregate(att, kind) for kind in kinds)], BootstrapSpec(1000, 0, workers=2)
+)
 report(seconds=time.perf_counter() - imported, importing=imported - start,
        overall=float(found[-1].estimate[0]), rows=len(laid), critical=found[0].critical)
 """
@@ -93,9 +96,10 @@ STREAMED = """
 import time; start = time.perf_counter()
 import polars as pl
 from pythia_profile.did import stream_estimate
+from pythia_profile.did.settings import Estimation
 table = stream_estimate(
     pl.scan_parquet(folder + "/scores/**/*.parquet", hive_partitioning=True),
-    pl.read_parquet(folder + "/rows.parquet"), draws=1000, workers=2)
+    pl.read_parquet(folder + "/rows.parquet"), Estimation(clusters="row"), workers=2)
 report(seconds=time.perf_counter() - start, cells=len(table), mean=float(table["att"].mean()))
 """
 

@@ -15,7 +15,7 @@ import polars as pl
 from scipy.special import stdtrit
 
 from pythia_profile.did import NEVER, aggregate, att_gt, bands_of
-from pythia_profile.did.inference.bootstrap import Drawing
+from pythia_profile.did.inference.bootstrap import BootstrapSpec
 
 FIGURES = Path(__file__).with_name("did_coverage.csv")
 
@@ -98,7 +98,7 @@ def coverage(design: Design, panels: int, seed: int = 0) -> dict[str, tuple[floa
         )
         kinds = ("event_time", "cohort", "overall")
         targets = [att, *(aggregate(att, kind) for kind in kinds)]
-        found = bands_of(targets, Drawing(design.draws, panel))
+        found = bands_of(targets, BootstrapSpec(design.draws, panel))
         for name, target, band in zip(("cells", *kinds), targets, found, strict=True):
             member = band.member
             error = np.abs(band.estimate[member])

@@ -7,7 +7,7 @@ import pytest
 
 from pythia_profile.did import NEVER, aggregate, att_gt, bands, contrast
 from pythia_profile.did.errors import DegenerateError, EmptyFamilyError, NoRowsError, OptionError
-from pythia_profile.did.inference.bootstrap import Drawing, cell_draws, contrast_draws
+from pythia_profile.did.inference.bootstrap import BootstrapSpec, cell_draws, contrast_draws
 from pythia_profile.did.inference.multipliers import multipliers
 from pythia_profile.did.inference.simultaneous import bands_of, interquartile_sigma
 from tests.did.planted import brute_cell, planted
@@ -28,7 +28,7 @@ def test_draws_are_influence_functions_times_multipliers(control, base, kind):
     att = estimates(panel, control=control, base=base, units=ids)
     weights = multipliers(ids, 60, 4, kind).values()
 
-    drawn = [errors[:-1] for errors in cell_draws(att, Drawing(60, 4, kind))]
+    drawn = [errors[:-1] for errors in cell_draws(att, BootstrapSpec(60, 4, kind))]
 
     for i, g in enumerate(att.cohorts):
         for k, c in enumerate(att.checkpoints):
@@ -52,7 +52,7 @@ def test_draws_of_aggregates_are_their_influence_times_multipliers(shares):
     ids = np.arange(len(panel.y))
     got = aggregate(estimates(panel, control="both", units=ids), "event_time", shares=shares)
 
-    (drawn,) = contrast_draws([got], Drawing(50, 1))
+    (drawn,) = contrast_draws([got], BootstrapSpec(50, 1))
 
     expected = got.influence().T @ multipliers(ids, 50, 1).values() / len(panel.y)
     np.testing.assert_allclose(drawn, expected, atol=GRID)
@@ -69,7 +69,7 @@ def test_draws_of_adjusted_effects_are_their_influence_times_multipliers(control
     one_each[np.arange(len(cells)), cells[:, 0], cells[:, 1]] = 1.0
     each = contrast(att, one_each)
 
-    drawn = np.stack([errors[:-1] for errors in cell_draws(att, Drawing(50, 1))])
+    drawn = np.stack([errors[:-1] for errors in cell_draws(att, BootstrapSpec(50, 1))])
 
     psi = each.influence()
     np.testing.assert_allclose(drawn[att.identified], psi.T @ weights / len(ids), atol=GRID)
@@ -91,7 +91,7 @@ def test_all_rows_of_a_cluster_share_their_multiplier():
     )
     got = aggregate(att, "overall")
 
-    (drawn,) = contrast_draws([got], Drawing(40, 8))
+    (drawn,) = contrast_draws([got], BootstrapSpec(40, 8))
 
     np.testing.assert_allclose(drawn, got.influence().T @ weights / len(own), atol=GRID)
 
@@ -110,7 +110,7 @@ def test_workers_chunks_and_order_of_rows_change_no_bit(multiplier, control):
         control=control,
         clusters=panel.cluster[order],
     )
-    plain = Drawing(200, 3, multiplier)
+    plain = BootstrapSpec(200, 3, multiplier)
 
     (expected, curve) = bands_of([att, aggregate(att, "event_time")], plain)
 
@@ -128,8 +128,8 @@ def test_workers_chunks_and_order_of_rows_change_no_bit(multiplier, control):
 def test_fewer_draws_are_the_first_of_many():
     att = estimates(planted())
 
-    many = next(iter(cell_draws(att, Drawing(400, 6))))
-    few = next(iter(cell_draws(att, Drawing(150, 6))))
+    many = next(iter(cell_draws(att, BootstrapSpec(400, 6))))
+    few = next(iter(cell_draws(att, BootstrapSpec(150, 6))))
 
     np.testing.assert_array_equal(few, many[:, :150])
 
@@ -138,7 +138,7 @@ def test_bands_of_several_targets_are_those_of_each():
     att = estimates(planted())
     curve = aggregate(att, "event_time")
 
-    together = bands_of([att, curve], Drawing(300, 2))
+    together = bands_of([att, curve], BootstrapSpec(300, 2))
 
     np.testing.assert_array_equal(together[0].upper, bands(att, 300, 2).upper)
     np.testing.assert_array_equal(together[1].upper, bands(curve, 300, 2).upper)
@@ -146,7 +146,7 @@ def test_bands_of_several_targets_are_those_of_each():
 
 def test_critical_value_and_scale_follow_their_definition():
     att = estimates(planted(rows=200, never=300))
-    draws = np.stack([e[:-1] for e in cell_draws(att, Drawing(999, 5))])
+    draws = np.stack([e[:-1] for e in cell_draws(att, BootstrapSpec(999, 5))])
     members = att.post
 
     got = bands(att, 999, 5)
@@ -163,7 +163,7 @@ def test_critical_value_and_scale_follow_their_definition():
 
 def test_the_spread_of_draws_is_the_analytic_standard_error():
     att = estimates(planted(rows=60, never=100))
-    draws = np.stack([e[:-1] for e in cell_draws(att, Drawing(20_000, 0))])
+    draws = np.stack([e[:-1] for e in cell_draws(att, BootstrapSpec(20_000, 0))])
 
     ratio = draws.std(axis=2)[att.se > 0] / att.se[att.se > 0]
 
@@ -174,7 +174,7 @@ def test_covariance_draws_have_the_covariance_of_the_multiplier_draws():
     panel = planted(rows=60, never=100)
     curve = aggregate(estimates(panel, control="both"), "event_time", shares="estimated")
 
-    (drawn,) = contrast_draws([curve], Drawing(40_000, 0, "covariance"))
+    (drawn,) = contrast_draws([curve], BootstrapSpec(40_000, 0, "covariance"))
 
     covariance = curve.covariance()
     scale = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from pythia_profile.did import att_gt, bands, estimate, panel
+from pythia_profile.did.settings import Estimation
 from tests.bench.bench_did_coverage import DESIGNS, FIGURES, Design, coverage, simulate
 
 STORED = pl.read_csv(FIGURES)
@@ -76,7 +77,7 @@ def small(design):
 def test_the_table_of_effects_comes_with_the_warning(planted_tables, caplog):
     scores, rows = planted_tables
     with caplog.at_level(logging.INFO, "pythia_profile"):
-        estimate(panel(scores, rows), clusters="batch", draws=50)
+        estimate(panel(scores, rows), Estimation(clusters="batch", draws=50))
 
     (warning,) = [line for line in caplog.records if line.levelno == logging.WARNING]
     assert "do not trust bands over single cells" in warning.getMessage()

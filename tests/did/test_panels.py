@@ -13,7 +13,8 @@ from pythia_profile.did.errors import (
     OptionError,
     UnbalancedPanelError,
 )
-from pythia_profile.errors import TableError
+from pythia_profile.did.settings import Estimation
+from pythia_profile.errors import SettingsError, TableError
 from pythia_profile.tables import ATT, conform
 
 CHECKPOINTS = [0, 10, 20, 30]
@@ -106,12 +107,13 @@ def test_a_column_of_weights_weighs_the_rows(scored):
     scores, rows = scored
     heavy = rows.with_columns(weight=pl.lit(1.0) + (pl.col("row_id") % 3))
 
+    settings = Estimation(clusters="row")
     laid = panel(scores, heavy, weights="weight")
 
     np.testing.assert_array_equal(laid.weight, 1.0 + laid.row_id % 3)
     alone = att_gt(laid.y, laid.cohort, laid.checkpoints, weights=laid.weight, units=laid.row_id)
-    np.testing.assert_array_equal(effects(laid).att, alone.att)
-    streamed = stream_effects(scores.lazy(), heavy, weights="weight", block=10)
+    np.testing.assert_array_equal(effects(laid, settings).att, alone.att)
+    streamed = stream_effects(scores.lazy(), heavy, settings, weights="weight", block=10)
     np.testing.assert_allclose(streamed.se, alone.se, atol=1e-12)
     with pytest.raises(TableError, match="table 'rows': 'weight' is missing"):
         panel(scores, rows, weights="weight")
@@ -187,7 +189,7 @@ def test_gaps_are_refused_unless_a_rule_is_chosen(scored):
 def test_balanced_drops_rows_with_gaps_and_says_how_many(scored):
     scores, rows = scored
 
-    laid = panel(with_gaps(scores), rows, unbalanced="balanced")
+    laid = panel(with_gaps(scores), rows, Estimation(missing="balanced"))
 
     whole = panel(scores, rows)
     kept = ~np.isin(whole.row_id, [0, 1000, 1001])
@@ -200,7 +202,7 @@ def test_balanced_drops_rows_with_gaps_and_says_how_many(scored):
 def test_available_keeps_gaps_as_nan_and_says_so(scored):
     scores, rows = scored
 
-    laid = panel(with_gaps(scores), rows, unbalanced="available")
+    laid = panel(with_gaps(scores), rows, Estimation(missing="available"))
 
     whole = panel(scores, rows)
     gaps = np.isnan(laid.y)
@@ -281,19 +283,19 @@ def test_tables_that_cannot_be_used_are_refused(scored, spoil, error, message):
 
 
 def test_unknown_rules_are_refused(scored):
-    with pytest.raises(OptionError, match="expected one of error, balanced, available"):
-        panel(*scored, unbalanced="drop")
+    with pytest.raises(SettingsError, match="missing: got 'drop', expected: 'error', 'balanced'"):
+        panel(*scored, Estimation(missing="drop"))
     with pytest.raises(OptionError, match="expected one of error, drop"):
         panel(*scored, early="keep")
-    with pytest.raises(OptionError, match="clusters: got 'cohort', expected one of row, batch"):
-        estimate(panel(*scored), clusters="cohort")
+    with pytest.raises(SettingsError, match="clusters: got 'cohort', expected: 'auto', 'row'"):
+        estimate(panel(*scored), Estimation(clusters="cohort"))
 
 
 @pytest.mark.parametrize("clusters", ["row", "batch"])
 def test_the_table_holds_effects_and_bands_of_every_cell(scored, clusters):
     laid = panel(*scored)
 
-    table = estimate(laid, clusters=clusters, draws=200, seed=4)
+    table = estimate(laid, Estimation(clusters=clusters, draws=200, seed=4))
 
     att = att_gt(
         laid.y, laid.cohort, laid.checkpoints, units=laid.row_id,
@@ -325,12 +327,12 @@ def test_effects_say_what_batches_and_base_do_to_their_precision(scored):
         log_likelihood=(pl.col("batch").fill_null(pl.col("row_id")) * pl.col("checkpoint")).sin()
     )
 
-    alike = effects(panel(shared, rows))
+    alike = effects(panel(shared, rows), Estimation(clusters="row"))
     plain = effects(panel(scores, rows))
 
     advice = "within batches: 1.000; if rows were drawn batch by batch, choose clusters='batch'"
     assert any(advice in note for note in alike.notes)
-    by_batch = effects(panel(shared, rows), clusters="batch")
+    by_batch = effects(panel(shared, rows), Estimation(clusters="batch"))
     assert any(note.endswith("within batches: 1.000") for note in by_batch.notes)
     assert any("(median over cells); with rows assigned" in note for note in plain.notes)
 
@@ -338,7 +340,7 @@ def test_effects_say_what_batches_and_base_do_to_their_precision(scored):
 def test_effects_of_a_panel_with_gaps_use_what_is_there(scored):
     scores, rows = scored
 
-    some = effects(panel(with_gaps(scores), rows, unbalanced="available"))
+    some = effects(panel(with_gaps(scores), rows, Estimation(missing="available")))
 
     whole = effects(panel(scores, rows))
     assert np.isfinite(some.att).all()

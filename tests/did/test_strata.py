@@ -6,6 +6,7 @@ import pytest
 from pythia_profile.did import NEVER, aggregate, att_gt
 from pythia_profile.did.diagnostics.strata import by_stratum, difference
 from pythia_profile.did.errors import EmptyFamilyError, NoControlError, OptionError
+from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import NotFoundError
 from tests.did.planted import planted
 from tests.did.test_checks import with_traits
@@ -23,7 +24,7 @@ def stratified(**traits):
 def test_each_stratum_is_estimated_from_its_own_rows():
     panel, laid = stratified()
 
-    found = by_stratum(laid, "domain", control="both")
+    found = by_stratum(laid, "domain", Estimation(control="both"))
 
     assert list(found) == ["code", "prose"]
     for name, att in found.items():

@@ -6,6 +6,7 @@ import pytest
 
 from pythia_profile.did import effects, estimate, panel, stream_effects, stream_estimate
 from pythia_profile.did.errors import NoRowsError, OptionError, UnbalancedPanelError
+from pythia_profile.did.settings import Estimation
 from pythia_profile.did.stream import _blocks
 from pythia_profile.tables import ATT, conform
 from tests.did.test_panels import tables, with_gaps
@@ -31,9 +32,9 @@ def test_blocks_give_the_estimate_of_all_rows(stored, block, clusters, control):
     lazy, rows, scores = stored
     settings = {"clusters": clusters, "control": control}
 
-    streamed = stream_effects(lazy, rows, block=block, **settings)
+    streamed = stream_effects(lazy, rows, Estimation(**settings), block=block)
 
-    whole = effects(panel(scores, rows), **settings)
+    whole = effects(panel(scores, rows), Estimation(**settings))
     np.testing.assert_allclose(streamed.att, whole.att, atol=ROUNDING)
     np.testing.assert_allclose(streamed.se, whole.se, atol=ROUNDING)
     np.testing.assert_allclose(streamed.df, whole.df, rtol=1e-9)
@@ -54,9 +55,9 @@ def test_blocks_never_cut_a_batch():
 def test_simulated_bands_agree_with_the_multiplier_bootstrap(stored):
     lazy, rows, scores = stored
 
-    streamed = stream_estimate(lazy, rows, draws=20_000, seed=3)
+    streamed = stream_estimate(lazy, rows, Estimation(draws=20_000, seed=3))
 
-    whole = estimate(panel(scores, rows), draws=20_000, seed=3)
+    whole = estimate(panel(scores, rows), Estimation(draws=20_000, seed=3))
     assert conform(streamed, ATT).columns == whole.columns
     for side in ("lower", "upper"):
         ours, theirs = (t.filter(pl.col("family") == "post")[side] for t in (streamed, whole))
@@ -71,21 +72,21 @@ def test_rows_with_gaps_are_dropped_and_counted_in_each_block(stored, tmp_path):
 
     with pytest.raises(UnbalancedPanelError, match="1 of"):
         stream_effects(gappy.lazy(), rows, block=10)
-    streamed = stream_effects(gappy.lazy(), rows, block=10, unbalanced="balanced")
+    streamed = stream_effects(gappy.lazy(), rows, Estimation(missing="balanced"), block=10)
 
-    whole = effects(panel(gappy, rows, unbalanced="balanced"))
+    whole = effects(panel(gappy, rows, Estimation(missing="balanced")))
     np.testing.assert_allclose(streamed.att, whole.att, atol=ROUNDING)
     assert sum("not scored at every checkpoint" in note for note in streamed.notes) == 2
-    assert streamed.notes[0].startswith("rows 1 to 26: 1 of 12 rows dropped")
+    assert streamed.notes[1].startswith("rows 1 to 26: 1 of 12 rows dropped")
 
 
 def test_what_needs_all_rows_at_once_is_refused(stored):
     lazy, rows, _ = stored
 
     with pytest.raises(OptionError, match="need all rows at once"):
-        stream_effects(lazy, rows, estimator="ancova")
+        stream_effects(lazy, rows, Estimation(estimator="ancova"))
     with pytest.raises(OptionError, match="need all rows at once"):
-        stream_effects(lazy, rows, unbalanced="available")
+        stream_effects(lazy, rows, Estimation(missing="available"))
     with pytest.raises(OptionError, match="block: got 0"):
         stream_effects(lazy, rows, block=0)
     with pytest.raises(NoRowsError, match="none of the 70 rows of the sample was scored"):

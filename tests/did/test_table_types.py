@@ -6,6 +6,7 @@ import pytest
 
 from pythia_profile.did import effects, estimate, panel, stream_effects
 from pythia_profile.did.errors import OptionError
+from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import TableError
 from tests.did.test_panels import tables
 
@@ -69,10 +70,10 @@ def as_pandas(values):
     ],
 )  # fmt: skip
 def test_columns_of_other_types_with_the_same_values_change_nothing(scored, change):
-    plain = effects(panel(*scored), clusters="batch")
+    plain = effects(panel(*scored), Estimation(clusters="batch"))
 
-    other = effects(panel(*change(*scored)), clusters="batch")
-    streamed = stream_effects(*change(*scored), clusters="batch")
+    other = effects(panel(*change(*scored)), Estimation(clusters="batch"))
+    streamed = stream_effects(*change(*scored), Estimation(clusters="batch"))
 
     np.testing.assert_array_equal(other.att, plain.att)
     np.testing.assert_array_equal(other.se, plain.se)
@@ -81,4 +82,4 @@ def test_columns_of_other_types_with_the_same_values_change_nothing(scored, chan
 
 def test_the_table_of_cells_has_no_bands_over_aggregates(scored):
     with pytest.raises(OptionError, match=r"use bands\(att, family='event_time'\)"):
-        estimate(panel(*scored), family="event_time")
+        estimate(panel(*scored), Estimation(family="event_time"))

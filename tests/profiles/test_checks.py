@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from pythia_profile.did import aggregate, effects, panel
+from pythia_profile.did.settings import Estimation
 from pythia_profile.profiles.diagnostics import check
 from pythia_profile.tables import CHECKS, conform
 
@@ -132,7 +133,7 @@ def test_traits_that_differ_between_treated_and_controls_are_named(planted):
 def test_witnesses_stand_beside_our_estimates(checked):
     """With one effect for all cohorts and times the regression is unbiased; the naive is not."""
     rows, scores, found = checked
-    ours = effects(panel(scores.filter(size="m"), rows))
+    ours = effects(panel(scores.filter(size="m"), rows), Estimation(clusters="row"))
 
     of_size = found.witnesses.filter(size="m")
     twfe = of_size.filter(estimator="twfe").row(0, named=True)

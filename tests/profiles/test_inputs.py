@@ -6,7 +6,8 @@ import pytest
 
 from pythia_profile.did import effects, panel
 from pythia_profile.did.errors import ClusterError, OptionError, UnbalancedPanelError
-from pythia_profile.errors import EstimationError, TableError
+from pythia_profile.did.settings import Estimation
+from pythia_profile.errors import EstimationError, SettingsError, TableError
 from pythia_profile.profiles.agreement import agreement
 from pythia_profile.profiles.diagnostics import check
 from pythia_profile.profiles.estimates import estimate_effects
@@ -89,11 +90,11 @@ def test_rows_need_their_id_and_step_only_unless_clustered(tables, stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_missing_score_is_refused_or_settled_as_chosen(gappy, stage):
-    with pytest.raises(UnbalancedPanelError, match=r"1 of 100 rows lacks .* choose unbalanced="):
+    with pytest.raises(UnbalancedPanelError, match=r"1 of 100 rows lacks .* choose missing="):
         stage(*gappy)
     assert len(table_of(stage(*gappy, unbalanced="available")))
     assert len(table_of(stage(*gappy, unbalanced="balanced")))
-    with pytest.raises(OptionError, match="unbalanced: got 'drop', expected one of error, bal"):
+    with pytest.raises(SettingsError, match="missing: got 'drop', expected: 'error', 'balanced'"):
         stage(*gappy, unbalanced="drop")
 
 
@@ -137,7 +138,7 @@ def test_the_estimator_and_anticipation_are_those_of_the_estimator_over_arrays(t
     found = estimate_effects(rows, scores, estimator="diff", anticipation=1)
 
     laid = panel(scores.filter(size="s"), rows.filter(pl.col("treatment_step").ne_missing(10)))
-    alone = effects(laid, estimator="diff", anticipation=1)
+    alone = effects(laid, Estimation(estimator="diff", anticipation=1, clusters="row"))
     lines = found.att.filter(size="s").sort("cohort", "checkpoint")
     assert lines["cohort"].unique().to_list() == [20, 30]
     np.testing.assert_array_equal(lines["att"].to_numpy().reshape(2, 4), alone.att)
@@ -147,7 +148,7 @@ def test_the_estimator_and_anticipation_are_those_of_the_estimator_over_arrays(t
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("anticipation", [-1, True, 0.5])
 def test_an_anticipation_that_is_no_number_of_checkpoints_is_refused(tables, stage, anticipation):
-    with pytest.raises(OptionError, match="anticipation: got"):
+    with pytest.raises(SettingsError, match="anticipation: got"):
         stage(*tables, anticipation=anticipation)
 
 

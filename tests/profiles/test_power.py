@@ -7,6 +7,7 @@ from scipy.special import stdtrit
 
 from pythia_profile.did import effects, panel, pilot
 from pythia_profile.did.errors import OptionError
+from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import NotFoundError, TableError
 from pythia_profile.profiles.study_power import power
 
@@ -22,11 +23,11 @@ def test_the_pilots_own_design_has_about_its_own_standard_error(tables):
     found = power(rows, scores, size="m", batches=[20], rows_per_batch=[4], controls=[200])
 
     laid = panel(scores.filter(size="m"), rows)
-    att = effects(laid, clusters="batch")
+    att = effects(laid, Estimation(clusters="batch"))
     measured = (att.se[[0, 1, 2], [1, 2, 3]] ** 2).mean() ** 0.5
     # variances of 20 batches in each of three cohorts are known to 13 %
     assert found.designs["se"][0] == pytest.approx(measured, rel=0.2)
-    assert found.variances == pilot(effects(laid), laid.cluster)
+    assert found.variances == pilot(effects(laid, Estimation(clusters="row")), laid.cluster)
     assert found.designs["family"].to_list()[0] == 1
     assert 1 < found.designs["family"][1] <= 6
     assert found.designs["scored_tokens"][0] == (3 * 80 + 200) * 4 * 2

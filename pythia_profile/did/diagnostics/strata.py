@@ -6,7 +6,6 @@ strata are different rows: the difference of their contrasts has the variance of
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +15,7 @@ from pythia_profile.did.errors import EmptyFamilyError, OptionError
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.contrasts import Contrast
 from pythia_profile.did.panels import Panel
+from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.errors import EstimationError, not_found
 
 MANY = 20
@@ -23,7 +23,11 @@ MANY = 20
 
 
 def by_stratum(
-    panel: Panel, column: str, *, cut: int | Sequence[float] | None = None, **settings: Any
+    panel: Panel,
+    column: str,
+    settings: Estimation = DEFAULT,
+    *,
+    cut: int | Sequence[float] | None = None,
 ) -> dict[str, AttGt]:
     """Effects of each stratum of a column of the rows table.
 
@@ -32,7 +36,6 @@ def by_stratum(
     column : a trait of the panel's rows; `length` is the number of tokens.
     cut : for numbers: into how many groups of about equal size, or the inner edges of the ranges.
         A value on an edge belongs to the range below it.
-    settings : as in `effects`.
 
     Returns
     -------
@@ -52,7 +55,7 @@ def by_stratum(
     for name in strata.unique().sort().to_list():
         rows = (strata == name).to_numpy()
         try:
-            found[name] = effects(panel.keep(rows, f"other {column} than {name}"), **settings)
+            found[name] = effects(panel.keep(rows, f"other {column} than {name}"), settings)
         except EstimationError as error:
             raise type(error)(f"stratum {column} = {name}, {rows.sum()} rows: {error}") from error
     return found

@@ -30,6 +30,7 @@ from pythia_profile.did.inference.contrasts import Contrast
 from pythia_profile.did.inference.influence import Part
 from pythia_profile.did.inference.multipliers import Multiplier, multipliers
 from pythia_profile.did.moments import Rows
+from pythia_profile.did.settings import Estimation
 from pythia_profile.did.threads import one_blas_thread
 
 Process = Literal["normal", "rademacher", "mammen", "webb", "covariance"]
@@ -39,7 +40,7 @@ CHUNK = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class BootstrapSpec:
     """How errors are drawn.
 
     Attributes
@@ -57,6 +58,13 @@ class Drawing:
     workers: int = 1
     chunk: int = CHUNK
 
+    @classmethod
+    def of(
+        cls, settings: Estimation, process: Process = "normal", workers: int = 1
+    ) -> "BootstrapSpec":
+        """Take number of draws and seed from the settings of an estimate."""
+        return cls(settings.draws, settings.seed, process, workers)
+
     def __post_init__(self) -> None:
         for name, least in (("draws", 10), ("workers", 1), ("chunk", 1)):
             value = getattr(self, name)
@@ -65,7 +73,7 @@ class Drawing:
         check_option(self.process, Process, "multiplier")
 
 
-def cell_draws(att: AttGt, how: Drawing) -> Iterator[Float[np.ndarray, "C1 B"]]:
+def cell_draws(att: AttGt, spec: BootstrapSpec) -> Iterator[Float[np.ndarray, "C1 B"]]:
     """Draws of the errors of each cohort's cells, cohort after cohort.
 
     Yields
@@ -73,12 +81,12 @@ def cell_draws(att: AttGt, how: Drawing) -> Iterator[Float[np.ndarray, "C1 B"]]:
     (C + 1, B): errors of the cells (unidentified cells NaN), and in the last line the draws of the
     cohort's Σ ε w, which the variance of estimated shares needs.
     """
-    pools = _pool_draws(att, how)
+    pools = _pool_draws(att, spec)
 
     def errors(g: int) -> Float[np.ndarray, "C1 B"]:
         plan, c = att.comparison, np.arange(len(att.checkpoints))
         b, theta, place = np.maximum(plan.base[g], 0), plan.theta[g], plan.pool[g]
-        own = group_draws(att, g, how)
+        own = group_draws(att, g, spec)
         sums = own[c], own[b], own[-1:]
         pooled = pools[place, c], pools[place, b], pools[place, -1]
         if plan.own[g].any():
@@ -86,15 +94,15 @@ def cell_draws(att: AttGt, how: Drawing) -> Iterator[Float[np.ndarray, "C1 B"]]:
         cells = _error(sums, theta, att.treated, g)
         cells -= _error(pooled, theta, att.control, g)
         if att.adjustment is not None:
-            cells += _slope_errors(att, g, how)
+            cells += _slope_errors(att, g, spec)
         cells[~att.identified[g]] = np.nan
         return np.concatenate([cells, own[-1:]])
 
     cohorts = range(len(att.cohorts))
-    if how.workers == 1:
+    if spec.workers == 1:
         yield from map(errors, cohorts)
     else:
-        with ThreadPoolExecutor(how.workers) as pool:
+        with ThreadPoolExecutor(spec.workers) as pool:
             yield from pool.map(errors, cohorts)
 
 
@@ -110,23 +118,25 @@ def _error(
     return error
 
 
-def _pool_draws(att: AttGt, how: Drawing) -> Float[np.ndarray, "P C1 B"]:
+def _pool_draws(att: AttGt, spec: BootstrapSpec) -> Float[np.ndarray, "P C1 B"]:
     """Draws of the sums of z over each pool: what `Comparison.pools` does, in place."""
     plan, groups = att.comparison, len(att.sums.rows)
     controls = plan.controls(groups)
-    shape = (len(att.checkpoints) + 1, how.draws)
+    shape = (len(att.checkpoints) + 1, spec.draws)
     if plan.control == "never":
-        return group_draws(att, controls[0], how)[None]
+        return group_draws(att, controls[0], spec)[None]
     pools = np.zeros((len(controls) + 1, *shape))
     for h in reversed(controls):
-        np.add(pools[h + 1], group_draws(att, h, how), out=pools[h])
+        np.add(pools[h + 1], group_draws(att, h, spec), out=pools[h])
     return pools
 
 
 @one_blas_thread
-def contrast_draws(contrasts: Sequence[Contrast], how: Drawing) -> list[Float[np.ndarray, "K B"]]:
+def contrast_draws(
+    contrasts: Sequence[Contrast], spec: BootstrapSpec
+) -> list[Float[np.ndarray, "K B"]]:
     """Draws of the errors of each contrast, (K, B) each, in one pass over each panel."""
-    totals = [np.zeros((len(contrast), how.draws)) for contrast in contrasts]
+    totals = [np.zeros((len(contrast), spec.draws)) for contrast in contrasts]
     for att in {id(p.att): p.att for contrast in contrasts for p in contrast.parts}.values():
         parts = [
             (total, part)
@@ -134,7 +144,7 @@ def contrast_draws(contrasts: Sequence[Contrast], how: Drawing) -> list[Float[np
             for part in contrast.parts
             if part.att is att
         ]
-        for g, errors in enumerate(cell_draws(att, how)):
+        for g, errors in enumerate(cell_draws(att, spec)):
             for total, part in parts:
                 add_cohort(total, part, g, errors)
     return totals
@@ -152,38 +162,38 @@ def add_cohort(
         total[shared] += part.shares[g, shared, None] * errors[-1]
 
 
-def group_draws(att: AttGt, h: int, how: Drawing) -> Float[np.ndarray, "C1 B"]:
+def group_draws(att: AttGt, h: int, spec: BootstrapSpec) -> Float[np.ndarray, "C1 B"]:
     """Draws of the sums of z over group `h`, (C + 1, B)."""
-    if how.process == "covariance":
-        return _from_moment(att.sums.factor[h] * att.sums.moment[h], h, how)
+    if spec.process == "covariance":
+        return _from_moment(att.sums.factor[h] * att.sums.moment[h], h, spec)
     if att.rows is None:
         raise NoRowsError(
-            f"multiplier '{how.process}': this estimate was made from moments alone; use "
+            f"multiplier '{spec.process}': this estimate was made from moments alone; use "
             "multiplier='covariance'"
         )
-    drawn = _multiplied(att.rows, att.rows.cluster_sums(h), h, how, how.process)
+    drawn = _multiplied(att.rows, att.rows.cluster_sums(h), h, spec, spec.process)
     drawn *= att.sums.factor[h] ** 0.5
     return drawn
 
 
-def _slope_errors(att: AttGt, g: int, how: Drawing) -> Float[np.ndarray, "C B"]:
+def _slope_errors(att: AttGt, g: int, spec: BootstrapSpec) -> Float[np.ndarray, "C B"]:
     """Errors of the cells of cohort `g` that come from the slopes of regression adjustment."""
     plan, rows = att.comparison, att.rows
-    if rows is None or att.adjustment is None or how.process == "covariance":
+    if rows is None or att.adjustment is None or spec.process == "covariance":
         raise NoRowsError(
             "ancova: errors of slopes do not follow from moments; choose multiplier='normal'"
         )
-    total = np.zeros((len(att.checkpoints), how.draws))
+    total = np.zeros((len(att.checkpoints), spec.draws))
     for h in rows.groups():
         if is_control(plan, g, h, len(att.sums.rows)).any():
             scores = slope_scores(plan, att.adjustment, rows, att.control, g, h)
-            drawn = _multiplied(rows, rows.by_cluster(scores, h), h, how, how.process)
+            drawn = _multiplied(rows, rows.by_cluster(scores, h), h, spec, spec.process)
             total += att.sums.factor[h] ** 0.5 * drawn
     return total
 
 
 def _multiplied(
-    rows: Rows, values: Float[np.ndarray, "k m"], h: int, how: Drawing, kind: Multiplier
+    rows: Rows, values: Float[np.ndarray, "k m"], h: int, spec: BootstrapSpec, kind: Multiplier
 ) -> Float[np.ndarray, "m B"]:
     """Sum over the clusters of group `h` their values times their multipliers, without rounding.
 
@@ -192,19 +202,19 @@ def _multiplied(
     """
     names = rows.clusters_of(h)
     ids, streams = rows.cluster_id[names], rows.cluster_stream[names]
-    largest = multipliers(ids[:0], how.draws, how.seed, kind).bound
+    largest = multipliers(ids[:0], spec.draws, spec.seed, kind).bound
     size = largest * np.abs(values).sum(axis=0)
     step = 2.0 ** (np.ceil(np.log2(np.where(size > 0, size, 1.0))) - 52)
     whole = np.rint(values / step)
     pattern_sums: dict[float, Float[np.ndarray, "C1 B"]] = {}
     offset = 0.0
-    for start in range(0, len(whole), how.chunk):
-        part = slice(start, start + how.chunk)
-        random = multipliers(ids[part], how.draws, how.seed, kind, streams[part])
+    for start in range(0, len(whole), spec.chunk):
+        part = slice(start, start + spec.chunk)
+        random = multipliers(ids[part], spec.draws, spec.seed, kind, streams[part])
         offset = random.offset
         for factor, pattern in zip(random.scales, random.patterns, strict=True):
             pattern_sums[factor] = pattern_sums.get(factor, 0.0) + whole[part].T @ pattern
-    total: Float[np.ndarray, "m B"] = np.repeat(offset * whole.sum(axis=0)[:, None], how.draws, 1)
+    total: Float[np.ndarray, "m B"] = np.repeat(offset * whole.sum(axis=0)[:, None], spec.draws, 1)
     for factor, sums in pattern_sums.items():
         total += factor * sums
     total *= step[:, None]
@@ -212,10 +222,10 @@ def _multiplied(
 
 
 def _from_moment(
-    moment: Float[np.ndarray, "C1 C1"], h: int, how: Drawing
+    moment: Float[np.ndarray, "C1 C1"], h: int, spec: BootstrapSpec
 ) -> Float[np.ndarray, "C1 B"]:
     values, vectors = np.linalg.eigh(moment)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    normal = np.random.Generator(np.random.Philox(key=[how.seed, h]))
-    drawn: Float[np.ndarray, "C1 B"] = root @ normal.standard_normal((len(moment), how.draws))
+    normal = np.random.Generator(np.random.Philox(key=[spec.seed, h]))
+    drawn: Float[np.ndarray, "C1 B"] = root @ normal.standard_normal((len(moment), spec.draws))
     return drawn

@@ -19,7 +19,7 @@ from scipy.special import chdtrc, ndtri, stdtr
 
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import DegenerateError, EmptyFamilyError
-from pythia_profile.did.inference.bootstrap import Drawing, Process, cell_draws
+from pythia_profile.did.inference.bootstrap import BootstrapSpec, Process, cell_draws
 from pythia_profile.did.inference.contrasts import contrast
 from pythia_profile.did.inference.simultaneous import interquartile_sigma
 from pythia_profile.did.threads import one_blas_thread
@@ -97,7 +97,7 @@ def placebo(
             f"placebo: none of {len(att.cohorts)} cohorts has a scored checkpoint before its base; "
             "score earlier checkpoints"
         )
-    how = Drawing(draws, seed, multiplier, workers)
+    how = BootstrapSpec(draws, seed, multiplier, workers)
     members = att.placebo & (att.se > 0)
     places = np.flatnonzero(members.any(axis=1))
     if not places.size:

@@ -32,7 +32,7 @@ from pythia_profile.did.errors import (
     OptionError,
 )
 from pythia_profile.did.inference.aggregates import Kind, aggregate
-from pythia_profile.did.inference.bootstrap import Drawing, Process, add_cohort, cell_draws
+from pythia_profile.did.inference.bootstrap import BootstrapSpec, Process, add_cohort, cell_draws
 from pythia_profile.did.inference.contrasts import Contrast
 from pythia_profile.did.threads import one_blas_thread
 
@@ -137,7 +137,7 @@ def bands(
     >>> band.size, bool(band.lower[0, 1] > 0)
     (3, True)
     """
-    how = Drawing(draws, seed, multiplier, workers)
+    how = BootstrapSpec(draws, seed, multiplier, workers)
     if isinstance(target, AttGt) and isinstance(family, str) and family in get_args(Kind):
         target, family = aggregate(target, family), "all"  # type: ignore[arg-type]
     return bands_of([target], how, families=[family], level=level)[0]
@@ -146,7 +146,7 @@ def bands(
 @one_blas_thread
 def bands_of(
     targets: Sequence[AttGt | Contrast],
-    how: Drawing,
+    how: BootstrapSpec,
     *,
     families: Sequence[Family | None] | None = None,
     level: float = 0.95,
@@ -290,7 +290,7 @@ def _rank(share: float, draws: int) -> int:
     return max(int(np.ceil(round(share * draws, 9))) - 1, 0)
 
 
-def _bands(name: str, largest: _Largest, how: Drawing, level: float) -> Bands:
+def _bands(name: str, largest: _Largest, how: BootstrapSpec, level: float) -> Bands:
     largest.finish()
     target = largest.target
     estimate = target.att if isinstance(target, AttGt) else target.estimate
