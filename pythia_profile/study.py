@@ -63,9 +63,9 @@ class Study:
     faulty : what to do with checkpoints that are not what they claim to be: `refuse` to score any,
         `skip` them, or `accept` them.
     keep : fetched checkpoints that stay on disk when they are scored; -1 for all.
-    counterfactual_size : size of which twin runs are trained; empty for none (mini suite only).
-    counterfactual_cohorts : how many cohorts have a twin run.
-    counterfactual_horizon : checkpoints after the cohort's own until which twins are trained; 0 for
+    counterfactual_size : size that is retrained without cohorts; empty for none (mini suite only).
+    counterfactual_cohorts : how many cohorts are left out, a retraining each.
+    counterfactual_horizon : checkpoints after the cohort's own until which retrainings go on; 0 for
         all that follow.
     """
 

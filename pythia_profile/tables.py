@@ -205,7 +205,7 @@ COUNTERFACTUAL = Table(
     ),
     (*RUN, "outcome", "cohort", "checkpoint"),
 )
-"""Estimate beside the true effect from a twin run that never read the cohort; `lag` is the
+"""Estimate beside the true effect, from a retraining without the cohort; `lag` is the
 optimizer steps since the cohort, `lower` and `upper` the pointwise 95 % interval of `att`."""
 
 COUNTERFACTUAL_SUMMARY = Table(

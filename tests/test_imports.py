@@ -25,7 +25,9 @@ MAY_IMPORT = {
     "profiles": BASE | {"did", "suites"},
     "figures": BASE | {"store"},
     "report": FILES | {"figures", "profiles"},
-    "mini": FILES | {"suites", "checkpoints", "scoring", "did"},
+    "training": {"errors", "settings", "suites", "checkpoints"},
+    "mini": BASE
+    | {"settings", "store", "progress", "execute", "suites", "scoring", "did", "training"},
     "study": BASE | {"store", "settings", "did"},
     "pipeline": FILES
     | {"suites", "checkpoints", "scoring", "did", "profiles", "figures", "report", "mini"},

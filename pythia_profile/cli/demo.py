@@ -15,7 +15,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("pythia-profile-demo"),
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Three sizes and three twin runs instead of four and five."),
+        typer.Option("--quick", help="Three sizes and three retrainings instead of four and five."),
     ] = False,
     seed: Annotated[
         int, typer.Option(help="Seed of corpus, weights, sample, bootstrap.", min=0)

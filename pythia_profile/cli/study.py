@@ -178,7 +178,7 @@ def profile(study: StudyFolder) -> None:
 
 @app.command(epilog="Example: pythia-profile counterfactual my-study")
 def counterfactual(study: StudyFolder, workers: Workers = None) -> None:
-    """Train twin runs that never read a cohort; check the estimate (mini suite only)."""
+    """Retrain without a cohort, for the true effect; check the estimate (mini suite only)."""
     _run(study, "counterfactual", workers)
 
 

@@ -102,7 +102,7 @@ def counterfactual(table: pl.DataFrame) -> Figure:
             table["upper"].max(),
         ]
         left.plot(ends, ends, color="0.3", lw=0.8, ls="--")
-        left.set(xlabel="true effect (twin run)", ylabel="estimated ATT", title=outcome)
+        left.set(xlabel="true effect, by retraining", ylabel="estimated ATT", title=outcome)
         if len(cohorts) <= _NAMED:
             left.legend(title="cohort", frameon=False)
         right.axhline(0, color="0.3", lw=0.8, ls="--")

@@ -21,8 +21,8 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from data_order.store.megatron import MegatronStore
-from pythia_profile.execute.commands import run_workers
-from pythia_profile.execute.resources import available_cores
+from pythia_profile.execute.local import map_units
+from pythia_profile.execute.resources import on_cores
 from pythia_profile.mini.config import MINI_SIZES, MiniConfig, shape
 from pythia_profile.mini.corpus import Corpus, read_corpus, token_rows, train_tokenizer
 from pythia_profile.progress import track
@@ -32,8 +32,6 @@ from pythia_profile.suites.model import Size, Suite
 from pythia_profile.suites.registry import SuiteEntry
 
 __all__ = ["ENTRY", "cache_folder", "config_of", "mini_suite"]
-
-TRAINER = "pythia_profile.mini.trainer"
 
 
 def cache_folder() -> Path:
@@ -53,11 +51,11 @@ def mini_suite(
 
     Parameters
     ----------
-    sizes : of xs, s, m, l, or one of them; for none, those that are here and nothing is trained.
+    sizes : of xs, s, m, l, or one of them; for none, those that are trained already.
     seed : of corpus, order and weights; ignored when `config` is given.
     config : settings other than the defaults.
     cache : folder in which suites are kept; the user's cache directory by default.
-    workers : training processes at a time; the cores at hand by default. No number depends on it.
+    workers : training processes at a time; the available cores by default. No number depends on it.
 
     Raises
     ------
@@ -76,7 +74,7 @@ def mini_suite(
     with FileLock(home / ".lock"):
         remove_leftovers(home)
         _prepare(home, config, corpus)
-        _train(home, config, sizes, workers or available_cores())
+        _train(home, config, sizes, workers)
         described = describe(home, config)
         if not (home / "suite.toml").exists() or read_suite(home) != described:
             write_suite(described, home)
@@ -94,7 +92,7 @@ def describe(home: Path | None, config: MiniConfig) -> Suite:
 
     Without a `home`, all sizes are described.
     """
-    there = [size for size in MINI_SIZES if home is None or is_trained(home, size, config)]
+    trained = [size for size in MINI_SIZES if home is None or is_trained(home, size, config)]
     return Suite(
         name="mini",
         title="tiny GPT-NeoX models trained on this machine on Python's standard library",
@@ -105,7 +103,7 @@ def describe(home: Path | None, config: MiniConfig) -> Suite:
         schedule="neox_v1",
         warmup_steps=config.warmup_steps,
         seed=config.seed,
-        sizes={size: _size(size, config) for size in there},
+        sizes={size: _size(size, config) for size in trained},
         root=home,
         store="document",
         tokenizer="tokenizer.json",
@@ -119,7 +117,7 @@ def describe(home: Path | None, config: MiniConfig) -> Suite:
 
 
 def is_trained(home: Path, size: str, config: MiniConfig) -> bool:
-    """Whether every checkpoint of `size` is here."""
+    """Whether every checkpoint of `size` is on disk."""
     return all((home / size / f"step{step}").is_dir() for step in config.checkpoints)
 
 
@@ -137,18 +135,16 @@ def _prepare(home: Path, config: MiniConfig, corpus: Corpus) -> None:
     write_json(asdict(config), home / "config.json")
 
 
-def _train(home: Path, config: MiniConfig, sizes: Sequence[str], workers: int) -> None:
+def _train(home: Path, config: MiniConfig, sizes: Sequence[str], workers: int | None) -> None:
+    from pythia_profile.mini.train import TrainingUnit, train_size
+
     missing = [size for size in sizes if not is_trained(home, size, config)]
     if not missing:
         return
     largest_first = sorted(missing, key=list(MINI_SIZES).index, reverse=True)
-    title = f"training {', '.join(missing)}"
-    with track(title, len(missing) * config.steps, "steps") as task:
-        run_workers(
-            [[TRAINER, str(home), size] for size in largest_first],
-            workers=workers,
-            on_line=lambda line: task.advance(int(line)),
-        )
+    units = [TrainingUnit(home, size) for size in largest_first]
+    with track(f"training {', '.join(missing)}", len(missing) * config.steps, "steps") as task:
+        map_units(train_size, units, on_cores(workers), task.advance)
 
 
 def _size(size: str, config: MiniConfig) -> Size:

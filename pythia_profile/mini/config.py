@@ -1,6 +1,6 @@
 """Settings of the mini suite: tiny GPT-NeoX models trained on the spot, in Pythia's own formats.
 
-Everything a number could depend on is here; its hash, with the corpus and the library versions,
+Everything that a number could depend on; its hash, with the corpus and the library versions,
 names the folder in the cache, so two settings never share a checkpoint.
 """
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from pythia_profile.errors import StudyError, not_found
 from pythia_profile.store import digest
+from pythia_profile.training.settings import Recipe
 
 __all__ = ["MINI_SIZES", "MiniConfig", "Shape"]
 
@@ -47,7 +48,7 @@ class MiniConfig:
     peak_lr, min_lr, warmup_steps : of the schedule `neox_v1`.
     beta1, beta2, weight_decay, clip : AdamW, and the largest norm of a gradient.
     duplicate_share, duplicate_grams : a row is dropped when this share of its token n-grams of
-        this length stand in another row.
+        this length occur in another row.
     """
 
     seed: int = 0
@@ -80,6 +81,22 @@ class MiniConfig:
     def checkpoints(self) -> tuple[int, ...]:
         """Steps at which weights are kept, 0 and the last one included."""
         return tuple(range(0, self.steps + 1, self.interval))
+
+    @property
+    def recipe(self) -> Recipe:
+        """How each size is trained."""
+        return Recipe(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            peak_lr=self.peak_lr,
+            min_lr=self.min_lr,
+            warmup_steps=self.warmup_steps,
+            schedule="neox_v1",
+            beta1=self.beta1,
+            beta2=self.beta2,
+            weight_decay=self.weight_decay,
+            clip=self.clip,
+        )
 
     @property
     def training_rows(self) -> int:

@@ -133,7 +133,7 @@ def token_rows(corpus: Corpus, tokenizer: Tokenizer, config: MiniConfig) -> npt.
 
 
 def repeated_rows(rows: npt.NDArray[np.uint16], grams: int, share: float) -> npt.NDArray[np.bool_]:
-    """Mark the rows of which at least `share` of the token n-grams stand in another row.
+    """Mark the rows of which at least `share` of the token n-grams occur in another row.
 
     Parameters
     ----------

@@ -1,44 +1,32 @@
-"""Training one mini model: GPT-NeoX by transformers, AdamW, Pythia's schedule, one thread.
+"""The models of the mini suite, and the unit of work that trains one of them to its end."""
 
-The same rows in the same order give the same bits: every number depends on the settings alone,
-never on how many models train beside this one. State (weights, both moments, step) is kept at
-every checkpoint, so a killed run goes on where it was and a twin run can fork from any of them.
-"""
-
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
-from pythia_profile.checkpoints.load import CheckpointLoader
+from data_order import TokenRows
+from pythia_profile.execute.worker import Worker
 from pythia_profile.mini.config import MINI_SIZES, MiniConfig, shape
-from pythia_profile.suites.schedule import neox_v1
+from pythia_profile.store import read_json
+from pythia_profile.training.loop import batches_in_order, resume_or_start, save_state, train
 
-__all__ = [
-    "TrainingState",
-    "architecture",
-    "initial_state",
-    "latest_step",
-    "load_state",
-    "save_checkpoint",
-    "train_on",
-]
+__all__ = ["TrainingUnit", "architecture", "initial_model", "train_size"]
 
 
-@dataclass(slots=True)
-class TrainingState:
-    """A model, its optimizer, and how many updates both have made."""
+@dataclass(frozen=True, slots=True)
+class TrainingUnit:
+    """One size of the suite in the folder `home`."""
 
-    model: PreTrainedModel
-    optimizer: torch.optim.AdamW
-    step: int
+    home: Path
+    size: str
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"mini {self.size}"
 
 
 def architecture(size: str, config: MiniConfig) -> GPTNeoXConfig:
@@ -58,101 +46,25 @@ def architecture(size: str, config: MiniConfig) -> GPTNeoXConfig:
     )
 
 
-def initial_state(size: str, config: MiniConfig) -> TrainingState:
+def initial_model(size: str, config: MiniConfig) -> GPTNeoXForCausalLM:
     """Weights drawn from the seed and the size, no update made."""
     torch.manual_seed(1000 * config.seed + list(MINI_SIZES).index(size))
-    return _with_optimizer(GPTNeoXForCausalLM(architecture(size, config)), config, step=0)
+    return GPTNeoXForCausalLM(architecture(size, config))
 
 
-def train_on(
-    state: TrainingState, rows: npt.NDArray[np.uint16], config: MiniConfig
-) -> Iterator[int]:
-    """Update the state in place, one batch after the other; yield the step after each update.
-
-    Parameters
-    ----------
-    rows : (k * batch_size, row_tokens) the rows of the next k updates, in the order they are read.
-    """
-    batches = torch.from_numpy(rows.astype(np.int64)).split(config.batch_size)
-    rates = neox_v1(
-        np.arange(state.step + 1, state.step + 1 + len(batches)),
-        peak=config.peak_lr,
-        minimum=config.min_lr,
-        warmup=config.warmup_steps,
-        total=config.steps,
+def train_size(unit: TrainingUnit, worker: Worker) -> None:
+    """Train a size from its last checkpoint, or from step 0, to the end."""
+    config = MiniConfig(**read_json(unit.home / "config.json"))
+    run = unit.home / unit.size
+    torch.set_num_threads(worker.threads)
+    transformers_logging.disable_progress_bar()
+    state = resume_or_start(
+        run, config.checkpoints, config.recipe, lambda: initial_model(unit.size, config)
     )
-    state.model.train()
-    for batch, rate in zip(batches, rates.tolist(), strict=True):
-        state.optimizer.param_groups[0]["lr"] = rate
-        logits = state.model(input_ids=batch[:, :-1]).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
-        state.optimizer.step()
-        state.optimizer.zero_grad()
-        state.step += 1
-        yield state.step
-
-
-def checkpoint_folder(suite: Path, size: str, step: int) -> Path:
-    """Folder in which `size`'s weights after `step` updates lie, as the hub names revisions."""
-    return suite / size / f"step{step}"
-
-
-def save_checkpoint(state: TrainingState, suite: Path, size: str) -> None:
-    """Keep the optimizer's state, then the weights as a Hugging Face folder, atomically."""
-    moments = {
-        f"{name}.{moment}": state.optimizer.state[parameter][moment]
-        for name, parameter in state.model.named_parameters()
-        for moment in ("exp_avg", "exp_avg_sq")
-        if parameter in state.optimizer.state
-    }
-    target = checkpoint_folder(suite, size, state.step)
-    unfinished = target.with_name(f".{target.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    state.model.save_pretrained(unfinished)
-    _state_file(suite, size, state.step).parent.mkdir(parents=True, exist_ok=True)
-    save_file(moments, unfinished / "moments")
-    (unfinished / "moments").replace(_state_file(suite, size, state.step))
-    shutil.rmtree(target, ignore_errors=True)
-    unfinished.rename(target)
-
-
-def load_state(suite: Path, size: str, step: int, config: MiniConfig) -> TrainingState:
-    """Model and optimizer as they were after `step` updates."""
-    model = CheckpointLoader().load(checkpoint_folder(suite, size, step))
-    state = _with_optimizer(model.requires_grad_(True), config, step)
-    moments = load_file(_state_file(suite, size, step))
-    for name, parameter in model.named_parameters():
-        if f"{name}.exp_avg" in moments:
-            state.optimizer.state[parameter] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": moments[f"{name}.exp_avg"],
-                "exp_avg_sq": moments[f"{name}.exp_avg_sq"],
-            }
-    return state
-
-
-def latest_step(suite: Path, size: str, config: MiniConfig) -> int | None:
-    """Last step of which both weights and optimizer state are here; None if there is none."""
-    here = [
-        step
-        for step in config.checkpoints
-        if checkpoint_folder(suite, size, step).is_dir() and _state_file(suite, size, step).exists()
-    ]
-    return max(here, default=None)
-
-
-def _state_file(suite: Path, size: str, step: int) -> Path:
-    return suite / size / "optimizer" / f"step{step}.safetensors"
-
-
-def _with_optimizer(model: PreTrainedModel, config: MiniConfig, step: int) -> TrainingState:
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=config.peak_lr,
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    return TrainingState(model, optimizer, step)
+    worker.advance(state.step)
+    store = TokenRows.open(unit.home / "document", row_tokens=config.row_tokens)
+    rows = store[state.step * config.batch_size : config.training_rows]
+    for update in train(state, batches_in_order(rows, config.batch_size), config.recipe):
+        if update.step in config.checkpoints:
+            save_state(state, run)
+        worker.advance(1)

@@ -118,7 +118,7 @@ def run_stage(folder: Path, name: str, how: How | None = None) -> str:
 def _run(folder: Path, study: Study, stage: Stage, how: How) -> str:
     if not stage.wanted(study):
         raise StudyError(
-            f"this study has no stage '{stage.name}': study.toml asks for no twin runs; set "
+            f"this study has no stage '{stage.name}': study.toml asks for no retraining; set "
             "counterfactual_size to one of its sizes and counterfactual_cohorts to a number"
         )
     started = time.monotonic()
@@ -283,22 +283,35 @@ def _check(folder: Path, study: Study, _: How) -> str:
 
 
 def _counterfactual(folder: Path, study: Study, how: How) -> str:
-    from pythia_profile.mini.counterfactual import audited_cohorts, compare, train_twins
+    from pythia_profile.did.estimation import effects
+    from pythia_profile.did.settings import Estimation
+    from pythia_profile.mini.counterfactual import compare
+    from pythia_profile.mini.retraining import retrain
+    from pythia_profile.mini.settings import Audit
+    from pythia_profile.profiles.profile import panels
 
     suite, size = ready_suite(folder, study), study.counterfactual_size
     every = suite.usual_checkpoints(size)
     if study.checkpoints and study.checkpoints != tuple(every):
         raise StudyError(
-            f"twin runs need all {len(every)} checkpoints of the suite, study.toml has "
-            f"{len(study.checkpoints)}; set checkpoints = [], or counterfactual_cohorts = 0"
+            f"counterfactual retraining needs all {len(every)} checkpoints of the suite, "
+            f"study.toml has {len(study.checkpoints)}; set checkpoints = [], or "
+            "counterfactual_cohorts = 0"
         )
     rows, scores = read_inputs(folder, study)
-    cohorts = audited_cohorts(suite, study.counterfactual_cohorts)
-    where, horizon = folder / "twins", study.counterfactual_horizon
-    twins = train_twins(
-        suite, size, cohorts, rows, folder=where, horizon=horizon, workers=how.workers
+    audit = Audit(
+        size=size, cohorts=study.counterfactual_cohorts, horizon=study.counterfactual_horizon
     )
-    cells, summary = compare(rows, scores, twins, level=study.level)
+    chosen = _inference(study)
+    settings = Estimation(
+        **{name: value for name, value in chosen.items() if name not in ("outcomes", "unbalanced")},
+        missing=study.unbalanced,
+    )
+    chosen_size = scores.filter(pl.col("size") == size)
+    laid = next(panels(rows, chosen_size, study.outcomes[0], settings))
+    att = effects(laid, settings)
+    retrained = retrain(suite, audit, rows, folder=folder / "retrained", workers=how.workers)
+    cells, summary = compare(laid, att, settings, retrained)
     write_table(cells, folder / "counterfactual.parquet", COUNTERFACTUAL)
     write_table(summary, folder / "counterfactual_summary.parquet", COUNTERFACTUAL_SUMMARY)
     line = summary.row(0, named=True)
@@ -383,7 +396,7 @@ STAGES = (
     Stage(
         "counterfactual",
         _counterfactual,
-        (*_AUDIT, "level"),
+        (*_AUDIT, *_INFERENCE),
         ("rows.parquet", "scores"),
         _AUDIT_TABLES,
         wanted=lambda study: bool(study.counterfactual_size),

@@ -19,7 +19,7 @@ STAGES = {
     "att": "estimated ATT(g, c), its bands and the tests before treatment",
     "profile": "averaged the effects; compared the sizes",
     "check": "looked for what the effects rest on",
-    "counterfactual": "trained the twin runs; set estimates against the truth",
+    "counterfactual": "retrained without some cohorts; set estimates against the truth",
     "plot": "drew the figures",
 }
 """What each stage does, in order. The report cannot know how long it takes itself."""

@@ -1,4 +1,4 @@
-"""The audit: its identity, its standard errors by simulation, and a real twin run."""
+"""The audit: its identity, its standard errors by simulation, and a real retraining."""
 
 import numpy as np
 import polars as pl
@@ -7,21 +7,26 @@ from polars.testing import assert_frame_equal
 
 from data_order import NEVER
 from pythia_profile.did import att_gt
+from pythia_profile.did.errors import NoControlError
+from pythia_profile.did.estimation import effects
+from pythia_profile.did.panels import panel
+from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import EstimationError, NotFoundError
-from pythia_profile.mini.counterfactual import (
-    Influence,
-    audited_cohorts,
-    bias_standard_error,
-    compare,
-    train_twins,
-)
+from pythia_profile.mini.counterfactual import Placebo, bias_standard_error, compare
+from pythia_profile.mini.retraining import audited_cohorts, retrain
+from pythia_profile.mini.settings import Audit
 
 # sums of a few hundred float64 numbers of size 1
 EXACT = 1e-12
 
 
+def compared(rows, scores, retrained, settings=Estimation()):  # noqa: B008  frozen
+    laid = panel(scores, rows)
+    return compare(laid, effects(laid, settings), settings, retrained)
+
+
 def synthetic(seed, effect=0.3, controls=200):
-    """Rows, real scores and twin scores of two cohorts; the effect fades by half at each step."""
+    """Rows, real scores and retrained scores of two cohorts; the effect halves at each step."""
     rng = np.random.default_rng(seed)
     cohort = np.concatenate([np.repeat([10, 20], 60), np.full(controls, NEVER)])
     checkpoints = np.array([0, 10, 20, 30])
@@ -53,19 +58,19 @@ def synthetic(seed, effect=0.3, controls=200):
             }
         )
 
-    twins = []
+    retrained = []
     for g in (10, 20):
         of_rows = np.flatnonzero((cohort == g) | (cohort == NEVER))
         without = level + shared + rng.normal(0, 0.02, real.shape) + rng.normal(0, 0.01, 4)
         steps = checkpoints[checkpoints >= g]
-        twins.append(table(without, steps, of_rows).with_columns(cohort=pl.lit(g)))
-    return rows, table(real, checkpoints, np.arange(len(cohort))), pl.concat(twins)
+        retrained.append(table(without, steps, of_rows).with_columns(cohort=pl.lit(g)))
+    return rows, table(real, checkpoints, np.arange(len(cohort))), pl.concat(retrained)
 
 
 def test_truth_is_the_planted_effect_and_error_the_difference():
-    rows, scores, twins = synthetic(0)
+    rows, scores, retrained = synthetic(0)
 
-    cells, _ = compare(rows, scores, twins)
+    cells, _ = compared(rows, scores, retrained)
 
     assert cells.select("cohort", "lag").rows() == [
         (10, 0),
@@ -74,22 +79,22 @@ def test_truth_is_the_planted_effect_and_error_the_difference():
         (20, 0),
         (20, 10),
     ]
-    # noise of the twin, .02 a row: its mean over 60 rows stays within four standard errors
+    # noise of the retraining, .02 a row: its mean over 60 rows stays within four standard errors
     planted = np.array([0.3, 0.15, 0.075, 0.3, 0.15])
     assert np.abs(cells["truth"] - planted).max() < 4 * 0.02 * (1 / 60 + 1 / 200) ** 0.5
     assert (cells["att"] - cells["truth"] - cells["error"]).abs().max() < EXACT
 
 
-def test_the_error_is_the_estimate_in_the_twin_where_nobody_is_treated():
-    rows, scores, twins = synthetic(1)
-    cells, _ = compare(rows, scores, twins)
-    twin = twins.filter(pl.col("cohort") == 20).sort("row_id", "checkpoint")
-    row_id = twin["row_id"].unique().sort()
+def test_the_error_is_the_estimate_in_the_retraining_where_nobody_is_treated():
+    rows, scores, retrained = synthetic(1)
+    cells, _ = compared(rows, scores, retrained)
+    other = retrained.filter(pl.col("cohort") == 20).sort("row_id", "checkpoint")
+    row_id = other["row_id"].unique().sort()
     base = scores.filter((pl.col("checkpoint") == 10) & pl.col("row_id").is_in(row_id.implode()))
     y = np.column_stack(
         [
             base.sort("row_id")["log_likelihood"],
-            twin["log_likelihood"].to_numpy().reshape(-1, 2),
+            other["log_likelihood"].to_numpy().reshape(-1, 2),
         ]
     )
     cohort = np.where(row_id < 120, 20, NEVER)
@@ -102,9 +107,9 @@ def test_the_error_is_the_estimate_in_the_twin_where_nobody_is_treated():
 
 
 def test_bias_and_coverage_summarize_the_cells():
-    rows, scores, twins = synthetic(2)
+    rows, scores, retrained = synthetic(2)
 
-    cells, summary = compare(rows, scores, twins)
+    cells, summary = compared(rows, scores, retrained)
 
     whole = summary.row(0, named=True)
     assert whole["cells"] == 5
@@ -117,7 +122,7 @@ def test_bias_and_coverage_summarize_the_cells():
 
 
 def test_the_standard_error_of_the_bias_is_its_spread_over_repeated_draws_of_rows():
-    draws = [compare(*synthetic(seed))[1].row(0, named=True) for seed in range(120)]
+    draws = [compared(*synthetic(seed))[1].row(0, named=True) for seed in range(120)]
 
     spread = np.std([line["bias"] for line in draws], ddof=1)
     stated = np.mean([line["bias_se"] for line in draws])
@@ -128,19 +133,84 @@ def test_the_standard_error_of_the_bias_is_its_spread_over_repeated_draws_of_row
 def test_shared_controls_are_counted_once():
     """One control row moves both cohorts' errors; treating them as independent would halve that."""
     rng = np.random.default_rng(0)
-    controls = rng.normal(size=(50, 1))
-    flat = np.zeros((50, 1))
-    part = Influence(np.array([0]), np.vstack([flat, controls]), np.repeat([True, False], 50))
-    both = [(part, np.array([True])), (part, np.array([True]))]
+    controls = rng.normal(size=50)
+    y = np.column_stack([np.zeros(100), np.r_[np.zeros(50), controls]])
+    placebos = [
+        Placebo(
+            att_gt(y, [10] * 50 + [NEVER] * 50, [0, 10], units=np.r_[first : first + 50, 500:550]),
+            row=0,
+            columns=np.array([1]),
+        )
+        for first in (0, 100)
+    ]
+    both = [(placebo, np.array([True])) for placebo in placebos]
 
     assert bias_standard_error(both) == pytest.approx(controls.std() / 50**0.5)
 
 
-def test_a_missing_cell_is_an_error():
-    rows, scores, twins = synthetic(3)
+@pytest.mark.parametrize("estimator", ["did", "diff", "ancova"])
+@pytest.mark.parametrize("clusters", ["row", "batch"])
+def test_the_check_is_of_the_studys_own_estimator_and_clusters(estimator, clusters):
+    rows, scores, retrained = synthetic(4)
+    settings = Estimation(estimator=estimator, clusters=clusters, level=0.9)
+    batches = rows.with_columns(batch=pl.col("row_id") // 5)
 
-    with pytest.raises(EstimationError, match="scores lack 1 of 260 cells"):
-        compare(rows, scores.filter((pl.col("row_id") != 0) | (pl.col("checkpoint") != 0)), twins)
+    cells, summary = compared(batches, scores, retrained, settings)
+
+    stated = effects(panel(scores, batches), settings)
+    lower, upper = stated.interval(0.9)
+    for number, cell in enumerate(cells.iter_rows(named=True)):
+        where = int(cell["cohort"] == 20), cell["checkpoint"] // 10
+        for name, grid in (
+            ("att", stated.att),
+            ("se", stated.se),
+            ("lower", lower),
+            ("upper", upper),
+        ):
+            assert cell[name] == pytest.approx(grid[where], abs=EXACT), (number, name)
+    alone = summary.filter((pl.col("over") == "lag") & (pl.col("at") == 20)).row(0, named=True)
+    of_cell = cells.filter(pl.col("lag") == 20).row(0, named=True)
+    assert alone["bias_se"] == pytest.approx(of_cell["error_se"])
+
+
+def test_batches_with_shocks_have_larger_errors_of_the_error():
+    rows, scores, retrained = synthetic(5)
+    batches = rows.with_columns(batch=pl.col("row_id") // 6)
+    shock = np.random.default_rng(1).normal(0, 0.3, 1 + rows["row_id"].max() // 6)
+    of_row = shock[retrained["row_id"].to_numpy() // 6]
+    moved = retrained.with_columns(log_likelihood=retrained["log_likelihood"] + of_row)
+
+    by_row, by_batch = (
+        compared(batches, scores, moved, Estimation(clusters=by))[1].row(0, named=True)
+        for by in ("row", "batch")
+    )
+
+    assert by_row["bias"] == pytest.approx(by_batch["bias"])
+    assert by_batch["bias_se"] > 1.5 * by_row["bias_se"]
+
+
+def test_controls_not_yet_read_are_moved_by_what_the_replacement_did_to_all():
+    rows, scores, retrained = synthetic(6)
+    everywhere = retrained.with_columns(pl.col("log_likelihood") + 5.0)
+
+    for control in ("never", "not_yet", "both"):
+        settings = Estimation(control=control)
+        plain, shifted = (compared(rows, scores, r, settings)[0] for r in (retrained, everywhere))
+        assert_frame_equal(plain, shifted, rel_tol=0, abs_tol=1e-9)
+        first = plain.row(0, named=True)
+        assert abs(first["error"]) < 4 * first["error_se"]
+
+
+def test_what_a_retraining_lacks_is_an_error():
+    rows, scores, retrained = synthetic(3)
+
+    with pytest.raises(EstimationError, match="the retrainings lack 1 of 780 cells"):
+        compared(rows, scores, retrained[1:])
+    with pytest.raises(EstimationError, match="cohort 10 was retrained until checkpoint 30"):
+        compared(rows, scores.filter(pl.col("checkpoint") < 30), retrained)
+    treated = rows.filter(pl.col("treatment_step").is_not_null())
+    with pytest.raises(NoControlError, match="no never-treated rows"):
+        compared(treated, scores, retrained, Estimation(control="not_yet"))
 
 
 def test_cohorts_are_spread_over_the_run(tiny_suite):
@@ -150,12 +220,16 @@ def test_cohorts_are_spread_over_the_run(tiny_suite):
         audited_cohorts(tiny_suite, 9)
 
 
-def test_a_twin_run_differs_from_the_real_one_by_the_cohort_only(
+def xs(scores):
+    return scores.filter(pl.col("size") == "xs")
+
+
+def test_a_retraining_differs_from_the_real_run_by_the_cohort_only(
     tiny_suite, tiny_rows, tiny_scores, tmp_path
 ):
-    twins = train_twins(tiny_suite, "xs", [32], tiny_rows, folder=tmp_path)
+    retrained = retrain(tiny_suite, Audit(size="xs", cohorts=1), tiny_rows, folder=tmp_path)
 
-    cells, summary = compare(tiny_rows, tiny_scores, twins)
+    cells, summary = compared(tiny_rows, xs(tiny_scores), retrained)
 
     assert cells["checkpoint"].to_list() == [32, 48, 64]
     assert summary.row(0, named=True)["cells"] == 3
@@ -168,20 +242,26 @@ def test_a_short_horizon_gives_the_first_checkpoints_of_the_whole_audit(
     tiny_suite, tiny_rows, tiny_scores, tmp_path
 ):
     whole, short = (
-        compare(
+        compared(
             tiny_rows,
-            tiny_scores,
-            train_twins(tiny_suite, "xs", [16, 64], tiny_rows, folder=tmp_path, horizon=horizon),
+            xs(tiny_scores),
+            retrain(
+                tiny_suite,
+                Audit(size="xs", cohorts=2, horizon=horizon),
+                tiny_rows,
+                folder=tmp_path,
+            ),
         )[0]
         for horizon in (0, 1)
     )
 
-    assert short.select("cohort", "checkpoint").rows() == [(16, 16), (16, 32), (64, 64)]
+    assert short.select("cohort", "checkpoint").rows() == [(32, 32), (32, 48), (48, 48), (48, 64)]
     assert_frame_equal(short, whole.filter(pl.col("lag") <= 16), rel_tol=0, abs_tol=EXACT)
 
 
-def test_a_finished_twin_is_not_trained_again(tiny_suite, tiny_rows, tmp_path, monkeypatch):
-    first = train_twins(tiny_suite, "xs", [48], tiny_rows, folder=tmp_path)
-    monkeypatch.setattr("pythia_profile.mini.counterfactual.run_workers", pytest.fail)
+def test_a_finished_retraining_is_not_repeated(tiny_suite, tiny_rows, tmp_path, monkeypatch):
+    audit = Audit(size="xs", cohorts=1)
+    first = retrain(tiny_suite, audit, tiny_rows, folder=tmp_path)
+    monkeypatch.setattr("pythia_profile.mini.retraining.map_units", pytest.fail)
 
-    assert train_twins(tiny_suite, "xs", [48], tiny_rows, folder=tmp_path).equals(first)
+    assert retrain(tiny_suite, audit, tiny_rows, folder=tmp_path).equals(first)

@@ -12,8 +12,9 @@ from data_order import MegatronStore, TokenRows
 from pythia_profile.errors import NotFoundError, StudyError
 from pythia_profile.mini.build import config_of, mini_suite
 from pythia_profile.mini.config import MINI_SIZES, MiniConfig
-from pythia_profile.mini.train import architecture, initial_state, load_state, train_on
+from pythia_profile.mini.train import architecture, initial_model
 from pythia_profile.suites.folder import read_suite
+from pythia_profile.training.loop import batches_in_order, load_state, start, train
 
 
 def hashes(folder):
@@ -30,6 +31,15 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def initial_state(size, config):
+    return start(initial_model(size, config), config.recipe)
+
+
+def train_on(state, rows, config):
+    """Train on rows of the suite in their order; the steps made."""
+    return [u.step for u in train(state, batches_in_order(rows, config.batch_size), config.recipe)]
 
 
 def weights(model):
@@ -58,7 +68,7 @@ def test_a_broken_off_training_goes_on_to_the_same_bits(tiny_suite, tiny_config,
 
 
 def test_a_finished_suite_is_reused(tiny_suite, tiny_config, tiny_cache, monkeypatch):
-    monkeypatch.setattr("pythia_profile.mini.build.run_workers", pytest.fail)
+    monkeypatch.setattr("pythia_profile.mini.build.map_units", pytest.fail)
 
     assert mini_suite(("xs", "s"), config=tiny_config, cache=tiny_cache) == tiny_suite
 
@@ -124,7 +134,7 @@ def test_training_follows_plain_adamw_written_out(tiny_suite, tiny_config):
             )
             theta[name] = theta[name] * (1 - rate * tiny_config.weight_decay) - rate * step
 
-    assert list(train_on(state, rows, tiny_config)) == [1, 2]
+    assert train_on(state, rows, tiny_config) == [1, 2]
 
     for name, value in weights(state.model).items():
         # Adam divides tiny gradients by their own size, so float32 noise is magnified there
@@ -136,7 +146,7 @@ def test_the_first_update_has_rate_zero(tiny_suite, tiny_config):
     before = weights(state.model)
     rows = TokenRows.open(tiny_suite.root / "document", row_tokens=tiny_config.row_tokens)[0:8]
 
-    list(train_on(state, rows, tiny_config))
+    train_on(state, rows, tiny_config)
 
     assert all(torch.equal(value, before[name]) for name, value in weights(state.model).items())
 
@@ -144,11 +154,11 @@ def test_the_first_update_has_rate_zero(tiny_suite, tiny_config):
 @pytest.mark.usefixtures("one_thread")
 def test_a_state_read_back_trains_on_as_if_never_stopped(tiny_suite, tiny_config):
     rows = TokenRows.open(tiny_suite.root / "document", row_tokens=tiny_config.row_tokens)
-    state = load_state(tiny_suite.root, "xs", 16, tiny_config)
+    state = load_state(tiny_suite.root / "xs", 16, tiny_config.recipe)
 
-    list(train_on(state, rows[128:256], tiny_config))
+    train_on(state, rows[128:256], tiny_config)
 
-    later = load_state(tiny_suite.root, "xs", 32, tiny_config)
+    later = load_state(tiny_suite.root / "xs", 32, tiny_config.recipe)
     assert all(
         torch.equal(value, weights(later.model)[name])
         for name, value in weights(state.model).items()

@@ -1,0 +1,1 @@
+"""Training small models: the loop, generated languages, and interventions that undo themselves."""
