@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "store": BASE,
     "settings": BASE | {"store"},
     "progress": set(),
+    "text": set(),
     "redaction": set(),
     "execute": {"errors", "redaction"},
     "suites": {"errors", "settings"},

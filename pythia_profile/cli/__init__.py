@@ -7,21 +7,10 @@ stderr. Everything heavy is imported inside the verbs, so that `--help` answers 
 
 import sys
 
-from pythia_profile.cli import audit, check, demo, order_rows, plan, power, study, suites
+from pythia_profile.cli import order_rows, power_verb, stage_verbs, study_verbs, suite_verbs
 from pythia_profile.cli.app import app, end_on_sigterm, run
 
-__all__ = [
-    "app",
-    "audit",
-    "check",
-    "demo",
-    "main",
-    "order_rows",
-    "plan",
-    "power",
-    "study",
-    "suites",
-]
+__all__ = ["app", "main", "order_rows", "power_verb", "stage_verbs", "study_verbs", "suite_verbs"]
 
 
 def main() -> None:

@@ -4,32 +4,78 @@ import logging
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from pythia_profile.errors import ProfileError
 from pythia_profile.redaction import RedactingFormatter, redact
 
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+SECTIONS = START, STUDY, STAGES, FACTS = (
+    "Start here",
+    "A study as a whole",
+    "The stages of a study, in order",
+    "Facts and planning",
+)
+"""Of the list of verbs."""
+
+
+class _Verbs(TyperGroup):
+    """The verbs by section, each line whole."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group of verbs."""
+        verbs = [self.commands[name] for name in self.list_commands(ctx)]
+        for section in SECTIONS:
+            with formatter.section(section):
+                formatter.write_dl(
+                    [
+                        (f"{verb.name:<14}", verb.get_short_help_str(60))
+                        for verb in verbs
+                        if getattr(verb, "rich_help_panel", None) == section
+                    ]
+                )
+
+
+_EXIT_CODES = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or not found, 3 done except for failed or "
+    "quarantined checkpoints, 4 refused beforehand, 130 and 143 interrupted (the same command "
+    "resumes)."
+)
+
 app = typer.Typer(
     name="pythia-profile",
+    cls=_Verbs,
     help="Memorization profiles: what training on a batch does to a model's memory of it.",
+    epilog=_EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def verb(section: str, *examples: str) -> Callable[[Verb], Verb]:
+    """Make a function a verb of a section of the help; its first line must fit there.
+
+    Parameters
+    ----------
+    examples : as they are typed behind `pythia-profile`.
+    """
+    listed = "".join(f"\n  pythia-profile {example}" for example in examples)
+    return app.command(rich_help_panel=section, epilog=f"\b\nExamples:{listed}")
+
+
 class Terminated(BaseException):
-    """The process was told to end (SIGTERM), by a scheduler for instance."""
+    """The process received SIGTERM, from a scheduler for instance."""
 
 
 INTERRUPTED, TERMINATED = 130, 143
-"""Exit codes of work that was broken off and can be gone on with."""
+"""Exit codes of work that was interrupted and can be resumed."""
 
 
 def _version(wanted: bool) -> None:
@@ -43,10 +89,13 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[  # noqa: ARG001 (the callback reads it)
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks and debug log.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, debug log.")] = False,
 ) -> None:
     """Global options."""
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
@@ -60,7 +109,7 @@ def options(
 def run(command: typer.Typer, arguments: Sequence[str]) -> int:
     """Run the command line over `arguments`; return its exit code.
 
-    An error that a user can cause is one line on stderr; `--debug` shows where it came from.
+    An error that a user can cause is one line on stderr; `--debug` adds the traceback.
     """
     try:
         command(list(arguments), prog_name="pythia-profile", standalone_mode=True)
@@ -70,18 +119,19 @@ def run(command: typer.Typer, arguments: Sequence[str]) -> int:
     except Terminated:
         return _interrupted(arguments, TERMINATED)
     except ProfileError as error:
-        said = f"error: {' '.join(str(error).split())}"
-        sys.stderr.write(redact(_trace() if "--debug" in arguments else said).rstrip() + "\n")
-        return error.exit_code
+        return _failed(" ".join(str(error).split()), error.exit_code, "--debug" in arguments)
     except OSError as error:
-        place = f": '{error.filename}'" if error.filename else ""
-        said = f"error: {error.strerror or error}{place}\n"
-        sys.stderr.write(redact(_trace() if "--debug" in arguments else said))
-        return 1
+        path = f": '{error.filename}'" if error.filename else ""
+        return _failed(f"{error.strerror or error}{path}", 1, "--debug" in arguments)
     except Exception:
         sys.stderr.write(redact(_trace()))
         return 1
     return 0
+
+
+def _failed(message: str, code: int, debug: bool) -> int:
+    sys.stderr.write(redact(_trace() if debug else f"error: {message}").rstrip() + "\n")
+    return code
 
 
 def _trace() -> str:
@@ -97,7 +147,7 @@ def end_on_sigterm() -> None:
 
 def _interrupted(arguments: Sequence[str], code: int) -> int:
     again = redact(shlex.join(["pythia-profile", *arguments]))
-    sys.stderr.write(f"interrupted; to go on: {again}\n")
+    sys.stderr.write(f"interrupted; resume with: {again}\n")
     return code
 
 

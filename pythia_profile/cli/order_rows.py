@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pythia_profile.cli.app import app
+from pythia_profile.cli.app import FACTS, verb
 
 if TYPE_CHECKING:
     from data_order.neox.neox_order import NeoxOrder
@@ -23,16 +23,14 @@ log = logging.getLogger(__name__)
 
 _TOKENS_SHOWN = 16
 
-_EXAMPLES = """\b
-Examples:
-  pythia-profile order --step 1000
-  pythia-profile order --suite mini --step 3
-  pythia-profile order --row 1023 --store hub --decode tokenizer.json
-  pythia-profile order --row 146432000 --suite pythia --idx documents.idx \\
-      --corpus hub --documents --exposures"""
 
-
-@app.command(epilog=_EXAMPLES)
+@verb(
+    FACTS,
+    "order --step 1000",
+    "order --suite mini --step 3",
+    "order --row 1023 --store hub --decode tokenizer.json",
+    "order --row 146432000 --suite pythia --idx documents.idx --corpus hub --documents --exposures",
+)
 def order(
     suite: Annotated[
         str, typer.Option(help="A published order, a folder with suite.toml, or 'mini'.")
@@ -75,7 +73,11 @@ def order(
     show: Annotated[int, typer.Option(help="Rows of a step to show; 0 for all.", min=0)] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="All of it, as JSON.")] = False,
 ) -> None:
-    """Show which rows a training step read, or when a row was read, what it says and where from."""
+    """Show which rows a training step read.
+
+    Or when a row was read; with its tokens or text and the documents it was packed from, where
+    these are available.
+    """
     run = _run_of(suite)
     if corpus is None and run.published is None:
         store, decode = store or run.store, decode or run.tokenizer

@@ -61,4 +61,4 @@ def test_interrupted_work_says_how_to_go_on(capsys, stop, code):
         raise stop
 
     assert run(command(work), ["--debug"]) == code
-    assert "interrupted; to go on: pythia-profile --debug\n" in capsys.readouterr().err
+    assert "interrupted; resume with: pythia-profile --debug\n" in capsys.readouterr().err

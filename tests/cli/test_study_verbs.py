@@ -230,6 +230,22 @@ def test_every_verb_has_help_with_an_example(capsys):
         assert "Example" in capsys.readouterr().out, verb
 
 
+def test_the_list_of_verbs_holds_each_whole_and_in_the_order_of_a_study(capsys):
+    assert run(app, ["--help"]) == 0
+
+    text = capsys.readouterr().out
+    sections = re.findall(r"^(\S.*):\n((?:  \S.*\n?)+)", text, re.MULTILINE)
+    verbs = {title: re.findall(r"^  (\w+)  ", lines, re.MULTILINE) for title, lines in sections}
+    assert verbs["Start here"] == ["demo", "init"]
+    assert verbs["The stages of a study, in order"] == [
+        *VERBS[:5],
+        "counterfactual",
+        *VERBS[5:],
+    ]
+    assert "..." not in text.partition("Start here")[2]
+    assert "Exit codes: 0 done" in text
+
+
 def test_rows_of_ones_own_are_kept_and_said_to_be(study, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)

@@ -171,7 +171,7 @@ def test_interrupted_it_says_how_to_go_on_and_leaves_nobody_running(tmp_path, se
     _, said = process.communicate(timeout=10)
 
     assert process.returncode == code
-    assert said.splitlines()[-1].startswith("interrupted; to go on: pythia-profile demo --quick")
+    assert said.splitlines()[-1].startswith("interrupted; resume with: pythia-profile demo --quick")
     assert not [line for line in processes() if str(tmp_path) in line]
 
 

@@ -1,25 +1,24 @@
 """The verb `power`: how large an effect must be to be found, and how to spend a budget."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pythia_profile.cli.app import app
+from pythia_profile.cli.app import FACTS, verb
+from pythia_profile.cli.options import AsJson, numbers_of, print_json
 
 if TYPE_CHECKING:
     import polars as pl
 
-_EXAMPLES = """\b
-Examples:
-  pythia-profile power my-study
-  pythia-profile power my-study --target mean --batches 5,10 --rows 10 --controls 2000
-  pythia-profile power --cohorts 143 --tokens 2048 --budget 5e9 --json"""
 
-
-@app.command(epilog=_EXAMPLES)
+@verb(
+    FACTS,
+    "power my-study",
+    "power my-study --target mean --batches 5,10 --rows 10 --controls 2000",
+    "power --cohorts 143 --tokens 2048 --budget 5e9 --json",
+)
 def power(
     study: Annotated[
         Path | None,
@@ -29,7 +28,7 @@ def power(
         ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="Which of its sizes.", show_default="its first")
+        str | None, typer.Option(help="Size of the pilot.", show_default="its first")
     ] = None,
     outcome: Annotated[str, typer.Option(help="Column of the scores.")] = "log_likelihood",
     effect: Annotated[
@@ -39,36 +38,38 @@ def power(
         str, typer.Option(help="Effect of one 'cohort', or the 'mean' over cohorts.")
     ] = "cohort",
     cohorts: Annotated[
-        int | None, typer.Option(help="Cohorts of the plan.", show_default="the pilot's", min=1)
+        int | None,
+        typer.Option(help="Planned cohorts.", show_default="the pilot's", min=1),
     ] = None,
     checkpoints: Annotated[
         int | None,
-        typer.Option(help="Scored checkpoints of the plan.", show_default="cohorts + 1", min=2),
+        typer.Option(help="Planned checkpoints.", show_default="cohorts + 1", min=2),
     ] = None,
     tokens: Annotated[
-        int | None, typer.Option(help="Scored tokens of a row.", show_default="the pilot's", min=1)
+        int | None, typer.Option(help="Scored tokens per row.", show_default="the pilot's", min=1)
     ] = None,
-    batches: Annotated[str, typer.Option(help="Batches a cohort, by commas.")] = "5,10,20",
-    rows: Annotated[str, typer.Option(help="Rows a batch, by commas.")] = "1,10",
-    controls: Annotated[str, typer.Option(help="Never-treated rows, by commas.")] = "500,2000",
+    batches: Annotated[str, typer.Option(help="Batches per cohort, with commas.")] = "5,10,20",
+    rows: Annotated[str, typer.Option(help="Rows per batch, with commas.")] = "1,10",
+    controls: Annotated[str, typer.Option(help="Never-treated rows, with commas.")] = "500,2000",
     family: Annotated[
         str,
         typer.Option(
-            help="Tests at a time, by commas.", show_default="1, and as many as the pilot's cells"
+            help="Simultaneous tests, with commas.",
+            show_default="1, and the pilot's cells",
         ),
     ] = "",
     budget: Annotated[
         float | None,
-        typer.Option(help="Scored tokens to split.", show_default="the largest design's", min=1),
+        typer.Option(help="Scored tokens to spend.", show_default="the largest design's", min=1),
     ] = None,
     most_batches: Annotated[
         int | None,
-        typer.Option(help="Batches that a cohort has.", show_default="the pilot's", min=1),
+        typer.Option(help="Batches available per cohort.", show_default="the pilot's", min=1),
     ] = None,
     most_rows: Annotated[
         int | None,
         typer.Option(
-            help="Rows that a batch has.",
+            help="Rows available per batch.",
             show_default="the suite's; no bound with --tokens, which plans for other rows",
             min=1,
         ),
@@ -76,21 +77,21 @@ def power(
     most_controls: Annotated[
         int | None,
         typer.Option(
-            help="Never-treated rows there are.",
+            help="Never-treated rows available.",
             show_default="those of the suite's own store; no bound with --tokens",
             min=2,
         ),
     ] = None,
     probability: Annotated[
-        float, typer.Option("--power", help="Probability of finding the effect.")
+        float, typer.Option("--power", help="Probability of detecting the effect.")
     ] = 0.8,
-    level: Annotated[float, typer.Option(help="Simultaneous coverage.")] = 0.95,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    level: Annotated[float, typer.Option(help="Simultaneous confidence level.")] = 0.95,
+    as_json: AsJson = False,
 ) -> None:
-    """Say how large an effect must be to be found, and how best to spend a budget of tokens.
+    """Plan sample sizes: the smallest detectable effects.
 
-    The variances come from a pilot: STUDY, or the mini suite. Every combination of batches, rows,
-    controls and families is a line of the table.
+    Variances come from a pilot: STUDY, or the mini suite. Every combination of batches, rows,
+    controls and families is a line of the table; below it, the best split of a budget of tokens.
     """
     from pythia_profile.profiles.study_power import power as minimal_effects
 
@@ -107,10 +108,10 @@ def power(
         cohorts=cohorts,
         checkpoints=checkpoints,
         tokens=tokens,
-        batches=_numbers(batches, "--batches", int),
-        rows_per_batch=_numbers(rows, "--rows", int),
-        controls=_numbers(controls, "--controls", int),
-        families=_numbers(family, "--family", float) if family else None,
+        batches=numbers_of(batches, "--batches", int),
+        rows_per_batch=numbers_of(rows, "--rows", int),
+        controls=numbers_of(controls, "--controls", int),
+        families=numbers_of(family, "--family", float) if family else None,
         budget=budget,
         most_batches=most_batches,
         most_rows=most_rows,
@@ -119,9 +120,7 @@ def power(
         level=level,
     )
     if as_json:
-        import json
-
-        typer.echo(json.dumps(found.as_dict()))
+        print_json(found.as_dict())
     else:
         typer.echo(str(found))
 
@@ -169,11 +168,3 @@ def _rows_there(folder: Path) -> tuple[int | None, int | None]:
     except (ProfileError, OSError):
         return read_lock(folder).get("suite", {}).get("batch_size"), None
     return suite.batch_size, held_out if held_out > 1 else None
-
-
-def _numbers(text: str, option: str, kind: Callable[[str], Any]) -> list[Any]:
-    """Read numbers separated by commas."""
-    try:
-        return [kind(word) for word in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"{option}: got '{text}', expected numbers, by commas") from None

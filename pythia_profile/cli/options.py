@@ -1,0 +1,58 @@
+"""Options and arguments that several verbs share, and how their words are read."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["AsJson", "StudyFolder", "Workers", "numbers_of", "print_json", "steps_of"]
+
+StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Processes at a time; no number depends on it.",
+        show_default="all available cores",
+        min=1,
+    ),
+]
+
+_MOST_STEPS = 100_000
+
+
+def print_json(content: Any) -> None:
+    """Print plain values as JSON on stdout."""
+    typer.echo(json.dumps(content, indent=2))
+
+
+def numbers_of(text: str, option: str, kind: Callable[[str], Any]) -> list[Any]:
+    """Read numbers separated by commas."""
+    try:
+        return [kind(word) for word in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(
+            f"{option}: got '{text}', expected numbers separated by commas"
+        ) from None
+
+
+def steps_of(text: str) -> list[int]:
+    """Read steps: numbers and ranges first:last:by, separated by commas, both ends included.
+
+    Examples
+    --------
+    >>> steps_of("0,1,1000:3000:1000")
+    [0, 1, 1000, 2000, 3000]
+    """
+    steps: set[int] = set()
+    for part in text.split(","):
+        numbers = part.strip().split(":")
+        if not all(number.strip().isdecimal() for number in numbers) or len(numbers) not in (1, 3):
+            raise typer.BadParameter(f"steps: got '{part}', expected a number or first:last:by")
+        first, last, by = [int(n) for n in numbers] if len(numbers) == 3 else [int(part)] * 2 + [1]
+        if by < 1 or last < first or (last - first) // by > _MOST_STEPS:
+            raise typer.BadParameter(f"steps: got '{part}', expected first:last:by, ascending")
+        steps.update(range(first, last + 1, by))
+    return sorted(steps)

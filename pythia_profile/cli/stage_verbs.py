@@ -1,0 +1,161 @@
+"""One verb for each stage of a study; each leaves a table, figures or the report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pythia_profile.cli.app import STAGES, verb
+from pythia_profile.cli.options import StudyFolder, Workers, print_json
+
+
+@verb(STAGES, "sample my-study")
+def sample(study: StudyFolder) -> None:
+    """Draw the rows to score: treated and never-treated ones."""
+    _run(study, "sample")
+
+
+@verb(
+    STAGES,
+    "score my-study --workers 2",
+    "score my-study --shard 1/4",
+    "score my-study --noise-floor",
+)
+def score(
+    study: StudyFolder,
+    workers: Workers = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Score quarantined checkpoints again, too.")
+    ] = False,
+    shard: Annotated[
+        str,
+        typer.Option(metavar="I/N", help="Only the I-th of N parts, for one of N machines."),
+    ] = "",
+    noise_floor: Annotated[
+        bool,
+        typer.Option(
+            "--noise-floor",
+            help="Instead, score some rows of one checkpoint under other numerics (precision, "
+            "attention, batch size) and show how far the scores move.",
+        ),
+    ] = False,
+    size: Annotated[
+        str | None, typer.Option(help="Size for the noise floor.", show_default="the last")
+    ] = None,
+    checkpoint: Annotated[
+        int | None, typer.Option(help="Checkpoint for the noise floor.", show_default="the last")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the noise floor as JSON.")] = False,
+) -> None:
+    """Score the rows at every checkpoint; resumes.
+
+    Checkpoints that failed are always tried again; quarantined ones only with --retry.
+    """
+    from pythia_profile.pipeline.stages import How, run_stage
+
+    if noise_floor:
+        _print_noise(study, size, checkpoint, as_json)
+        return
+    if size is not None or checkpoint is not None or as_json:
+        raise typer.BadParameter("--size, --checkpoint and --json go with --noise-floor")
+    how = How(workers=workers, retry=retry, shard=_shard(shard))
+    typer.echo(run_stage(study, "score", how))
+
+
+def _print_noise(study: Path, size: str | None, checkpoint: int | None, as_json: bool) -> None:
+    from pythia_profile.pipeline.stages import noise_of
+    from pythia_profile.text import text_table
+
+    lines = noise_of(study, size=size, checkpoint=checkpoint).to_dicts()
+    if as_json:
+        print_json(lines)
+        return
+    columns = ["way", "outcome", "shift", "spread", "largest", "shift_in_se", "spread_in_se"]
+    typer.echo(text_table(lines, columns))
+    typer.echo(
+        f"differences of {lines[0]['rows']} rows from the study's own numerics, in units of the "
+        "outcome and of the smallest standard error of its effects"
+    )
+
+
+def _shard(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise typer.BadParameter(f"--shard: got '{text}', expected I/N, such as 1/4")
+    return int(number), int(count)
+
+
+@verb(STAGES, "att my-study")
+def att(study: StudyFolder) -> None:
+    """Estimate ATT(g, c), with bands and placebo tests."""
+    _run(study, "att")
+
+
+@verb(STAGES, "profile my-study")
+def profile(study: StudyFolder) -> None:
+    """Aggregate to memorization profiles; compare sizes.
+
+    Instantaneous, persistent and residual memorization, and effects by event time.
+    """
+    _run(study, "profile")
+
+
+@verb(STAGES, "check my-study --json")
+def check(
+    study: StudyFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
+) -> None:
+    """Diagnose how robust the effects are.
+
+    Sensitivity to violations of parallel trends (relative magnitudes and smoothness) with
+    breakdown values; leaving out each checkpoint; baseline balance of treated and control rows;
+    late minus early cohorts, and size minus size; alternative estimators. Writes a table of each.
+    """
+    from pythia_profile.pipeline.stages import run_stage
+
+    message = run_stage(study, "check")
+    if not as_json:
+        typer.echo(message)
+        return
+    import polars as pl
+
+    from pythia_profile.tables import CHECKS
+
+    floats = pl.selectors.float()
+    print_json(
+        {
+            table.name: pl.read_parquet(study / f"{table.name}.parquet")
+            .with_columns(pl.when(floats.is_finite()).then(floats))
+            .to_dicts()
+            for table in CHECKS
+        }
+    )
+
+
+@verb(STAGES, "counterfactual my-study")
+def counterfactual(study: StudyFolder, workers: Workers = None) -> None:
+    """Compare estimates with counterfactual retraining.
+
+    Trains a size again without a cohort; the difference is the true effect (mini suite only).
+    """
+    _run(study, "counterfactual", workers)
+
+
+@verb(STAGES, "plot my-study")
+def plot(study: StudyFolder) -> None:
+    """Draw the figures (SVG and PNG)."""
+    _run(study, "plot")
+
+
+@verb(STAGES, "report my-study")
+def report(study: StudyFolder) -> None:
+    """Write report.html, one page that works offline."""
+    _run(study, "report")
+
+
+def _run(study: Path, stage: str, workers: int | None = None) -> None:
+    from pythia_profile.pipeline.stages import How, run_stage
+
+    typer.echo(run_stage(study, stage, How(workers=workers)))

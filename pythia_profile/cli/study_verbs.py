@@ -1,0 +1,226 @@
+"""Verbs that begin a study, run it, and describe it: `demo`, `init`, `run`, `status`, `plan`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pythia_profile.cli.app import START, STUDY, verb
+from pythia_profile.cli.options import AsJson, StudyFolder, Workers, print_json, steps_of
+from pythia_profile.text import steps_text, text_table
+
+if TYPE_CHECKING:
+    from pythia_profile.pipeline.planning import Plan
+    from pythia_profile.suites.model import Suite
+
+_UNKNOWN_HOURS = "unknown until the first checkpoint has been scored"
+
+
+@verb(START, "demo", "demo --quick --out quick --seed 1")
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("pythia-profile-demo"),
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Three models and three retraining runs instead of four and five."
+        ),
+    ] = False,
+    seed: Annotated[
+        int, typer.Option(help="Seed of corpus, weights, sample and bootstrap.", min=0)
+    ] = 0,
+    workers: Workers = None,
+) -> None:
+    """Profile four tiny models, trained on the spot.
+
+    Trains the mini suite, profiles it, and compares the profile with counterfactual retraining,
+    without network or GPU. The same command resumes an interrupted run and reuses a finished one.
+    """
+    from pythia_profile.pipeline.stages import run_all
+    from pythia_profile.study import create_study, demo_study
+
+    create_study(out, demo_study(quick=quick, seed=seed), replace=True)
+    run_all(out, workers, typer.echo)
+
+
+@verb(START, "init my-study --suite mini --sizes xs,s --set draws=500")
+def init(
+    study: StudyFolder,
+    suite: Annotated[str, typer.Option(help="Name of a suite, or a folder with suite.toml.")],
+    sizes: Annotated[
+        str, typer.Option(help="Sizes, separated by commas.", show_default="all of the suite")
+    ] = "",
+    checkpoints: Annotated[
+        str,
+        typer.Option(
+            help="Steps to score: 0,1000 or first:last:by.",
+            show_default="all that the suite proposes",
+        ),
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Seed of sample and bootstrap.", min=0)] = 0,
+    training_seed: Annotated[int, typer.Option(help="Which training run of the suite.", min=0)] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeatable."),
+    ] = None,
+) -> None:
+    """Write study.toml, the commented settings of a new study."""
+    from pythia_profile.study import create_study, new_study
+    from pythia_profile.suites.registry import suite_facts_of
+
+    if not (study / suite / "suite.toml").exists() and (Path(suite) / "suite.toml").is_file():
+        suite = str(Path(suite).resolve())
+    facts = suite_facts_of(suite, training_seed or None, near=study)
+    wanted = tuple(sizes.split(",")) if sizes else tuple(facts.sizes)
+    for size in wanted:
+        facts.size(size)
+    chosen = {**facts.study_defaults, "seed": seed, "training_seed": training_seed}
+    if checkpoints:
+        chosen["checkpoints"] = _known_steps(facts, wanted, steps_of(checkpoints))
+    begun = new_study(suite, wanted, **{**chosen, **_parsed(settings or [])})
+    create_study(study, begun)
+    typer.echo(f"{study / 'study.toml'}: suite {suite}, sizes {', '.join(wanted)}")
+
+
+def _known_steps(suite: "Suite", sizes: tuple[str, ...], steps: list[int]) -> tuple[int, ...]:
+    for size in sizes:
+        suite.check_steps(size, steps)
+    return tuple(steps)
+
+
+def _parsed(settings: list[str]) -> dict[str, object]:
+    """Read NAME=VALUE pairs as TOML; a value that is not TOML is a word."""
+    import tomllib
+
+    values: dict[str, object] = {}
+    for pair in settings:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set: got '{pair}', expected NAME=VALUE")
+        try:
+            values |= tomllib.loads(f"{name} = {value}")
+        except tomllib.TOMLDecodeError:
+            values[name] = value
+    return values
+
+
+@verb(STUDY, "run my-study")
+def run(
+    study: StudyFolder,
+    workers: Workers = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what scoring would take, as `plan`.")
+    ] = False,
+) -> None:
+    """Run every stage that is not up to date.
+
+    These are the stages that have not been run, or whose settings or inputs have changed.
+    """
+    if dry_run:
+        plan(study, workers=workers)
+        return
+    from pythia_profile.pipeline.stages import run_all
+
+    run_all(study, workers, typer.echo)
+
+
+@verb(STUDY, "status my-study --json")
+def status(study: StudyFolder, as_json: AsJson = False) -> None:
+    """Show which stages are up to date.
+
+    Lists faulty and missing checkpoints, too, and branches that have moved on the hub.
+    """
+    from pythia_profile.pipeline.stages import stage_states
+
+    states = stage_states(study)
+    notes = _checkpoint_notes(study)
+    if as_json:
+        print_json({**states, **({"notes": notes} if notes else {})})
+        return
+    for name, state in states.items():
+        typer.echo(f"{name:<15} {state}")
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
+def _checkpoint_notes(study: Path) -> list[str]:
+    """List faulty and missing checkpoints of a study, and branches that moved since it began."""
+    from pythia_profile.study import read_lock
+
+    lock = read_lock(study)
+    audit = lock.get("audit", {})
+    notes = [
+        f"{line['size']} step {line['step']} is {line['verdict']}: {'; '.join(line['reasons'])}"
+        f" ({audit.get('choice', 'refuse')})"
+        for line in audit.get("faulty", []) + audit.get("missing", [])
+    ]
+    if lock.get("checkpoints"):
+        from pythia_profile.errors import ProfileError
+        from pythia_profile.pipeline.pinned import moved_since
+
+        try:
+            notes += [
+                f"moved on the hub, the pinned commit is used: {m}" for m in moved_since(study)
+            ]
+        except ProfileError as error:
+            notes.append(f"whether branches have moved is unknown: {error}")
+    return notes
+
+
+@verb(STUDY, "plan my-study", "plan my-study --bandwidth 20 --workers 8 --json")
+def plan(
+    study: StudyFolder,
+    bandwidth: Annotated[float, typer.Option(help="MB per second from the hub.")] = 50.0,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what scoring would take.
+
+    Checkpoints and their state, GB to fetch, disk, device hours, requests, and wall time. Only
+    listings that are not pinned yet are fetched, no weights. Hours follow from the speed of the
+    checkpoints that have been scored.
+    """
+    from pythia_profile.pipeline.planning import plan_study
+
+    found = plan_study(study, workers=workers, bandwidth=bandwidth * 1e6)
+    if as_json:
+        print_json({**asdict(found), "states": found.states, "fetch_hours": found.fetch_hours})
+    else:
+        typer.echo("\n".join(_plan_lines(found)))
+
+
+def _plan_lines(found: "Plan") -> list[str]:
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for unit in found.units:
+        groups.setdefault((unit.size, unit.state, unit.why), []).append(unit.checkpoint)
+    units = [
+        {
+            "size": size,
+            "checkpoints": len(steps),
+            "state": state,
+            "steps": steps_text(sorted(steps)),
+            "why": why,
+        }
+        for (size, state, why), steps in groups.items()
+    ]
+    hours = wall = _UNKNOWN_HOURS
+    if found.device_hours is not None:
+        hours = f"{found.device_hours:.3g} h, at the speed of the checkpoints scored so far"
+    if found.wall_hours is not None:
+        wall = f"{found.wall_hours:.3g} h with {found.workers} workers"
+    costs = {
+        "rows": f"{found.rows:,} of {found.targets:,} scored tokens at each checkpoint",
+        "to fetch": f"{found.fetch_bytes / 1e9:.3f} GB; {found.here_bytes / 1e9:.3f} GB available",
+        "requests": f"{found.requests:,}",
+        "fetching": f"{found.fetch_hours:.3g} h at {found.bandwidth / 1e6:g} MB/s",
+        "operations": f"{found.operations:.3g} (2 · parameters · tokens)",
+        "device time": hours,
+        "wall time": wall,
+        "peak disk": f"{found.peak_disk_bytes / 1e9:.3f} GB",
+        "output": f"{found.output_bytes / 1e9:.3f} GB",
+    }
+    return [
+        text_table(units, ["size", "checkpoints", "state", "steps", "why"]),
+        "",
+        *(f"{name:<12} {value}" for name, value in costs.items()),
+    ]
