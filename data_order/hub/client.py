@@ -1,29 +1,28 @@
-"""Exact bytes of files in a dataset repository on the Hugging Face hub.
+"""The hub's HTTP, for both packages: JSON answers, and exact byte ranges of files.
 
-One request tells the commit and all file sizes, one HEAD per file tells where it lies, and every
-read is an exact range at that place. An answer is believed only if it is 206 with the very range
-and length that were asked for. The user's token goes to the hub and to no other host.
+One HEAD per file tells where its bytes lie, and every read is an exact range at that place. An
+answer is believed only if it is 206 with the very range and length that were asked for, or 200
+where that is the whole file. The user's token goes to the hub and to no other host.
 
 Requests go through `huggingface_hub`'s session, so its settings (proxies, certificates, token,
-`HF_ENDPOINT`, offline mode) hold here too.
+`HF_ENDPOINT`, offline mode) hold here too. Its own listing and download calls are not used: they
+wait without end on a silent server, and check no content. Here every request has a timeout, and
+all waiting a bound.
 """
 
+import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urljoin, urlsplit
 
 import httpx2
-from huggingface_hub import (
-    HfApi,
-    constants,
-    get_hf_file_metadata,
-    get_session,
-    get_token,
-    hf_hub_url,
-)
+from huggingface_hub import constants, get_hf_file_metadata, get_session, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     FileMetadataError,
@@ -34,177 +33,335 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    hf_raise_for_status,
+)
+from platformdirs import user_cache_path
 
 from data_order.errors import RemoteError, RemoteNotFoundError
-from data_order.hub.pins import Pinned
-from data_order.hub.retry import TRANSIENT, Fault, Patience, persist
+from data_order.hub.retry import TRANSIENT, RetryPolicy, TransientError, retrying
+from data_order.order import positive
+
+Kind = Literal["dataset", "model"]
+Progress = Callable[[int, int], None]
+"""Called with (bytes read, bytes to read) while a read goes on."""
 
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
+LARGEST_ANSWER = 32 * 2**20
+"""Bytes of the largest JSON answer that is read; the branches of a Pythia model take 20 kB."""
+
 _RATE_LIMIT = re.compile(r"r=0\s*;.*?\bt=(\d+)")
+_FORM = "the hub's answer is not in the form that it should have"
 
 
 def hub_endpoint(endpoint: str | None = None) -> str:
-    """Address of the hub: the argument, else `HF_ENDPOINT`, else the public one."""
-    return (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-
-
-def pin(repository: str, revision: str, endpoint: str, patience: Patience) -> Pinned:
-    """Ask which commit a revision of a dataset is, and which files it has: one request.
+    """Address of the hub: the argument, else `HF_ENDPOINT`, else the public one.
 
     Raises
     ------
     RemoteNotFoundError
-        There is no such dataset or revision, or it is not shown to us.
-    RemoteError
-        The hub does not answer.
+        It is no http address.
     """
-    what = f"dataset '{repository}' at '{revision}'"
-
-    def ask() -> Pinned:
-        with hub_errors(what):
-            info = HfApi(endpoint=endpoint).dataset_info(
-                repository, revision=revision, files_metadata=True, timeout=30
-            )
-        files = sorted((file.rfilename, file.size or 0) for file in info.siblings or [])
-        if not info.sha or any(not 0 <= size < 2**56 for _, size in files):
-            raise Fault("the hub named no commit, or files of impossible sizes")
-        return Pinned(repository, info.sha, tuple(files))
-
-    return persist(ask, what, patience)
+    address = (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    if origin(address)[0] not in ("http", "https") or not origin(address)[1]:
+        raise RemoteNotFoundError(
+            f"the hub's address is '{address}', expected http://... or https://...; "
+            "set HF_ENDPOINT, or unset it for the public hub"
+        )
+    return address
 
 
-class HubFiles:
-    """Reader of byte ranges of the files of a pinned dataset; safe to use from many threads.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub:
+    """How to reach the hub, and where to keep what it gave.
 
     Attributes
     ----------
-    pinned : the repository at its commit.
-    endpoint : address of the hub.
+    endpoint : address; by default `HF_ENDPOINT`, else the public one.
+    cache : folder for what has been read; by default `pythia-profile` in the user's cache folder;
+        False keeps nothing of rows and listings.
+    refresh : ask for the commit of a dataset's revision, even if it is known.
+    parallel : requests under way at once.
+    retry : how often to ask again, and how long to wait.
+    progress : called with (bytes read, bytes to read) while rows are read.
     """
 
-    def __init__(self, pinned: Pinned, endpoint: str, patience: Patience) -> None:
-        """Keep what is asked for; nothing is requested yet."""
-        self.pinned = pinned
-        self.endpoint = endpoint
-        self._patience = patience
-        self._sizes = dict(pinned.files)
-        self._locations: dict[str, str] = {}
-        self._locks = {name: threading.Lock() for name in self._sizes}
+    endpoint: str = field(default_factory=hub_endpoint)
+    cache: str | Path | bool = True
+    refresh: bool = False
+    parallel: int = 16
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    progress: Progress | None = None
 
-    def read(self, name: str, first: int, length: int, stop: threading.Event) -> bytes:
-        """Bytes `first : first + length` of a file; no more waiting once `stop` is set.
+    def __post_init__(self) -> None:
+        positive(self.parallel, "parallel")
+
+    @property
+    def root(self) -> Path:
+        """Folder under which everything is kept."""
+        if isinstance(self.cache, bool):
+            return user_cache_path("pythia-profile")
+        return Path(self.cache).expanduser()
+
+    def kept(self, *parts: str) -> Path | None:
+        """Path below the root, or None where nothing is to be kept."""
+        return None if self.cache is False else self.root.joinpath(*parts)
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file of one commit.
+
+    Attributes
+    ----------
+    name : path in the repository, as the hub says it; it may be hostile.
+    size : bytes.
+    sha256 : of the content, where the hub says it (files in large-file storage); else empty.
+    blob : git's id of the content, or of the pointer to it.
+    """
+
+    name: str
+    size: int
+    sha256: str = ""
+    blob: str = ""
+
+
+class WrongBytesError(TransientError):
+    """What came has not the length or the range that was asked for."""
+
+
+class NoRangesError(RemoteError):
+    """The server answers 200 and the whole file where a part is asked for, again and again."""
+
+
+class _IgnoredRangeError(TransientError):
+    """The server answered 200 and the whole file, perhaps only for now."""
+
+
+class _ExpiredError(Exception):
+    """The address of a file is no longer good."""
+
+
+class RemoteFile:
+    """Bytes of one file of a commit; safe to use from many threads.
+
+    Attributes
+    ----------
+    what : how messages call it.
+    file : its name, size and hashes, as listed.
+    """
+
+    def __init__(self, hub: Hub, kind: Kind, repository: str, commit: str, file: HubFile) -> None:
+        """Keep what is asked for; nothing is requested yet."""
+        self.file = file
+        self._path = f"{repository}/{file.name}"
+        self.what = f"{self._path} at {commit[:12]}"
+        self._hub, self._kind = hub, kind
+        self._url = hf_hub_url(
+            repository, file.name, repo_type=kind, revision=commit, endpoint=hub.endpoint
+        )
+        self._address: str | None = None
+        self._lock = threading.Lock()
+
+    def read(self, first: int, length: int, stop: threading.Event) -> bytes:
+        """Bytes `first : first + length`; no more waiting once `stop` is set.
 
         Raises
         ------
         RemoteError
             The server does not give exactly these bytes, also after trying again.
         """
-        what = f"{self.pinned.repository}/{name}, bytes {first} to {first + length - 1}"
-        renewed = False
+        body = bytearray()
+        self.stream(first, first + length, body.extend, stop)
+        return bytes(body)
 
-        def ask() -> bytes:
+    def stream(
+        self, first: int, end: int, take: Callable[[bytes], Any], stop: threading.Event
+    ) -> None:
+        """Hand the bytes `first : end` to `take` as they come, each exactly once.
+
+        A connection that breaks off is taken up where it stopped.
+
+        Raises
+        ------
+        NoRangesError
+            The server does not serve ranges, also after trying again.
+        RemoteError
+            The server does not give exactly these bytes, also after trying again.
+        """
+        renewed, place = False, first
+
+        def counted(block: bytes) -> None:
+            nonlocal place
+            take(block)
+            place += len(block)
+
+        def ask() -> None:
             nonlocal renewed
-            address = self._location(name, stop)
+            address = self._located(stop)
             try:
-                return self._get(address, first, length, self._sizes[name])
-            except _Expired:
+                self._get(address, place, end, counted, stop)
+            except _ExpiredError:
                 if renewed:
-                    raise RemoteError(
-                        f"{what}: refused (403) also at a new address; check your access"
+                    raise RemoteNotFoundError(
+                        f"{self.what}: refused (403) also at a new address; check your access"
                     ) from None
                 renewed = True
-                self._forget(name, address)
-                return ask()
+                self._forget(address)
+                ask()
 
-        return persist(ask, what, self._patience, stop)
+        what = f"{self._path}, bytes {first} to {end - 1}"
+        try:
+            retrying(ask, what, self._hub.retry, stop)
+        except RemoteError as error:
+            if isinstance(error.__cause__, _IgnoredRangeError):
+                raise NoRangesError(str(error)) from error
+            raise
 
-    def _location(self, name: str, stop: threading.Event) -> str:
-        """Address of a file; one HEAD for each file, whatever the number of threads."""
-        with self._locks[name]:
-            if name not in self._locations:
-                self._locations[name] = self._ask_location(name, stop)
-            return self._locations[name]
+    def _located(self, stop: threading.Event) -> str:
+        """Where the bytes lie; one HEAD for a large file, whatever the number of threads.
 
-    def _forget(self, name: str, address: str) -> None:
-        with self._locks[name]:
-            if self._locations.get(name) == address:
-                del self._locations[name]
+        Small files (those without a sha256 in the listing) the hub serves itself.
+        """
+        with self._lock:
+            if self._address is None:
+                self._address = self._ask_address(stop) if self.file.sha256 else self._url
+            return self._address
 
-    def _ask_location(self, name: str, stop: threading.Event) -> str:
-        what = f"{self.pinned.repository}/{name} at {self.pinned.commit[:12]}"
-        url = hf_hub_url(
-            self.pinned.repository,
-            name,
-            repo_type="dataset",
-            revision=self.pinned.commit,
-            endpoint=self.endpoint,
-        )
+    def _forget(self, address: str) -> None:
+        with self._lock:
+            if self._address == address:
+                self._address = None
 
+    def _ask_address(self, stop: threading.Event) -> str:
         def ask() -> str:
-            with hub_errors(what):
-                found = get_hf_file_metadata(url, timeout=30, endpoint=self.endpoint)
-            if found.size != self._sizes[name]:
+            with hub_errors(self.what, self._kind):
+                found = get_hf_file_metadata(self._url, timeout=30, endpoint=self._hub.endpoint)
+            if found.size != self.file.size:
                 raise RemoteError(
-                    f"{what}: has {found.size} bytes, the listing says {self._sizes[name]}"
+                    f"{self.what}: has {found.size} bytes, the listing says {self.file.size}"
                 )
             return found.location
 
-        return persist(ask, what, self._patience, stop)
+        return retrying(ask, self.what, self._hub.retry, stop)
 
-    def _get(self, address: str, first: int, length: int, size: int) -> bytes:
-        headers = {"Range": f"bytes={first}-{first + length - 1}", "Accept-Encoding": "identity"}
-        if origin(address) == origin(self.endpoint) and (token := hub_token()):
-            headers["Authorization"] = f"Bearer {token}"
-        body = bytearray()
+    def _get(
+        self,
+        address: str,
+        first: int,
+        end: int,
+        take: Callable[[bytes], None],
+        stop: threading.Event,
+    ) -> None:
+        at_home = origin(address) == origin(self._hub.endpoint)  # the token goes nowhere else
+        asked = {"Range": f"bytes={first}-{end - 1}", "Accept-Encoding": "identity"}
+        headers = build_hf_headers(token=None if at_home else False, headers=asked)
+        missing = end - first
         with (
-            transport_errors(),
+            hub_errors(self.what, self._kind),
+            get_session().stream("GET", address, headers=headers, timeout=TIMEOUT) as response,
+        ):
+            self._check(response, first, end)
+            for block in response.iter_raw():  # as it comes, so that little is lost of a break
+                if stop.is_set():
+                    raise RemoteError(f"{self.what}: given up, because it is not needed any more")
+                if len(block) > missing:
+                    raise WrongBytesError(f"got more than {end - first} bytes, as were asked for")
+                take(block)
+                missing -= len(block)
+        if missing:
+            got = end - first - missing
+            raise WrongBytesError(f"got {got} bytes, expected {end - first}")
+
+    def _check(self, response: httpx2.Response, first: int, end: int) -> None:
+        """Refuse an answer that is not exactly the range; a 200 is one if all was asked for."""
+        status = response.status_code
+        if status in (401, 403):
+            raise _ExpiredError
+        if status in TRANSIENT:
+            raise TransientError(f"the server answered {status}", asked_wait(response.headers))
+        if status == 200 and (first, end) == (0, self.file.size):
+            return
+        if status == 200:
+            raise _IgnoredRangeError(
+                "the server ignored the range and answered 200 with the whole file"
+            )
+        if status != 206:
+            raise TransientError(f"the server answered {status}, expected 206")
+        expected = f"bytes {first}-{end - 1}/{self.file.size}"
+        got = response.headers.get("Content-Range", "nothing")
+        if got != expected:
+            raise WrongBytesError(f"the server sent '{got}', expected '{expected}'")
+
+
+def get_json(
+    hub: Hub, kind: Kind, address: str, query: Mapping[str, str], what: str
+) -> tuple[Any, str | None]:
+    """Content of a JSON answer, and the address of the next page.
+
+    Raises
+    ------
+    RemoteNotFoundError
+        The hub has no such thing, or does not show it to us.
+    RemoteError
+        The hub does not answer, or with something else than JSON of a bounded size.
+    """
+
+    def ask() -> tuple[Any, str | None]:
+        with (
+            hub_errors(what, kind),
             get_session().stream(
-                "GET", address, headers=headers, timeout=TIMEOUT, follow_redirects=False
+                "GET", address, params=dict(query), headers=build_hf_headers(), timeout=TIMEOUT
             ) as response,
         ):
-            _check_answer(response, first, length, size)
-            for block in response.iter_raw():
+            if response.status_code >= 400:
+                response.read()
+            hf_raise_for_status(response)
+            body = bytearray()
+            for block in response.iter_bytes():
                 body += block
-                if len(body) > length:
-                    break
-        if len(body) != length:
-            more = "more than " if len(body) > length else ""
-            raise Fault(f"got {more}{min(len(body), length)} bytes, expected {length}")
-        return bytes(body)
+                if len(body) > LARGEST_ANSWER:
+                    raise RemoteError(f"{what}: the answer has more than {LARGEST_ANSWER:,} bytes")
+            following = response.links.get("next", {}).get("url")
+        try:
+            return json.loads(bytes(body)), following
+        except (ValueError, RecursionError) as error:
+            raise TransientError(_FORM) from error
+
+    content, following = retrying(ask, what, hub.retry)
+    if following is None:
+        return content, None
+    with wrong_form(what):
+        following = urljoin(address, following)
+        if origin(following) != origin(hub.endpoint):
+            raise RemoteError(f"{what}: the next page lies on another host; refused")
+    return content, following
 
 
-class _Expired(Exception):
-    """The address of a file is no longer good."""
-
-
-def _check_answer(response: httpx2.Response, first: int, length: int, size: int) -> None:
-    status = response.status_code
-    if status in (401, 403):
-        raise _Expired
-    if status in TRANSIENT:
-        raise Fault(f"the server answered {status}", asked_wait(response.headers))
-    if status == 200:
-        raise Fault("the server ignored the range and answered 200 with the whole file")
-    if status != 206:
-        raise Fault(f"the server answered {status}, expected 206")
-    expected = f"bytes {first}-{first + length - 1}/{size}"
-    got = response.headers.get("Content-Range", "nothing")
-    if got != expected:
-        raise Fault(f"the server sent '{got}', expected '{expected}'")
+@contextmanager
+def wrong_form(what: str) -> Iterator[None]:
+    """Turn what a malformed answer raises where it is taken apart into one line."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RemoteError(f"{what}: {_FORM}") from error
 
 
 @contextmanager
 def transport_errors() -> Iterator[None]:
-    """Turn a failed connection into a fault that may pass."""
+    """Turn a failed connection into a failure that may pass."""
     try:
         yield
     except httpx2.ConnectError as error:
         host = "the hub"
         with suppress(RuntimeError):  # raised where the request is not known
             host = error.request.url.host
-        raise Fault(f"cannot reach {host} (is there a network?)") from error
-    except httpx2.TransportError as error:
-        raise Fault(f"the connection failed ({type(error).__name__})") from error
+        raise TransientError(f"cannot reach {host} (is there a network?)") from error
+    except httpx2.TooManyRedirects as error:
+        raise RemoteError("the hub redirects in a circle") from error
+    except httpx2.RequestError as error:
+        raise TransientError(f"the connection failed ({type(error).__name__})") from error
     except httpx2.InvalidURL as error:
         raise RemoteError("the hub gave an address that is none") from error
     except OfflineModeIsEnabled as error:
@@ -212,13 +369,12 @@ def transport_errors() -> Iterator[None]:
 
 
 @contextmanager
-def hub_errors(what: str, kind: str = "dataset") -> Iterator[None]:
-    """Turn what the hub's client raises into one line, or into a fault that may pass.
+def hub_errors(what: str, kind: Kind) -> Iterator[None]:
+    """Turn what the hub's client raises into one line, or into a failure that may pass.
 
     Parameters
     ----------
     what : what was asked for; the line begins with it.
-    kind : "dataset" or "model".
     """
     try:
         with transport_errors():
@@ -242,14 +398,14 @@ def hub_errors(what: str, kind: str = "dataset") -> Iterator[None]:
         status = error.response.status_code
         if status in TRANSIENT:
             wait = asked_wait(error.response.headers)
-            raise Fault(f"the hub answered {status}", wait) from error
+            raise TransientError(f"the hub answered {status}", wait) from error
         if status in (401, 403):
             raise RemoteNotFoundError(
                 f"{what}: the hub answered {status}, access is denied; log in with `hf auth login`"
             ) from error
         raise RemoteError(f"{what}: the hub answered {status}") from error
     except (FileMetadataError, ValueError, TypeError, KeyError) as error:
-        raise Fault("the hub's answer is not in the form that it should have") from error
+        raise TransientError(_FORM) from error
 
 
 def asked_wait(headers: Mapping[str, str]) -> float | None:
@@ -259,11 +415,6 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
         return float(after)
     limit = _RATE_LIMIT.search(headers.get("RateLimit", ""))
     return float(limit[1]) + 1 if limit else None
-
-
-def hub_token() -> str | None:
-    """Token of the user, from the environment or the hub's own file; for the hub only."""
-    return None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
 
 
 def origin(address: str) -> tuple[str, str | None, int | None]:

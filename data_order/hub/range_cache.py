@@ -1,174 +1,152 @@
-"""Pieces of a large remote file that have been read before, kept on disk.
+"""Byte ranges of a large remote file that have been read before, kept on disk in sqlite.
 
-A folder holds segments, each of them written once and never changed: the extents (first byte,
-length) it has, then their bytes, under a checksum. A segment gets its name when it is complete, so
-that processes that die or work at the same time cannot harm one another; one that does not match
-its checksum is dropped and its bytes are asked for anew.
-
-Segment, little-endian: magic (8 bytes), sha256 of what follows (32 bytes), u64 n, int64 starts[n],
-int64 lengths[n], bytes.
+One database for each run of shards of a commit: `ranges(start, length, digest, data)`, each row at
+most `_PIECE` bytes under its own checksum. sqlite keeps it whole when processes write side by side
+or die at any moment; a row that does not match its checksum is dropped and read anew, and a
+database that is damaged is removed and made again.
 """
 
 import hashlib
 import logging
-import os
-import struct
-import threading
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
-from data_order.errors import StoreError
-from data_order.store.files import mapped_bytes, replacing
 
 log = logging.getLogger(__name__)
 
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
 
-_MAGIC = b"EXTENTS1"
-_HEAD = len(_MAGIC) + 32
-_SMALL = 16 << 20
-_MANY = 32
+_PIECE = 1 << 16
+_LOCKED_SECONDS = 60.0
+_OF_THE_PLACE = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+"""Errors of the disk or its rights, not of what the database holds."""
+
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS ranges"
+    "(start INTEGER PRIMARY KEY, length INTEGER, digest BLOB, data BLOB)"
+)
+# No row is longer than _PIECE, so what covers [low, high) begins after low - _PIECE: a short walk
+# along the primary key, which does not touch the data of rows that end before `low`.
+_COVERING = (
+    "SELECT start, digest, data FROM ranges "
+    f"WHERE start > ?1 - {_PIECE} AND start < ?2 AND start + length > ?1 ORDER BY start"
+)
+_INSERT = (
+    "INSERT INTO ranges VALUES (?, ?, ?, ?) ON CONFLICT (start) DO UPDATE SET "
+    "length = excluded.length, digest = excluded.digest, data = excluded.data "
+    "WHERE excluded.length > ranges.length"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """One file: extents ascending by `starts`, their bytes one after the other in `data`."""
-
-    path: Path
-    starts: Offsets
-    lengths: Offsets
-    places: Offsets
-    data: Bytes
-
-
-class Extents:
-    """What is known of one large file, in one folder.
+class RangeCache:
+    """Byte ranges of one remote file, or of shards that are read as one.
 
     Attributes
     ----------
-    folder : where the segments are.
+    path : the database; it is made when the first range is kept.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Use `folder`; it is made when the first segment is written."""
-        self.folder = folder
-        self._segments: dict[str, _Segment] = {}
-        self._lock = threading.Lock()
+    def __init__(self, path: Path) -> None:
+        """Use `path`; nothing is opened yet."""
+        self.path = path
 
     def read_into(self, out: Bytes, starts: Offsets, lengths: Offsets) -> npt.NDArray[np.bool_]:
-        """Fill `out` (sum(lengths),) with the pieces that are here; say which ones were: (n,)."""
+        """Fill `out` (sum(lengths),) with the ranges that are kept; say which ones were: (n,)."""
         found = np.zeros(len(starts), bool)
         ends = np.cumsum(lengths)
-        for segment in self._look():
-            place = np.searchsorted(segment.starts, starts, side="right") - 1
-            inside = (place >= 0) & ~found
-            offset = starts - segment.starts[place]
-            inside &= offset + lengths <= segment.lengths[place]
-            for i in np.flatnonzero(inside).tolist():
-                first = int(segment.places[place[i]] + offset[i])
-                piece = segment.data[first : first + int(lengths[i])]
-                out[int(ends[i] - lengths[i]) : int(ends[i])] = piece
-            found |= inside
+        if not (self.path.is_file() and self.path.stat().st_size):
+            return found
+        with self._repaired(), self._opened() as database:
+            for i, (start, length, end) in enumerate(
+                zip(starts.tolist(), lengths.tolist(), ends.tolist(), strict=True)
+            ):
+                found[i] = self._fill(database, out[end - length : end], start)
         return found
 
     def add(self, starts: Offsets, lengths: Offsets, data: Bytes) -> None:
-        """Keep pieces, ascending and apart; a folder that cannot be written is left alone.
+        """Keep ranges; where nothing can be written, they are left alone with a warning.
 
         Parameters
         ----------
-        starts, lengths : (n,) extents.
+        starts, lengths : (n,) ranges, ascending and apart.
         data : (sum(lengths),) their bytes.
         """
+        with self._repaired():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._opened() as database:
+                database.execute(_TABLE)
+                database.executemany(_INSERT, _pieces(starts, lengths, data))
+
+    def _fill(self, database: sqlite3.Connection, out: Bytes, start: int) -> bool:
+        """Fill `out` with the bytes from `start` on; False where one of them is not kept."""
+        end = start + len(out)
+        place = start
+        for first, digest, data in database.execute(_COVERING, (start, end)).fetchall():
+            if first > place:
+                return False
+            if hashlib.sha256(data).digest() != digest:
+                log.warning("%s: a range does not match its checksum; read anew", self.path)
+                database.execute("DELETE FROM ranges WHERE start = ?", (first,))
+                return False
+            stop = min(first + len(data), end)
+            if stop > place:
+                kept = np.frombuffer(data, np.uint8, stop - place, place - first)
+                out[place - start : stop - start] = kept
+                place = stop
+        return place == end
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """One connection for each use: so it may be used in threads, and after a fork."""
+        with closing(sqlite3.connect(self.path, timeout=_LOCKED_SECONDS)) as database, database:
+            # A commit need not wait for the disk: what a power cut damages, the checksums show.
+            database.execute("PRAGMA synchronous = OFF")
+            yield database
+
+    @contextmanager
+    def _repaired(self) -> Iterator[None]:
+        """Remove a damaged database; only warn of one that cannot be used."""
         try:
-            self._write(starts, lengths, data)
-            self._compact()
-        except (StoreError, OSError) as error:
-            log.warning("%s; rows are not kept", error)
-
-    def _write(self, starts: Offsets, lengths: Offsets, data: Bytes) -> Path:
-        extents = struct.pack("<Q", len(starts)) + starts.astype("<i8").tobytes()
-        extents += lengths.astype("<i8").tobytes()
-        digest = hashlib.sha256(extents)
-        digest.update(data.data)
-        path = self.folder / f"{digest.hexdigest()[:32]}.extents"
-        with replacing(path) as file:
-            file.write(_MAGIC + digest.digest() + extents)
-            file.write(data.data)
-        return path
-
-    def _look(self) -> list[_Segment]:
-        """Segments that are here now; those that have come since are read and checked."""
-        with self._lock:
-            names = set()
-            if self.folder.is_dir():
-                names = {entry.name for entry in os.scandir(self.folder) if _is_segment(entry.name)}
-            for name in set(self._segments) - names:
-                del self._segments[name]
-            for name in sorted(names - set(self._segments)):
-                segment = _read_segment(self.folder / name)
-                if segment is not None:
-                    self._segments[name] = segment
-            return list(self._segments.values())
-
-    def _compact(self) -> None:
-        """Write many small segments as one."""
-        small = [segment for segment in self._look() if segment.data.nbytes < _SMALL]
-        if len(small) < _MANY:
-            return
-        starts, lengths, data = _union(small)
-        kept = self._write(starts, lengths, data)
-        for segment in small:
-            if segment.path != kept:
-                segment.path.unlink(missing_ok=True)
-        log.debug("%s: %d segments are one now", self.folder, len(small))
+            yield
+        except OSError as error:
+            log.warning("%s: the rows that are read are not kept (%s)", self.path, error)
+        except sqlite3.Error as error:
+            if (error.sqlite_errorcode & 0xFF) in _OF_THE_PLACE:
+                log.warning("%s: the rows that are read are not kept (%s)", self.path, error)
+                return
+            log.warning("%s: is damaged (%s); removed, rows will be read anew", self.path, error)
+            for name in (f"{self.path.name}-journal", self.path.name):
+                with suppress(OSError):
+                    self.path.with_name(name).unlink(missing_ok=True)
 
 
-def _is_segment(name: str) -> bool:
-    return name.endswith(".extents") and not name.startswith(".")
-
-
-def _read_segment(path: Path) -> _Segment | None:
-    """Map a segment; None, and the file is dropped, where it is not what it was written as."""
-    try:
-        whole = mapped_bytes(path)
-    except StoreError as error:  # another process may have merged it with others
-        log.debug("%s", error)
-        return None
-    digest = hashlib.sha256(whole[_HEAD:].data).digest()
-    if whole[: len(_MAGIC)].tobytes() != _MAGIC or whole[len(_MAGIC) : _HEAD].tobytes() != digest:
-        log.warning("%s: does not match its checksum; dropped, its rows will be read anew", path)
-        path.unlink(missing_ok=True)
-        return None
-    (count,) = struct.unpack("<Q", whole[_HEAD : _HEAD + 8].tobytes())
-    extents = np.frombuffer(whole[_HEAD + 8 : _HEAD + 8 + 16 * count].tobytes(), "<i8")
-    starts, lengths = extents[:count], extents[count:]
-    places = np.cumsum(lengths) - lengths
-    return _Segment(path, starts, lengths, places, whole[_HEAD + 8 + 16 * count :])
-
-
-def _union(segments: list[_Segment]) -> tuple[Offsets, Offsets, Bytes]:
-    """Every byte of the segments once: extents that touch or overlap become one."""
-    starts = np.concatenate([s.starts for s in segments])
-    lengths = np.concatenate([s.lengths for s in segments])
-    merged, sizes = merge(starts, lengths)
-    places = np.cumsum(sizes) - sizes
-    data = np.empty(int(sizes.sum()), np.uint8)
-    for segment in segments:
-        home = np.searchsorted(merged, segment.starts, side="right") - 1
-        targets = places[home] + segment.starts - merged[home]
-        for target, place, length in zip(
-            targets.tolist(), segment.places.tolist(), segment.lengths.tolist(), strict=True
-        ):
-            data[target : target + length] = segment.data[place : place + length]
-    return merged, sizes, data
+def _pieces(
+    starts: Offsets, lengths: Offsets, data: Bytes
+) -> Iterator[tuple[int, int, bytes, memoryview]]:
+    place = 0
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        for offset in range(0, length, _PIECE):
+            size = min(_PIECE, length - offset)
+            piece = data[place : place + size].data
+            yield start + offset, size, hashlib.sha256(piece).digest(), piece
+            place += size
 
 
 def merge(starts: Offsets, lengths: Offsets) -> tuple[Offsets, Offsets]:
-    """Join extents (n,) that touch or overlap; return them ascending and apart.
+    """Join ranges (n,) that touch or overlap; return them ascending and apart.
 
     Examples
     --------
@@ -178,6 +156,7 @@ def merge(starts: Offsets, lengths: Offsets) -> tuple[Offsets, Offsets]:
     if len(starts) == 0:
         return starts, lengths
     order = np.argsort(starts, kind="stable")
+    # The furthest end so far, not a range's own: a range may lie wholly inside one before it.
     begins, ends = starts[order], np.maximum.accumulate((starts + lengths)[order])
     first = np.flatnonzero(np.append(True, begins[1:] > ends[:-1]))
     last = np.append(first[1:], len(begins)) - 1

@@ -17,7 +17,7 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Status codes after which the same request may succeed."""
 
 
-class Fault(Exception):
+class TransientError(Exception):
     """A failure that may pass; `wait` is what the server asked for, in seconds."""
 
     def __init__(self, message: str, wait: float | None = None) -> None:
@@ -27,7 +27,7 @@ class Fault(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """How often to ask again, and for how long.
 
     Attributes
@@ -44,10 +44,10 @@ class Patience:
     total_wait: float = 600.0
 
 
-def persist(
-    ask: Callable[[], T], what: str, patience: Patience, stop: threading.Event | None = None
+def retrying(
+    ask: Callable[[], T], what: str, policy: RetryPolicy, stop: threading.Event | None = None
 ) -> T:
-    """Call `ask` until it raises no `Fault`.
+    """Call `ask` until it raises no `TransientError`.
 
     Waiting times are drawn at random below their bound, so that many readers do not come back at
     the same moment; a `Retry-After` of the server is obeyed to the second. Waiting ends when
@@ -56,31 +56,31 @@ def persist(
     Raises
     ------
     RemoteError
-        It did not succeed within `patience`.
+        It did not succeed within the policy; the last failure is its cause.
     """
     waited, tries = 0.0, 0
     while True:
         try:
             return ask()
-        except Fault as fault:
+        except TransientError as failure:
             tries += 1
-            if tries > patience.retries:
+            if tries > policy.retries:
                 raise RemoteError(
-                    f"{what}: {fault}; gave up after {tries} tries, try again later"
-                ) from fault
-            bound = min(patience.first_wait * 2 ** (tries - 1), patience.longest_wait)
-            wait = bound * (0.5 + random.random() / 2) if fault.wait is None else fault.wait
+                    f"{what}: {failure}; gave up after {tries} tries, try again later"
+                ) from failure
+            bound = min(policy.first_wait * 2 ** (tries - 1), policy.longest_wait)
+            wait = bound * (0.5 + random.random() / 2) if failure.wait is None else failure.wait
             waited += wait
-            if waited > patience.total_wait:
+            if waited > policy.total_wait:
                 raise RemoteError(
-                    f"{what}: {fault}; waiting {wait:.0f} s more would be {waited:.0f} s in all, "
-                    f"expected at most {patience.total_wait:.0f} s; try again later"
-                ) from fault
-            log.info("%s: %s; asking again in %.1f s", what, fault, wait)
+                    f"{what}: {failure}; waiting {wait:.0f} s more would be {waited:.0f} s in "
+                    f"all, expected at most {policy.total_wait:.0f} s; try again later"
+                ) from failure
+            log.info("%s: %s; asking again in %.1f s", what, failure, wait)
             if _sleep(wait, stop):
                 raise RemoteError(
-                    f"{what}: {fault}; given up, because another part failed"
-                ) from fault
+                    f"{what}: {failure}; given up, because another part failed"
+                ) from failure
 
 
 def _sleep(seconds: float, stop: threading.Event | None) -> bool:

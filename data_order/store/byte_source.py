@@ -1,17 +1,18 @@
-"""One way to open a store's bytes, wherever they lie: on this disk or on the hub."""
+"""One way to open a store's bytes: on this disk or on the hub."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from data_order.errors import OrderError
-from data_order.hub.pins import Remote, is_address
+from data_order.hub.client import Hub
+from data_order.hub.listings import is_address
 from data_order.store.remote import HubShards
 from data_order.store.shards import ByteSource, LocalShards, local_files
 
 Where = str | Path | Sequence[str | Path]
 
 
-def open_source(where: Where, remote: Remote) -> tuple[ByteSource, Path | None]:
+def open_source(where: Where, hub: Hub | None = None) -> tuple[ByteSource, Path | None]:
     """Open a store's bytes, and find the `.idx` file beside them where they are on this disk.
 
     Parameters
@@ -19,12 +20,12 @@ def open_source(where: Where, remote: Remote) -> tuple[ByteSource, Path | None]:
     where : prefix of an `.idx`/`.bin` pair or of shards, a folder that holds one store, the shard
         files themselves in their order, or a dataset on the hub: "owner/name", or
         "hf://datasets/owner/name@revision/prefix".
-    remote : how to read from the hub.
+    hub : how to read from the hub.
 
     Raises
     ------
     StoreNotFoundError, RemoteNotFoundError
-        There is no store at that place.
+        There is no such store.
     StoreError
         A shard is missing.
     """
@@ -34,6 +35,6 @@ def open_source(where: Where, remote: Remote) -> tuple[ByteSource, Path | None]:
         files = [Path(path) for path in where]
         return LocalShards(files, f"{files[0]} and {len(files) - 1} more" if files else None), None
     if isinstance(where, str) and is_address(where):
-        return HubShards.open(where, remote), None
+        return HubShards.open(where, hub or Hub()), None
     files, index = local_files(where)
     return LocalShards(files, str(where)), index

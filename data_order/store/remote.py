@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from data_order.errors import RemoteNotFoundError
-from data_order.hub.pins import Pinned, Remote, parse_address, pinned
-from data_order.hub.range_cache import Bytes, Extents, Offsets, merge
+from data_order.hub.client import Hub, RemoteFile
+from data_order.hub.listings import Pinned, parse_address, pinned_dataset
+from data_order.hub.range_cache import Bytes, Offsets, RangeCache, merge
 from data_order.store.shards import SHARD_NAME, check_pieces, shards_in_order
 
 _RANGE = 8 << 20
@@ -31,22 +32,9 @@ class HubShards:
     length : bytes of all shards together.
     """
 
-    __slots__ = (
-        "_endpoint",
-        "_ends",
-        "_extents",
-        "_files",
-        "_names",
-        "_pinned",
-        "_remote",
-        "_stem",
-        "length",
-        "name",
-    )
+    __slots__ = ("_cache", "_ends", "_files", "_hub", "_pinned", "_stem", "length", "name")
 
-    def __init__(
-        self, pinned: Pinned, stem: str | None, name: str, endpoint: str, remote: Remote
-    ) -> None:
+    def __init__(self, pinned: Pinned, stem: str | None, name: str, hub: Hub) -> None:
         """Find the shards among the files of a commit; nothing is requested yet.
 
         Raises
@@ -56,22 +44,21 @@ class HubShards:
         StoreError
             A shard is missing.
         """
-        from data_order.hub.client import HubFiles
-
-        sizes = dict(pinned.files)
-        self._pinned, self._stem, self._endpoint, self._remote = pinned, stem, endpoint, remote
-        self._names = _shard_names(list(sizes), stem, name)
-        self._ends = np.cumsum([sizes[shard] for shard in self._names], dtype=np.int64)
-        self._files = HubFiles(pinned, endpoint, remote.patience)
-        self._extents = None
-        folder = remote.folder(pinned.repository)
-        if folder is not None:
-            key = json.dumps([pinned.commit, [(shard, sizes[shard]) for shard in self._names]])
-            self._extents = Extents(folder / hashlib.sha256(key.encode()).hexdigest()[:32])
+        self._pinned, self._stem, self._hub = pinned, stem, hub
+        listed = {file.name: file for file in pinned.files}
+        shards = [listed[shard] for shard in _shard_names(list(listed), stem, name)]
+        self._ends = np.cumsum([shard.size for shard in shards], dtype=np.int64)
+        self._files = [
+            RemoteFile(hub, "dataset", pinned.repository, pinned.commit, shard) for shard in shards
+        ]
+        key = json.dumps([pinned.commit, [(shard.name, shard.size) for shard in shards]])
+        kept = hub.kept("rows", pinned.repository.replace("/", "--"))
+        digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+        self._cache = None if kept is None else RangeCache(kept / f"{digest}.sqlite")
         self.name, self.length = name, int(self._ends[-1])
 
     @classmethod
-    def open(cls, where: str, remote: Remote) -> "HubShards":
+    def open(cls, where: str, hub: Hub) -> "HubShards":
         """Open an address: one request, or none if this revision has been asked for before.
 
         Raises
@@ -79,12 +66,9 @@ class HubShards:
         RemoteNotFoundError
             There is no such dataset or revision, or it holds no shards.
         """
-        from data_order.hub.client import hub_endpoint
-
         address = parse_address(where)
-        endpoint = hub_endpoint(remote.endpoint)
-        found = pinned(address.repository, address.revision or remote.revision, endpoint, remote)
-        return cls(found, address.stem, where, endpoint, remote)
+        found = pinned_dataset(address.repository, address.revision or "main", hub)
+        return cls(found, address.stem, where, hub)
 
     @property
     def commit(self) -> str:
@@ -92,8 +76,8 @@ class HubShards:
         return self._pinned.commit
 
     def __reduce__(self) -> tuple[Any, ...]:
-        quiet = replace(self._remote, progress=None)
-        return HubShards, (self._pinned, self._stem, self.name, self._endpoint, quiet)
+        quiet = replace(self._hub, progress=None)
+        return HubShards, (self._pinned, self._stem, self.name, quiet)
 
     def rows(self, numbers: Offsets, width: int) -> Bytes:
         """Pieces of `width` bytes that begin at `numbers * width`: (n, width)."""
@@ -111,10 +95,11 @@ class HubShards:
         check_pieces(starts, lengths, self.length, self.name)
         out = np.empty(int(lengths.sum()), np.uint8)
         found = lengths == 0
-        if self._extents is not None:
-            found |= self._extents.read_into(out, starts, lengths)
+        if self._cache is not None:
+            found |= self._cache.read_into(out, starts, lengths)
         if found.all():
             return out
+        # Rows that touch are one request; `home` is the range in which each wanted piece lies.
         ends = np.cumsum(lengths)
         wanted = np.flatnonzero(~found)
         wanted = wanted[np.argsort(starts[wanted], kind="stable")]
@@ -123,9 +108,10 @@ class HubShards:
         done, total = 0, int(size.sum())
         for begin, stop in _batches(size):
             data = self._fetch(first[begin:stop], size[begin:stop], done, total)
-            if self._extents is not None:
-                self._extents.add(first[begin:stop], size[begin:stop], data)
+            if self._cache is not None:
+                self._cache.add(first[begin:stop], size[begin:stop], data)
             place = np.cumsum(size[begin:stop]) - size[begin:stop]
+            # `wanted` ascends with `home`, so the pieces of these ranges stand side by side.
             for k in range(*np.searchsorted(home, [begin, stop]).tolist()):
                 i, h = int(wanted[k]), int(home[k])
                 at = int(place[h - begin] + starts[i] - first[h])
@@ -134,42 +120,42 @@ class HubShards:
         return out
 
     def _fetch(self, starts: Offsets, lengths: Offsets, done: int, total: int) -> Bytes:
-        """Bytes of extents (n,) that are ascending and apart, read in parallel: (sum(lengths),)."""
+        """Bytes of ranges (n,) that are ascending and apart, read in parallel: (sum(lengths),)."""
         data = np.empty(int(lengths.sum()), np.uint8)
         jobs, stop = self._ranges(starts, lengths), threading.Event()
 
-        def fetch(job: tuple[str, int, int, int]) -> int:
-            name, offset, length, place = job
-            body = self._files.read(name, offset, length, stop)
+        def fetch(job: tuple[RemoteFile, int, int, int]) -> int:
+            file, offset, length, place = job
+            body = file.read(offset, length, stop)
             data[place : place + length] = np.frombuffer(body, np.uint8)
             return length
 
-        pool = ThreadPoolExecutor(min(self._remote.parallel, len(jobs)))
+        pool = ThreadPoolExecutor(min(self._hub.parallel, len(jobs)))
         try:
             for finished in as_completed([pool.submit(fetch, job) for job in jobs]):
                 done += finished.result()
-                if self._remote.progress is not None:
-                    self._remote.progress(done, total)
+                if self._hub.progress is not None:
+                    self._hub.progress(done, total)
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
         return data
 
-    def _ranges(self, starts: Offsets, lengths: Offsets) -> list[tuple[str, int, int, int]]:
-        """Ranges within one shard and of at most 8 MiB: (shard, first byte, length, place)."""
+    def _ranges(self, starts: Offsets, lengths: Offsets) -> list[tuple[RemoteFile, int, int, int]]:
+        """Ranges within one shard and of at most 8 MiB: (shard, first, length, place)."""
         jobs, place, ends = [], 0, self._ends.tolist()
         for start, left in zip(starts.tolist(), lengths.tolist(), strict=True):
             while left:
                 shard = int(np.searchsorted(self._ends, start, side="right"))
                 begin = ends[shard - 1] if shard else 0
                 length = min(left, ends[shard] - start, _RANGE)
-                jobs.append((self._names[shard], start - begin, length, place))
+                jobs.append((self._files[shard], start - begin, length, place))
                 start, left, place = start + length, left - length, place + length
         return jobs
 
 
 def _batches(sizes: Offsets) -> list[tuple[int, int]]:
-    """Group extents, about 16 MiB each; a group is kept on disk as soon as it is there."""
+    """Group ranges, about 16 MiB each; a group is kept on disk as soon as it has come."""
     number = (np.cumsum(sizes) - sizes) // _BATCH
     cuts = np.flatnonzero(np.append(True, number[1:] != number[:-1])).tolist()
     return list(zip(cuts, [*cuts[1:], len(sizes)], strict=True))
@@ -186,7 +172,7 @@ def _shard_names(names: list[str], stem: str | None, address: str) -> list[str]:
     if stem not in stores:
         there = ", ".join(sorted(stores)) or "none"
         raise RemoteNotFoundError(
-            f"{address}: names no store of .bin shards; stores there: {there}"
+            f"{address}: names no store of .bin shards; its stores: {there}"
             + ("; add one of them to the address" if stem is None and stores else "")
         )
     if stores[stem] == [f"{stem}.bin"]:

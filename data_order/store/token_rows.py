@@ -6,13 +6,13 @@ hub. Out: (n, row_tokens) arrays that belong to the caller. Only the rows asked 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import StoreError
-from data_order.hub.pins import Remote, RemoteOptions
+from data_order.hub.client import Hub
 from data_order.order import positive
 from data_order.store.byte_source import Where, open_source
 from data_order.store.idx import DTYPES, read_index, token_type
@@ -74,7 +74,7 @@ class TokenRows:
         *,
         dtype: npt.DTypeLike | None = None,
         vocabulary: int | None = None,
-        **remote: Unpack[RemoteOptions],
+        hub: Hub | None = None,
     ) -> "TokenRows":
         """Open a store of rows; shards are read where they lie, without merging.
 
@@ -87,20 +87,19 @@ class TokenRows:
         row_tokens : tokens of a row.
         dtype : type of a token; by default the index's, uint16 where there is none.
         vocabulary : number of token ids; None accepts what the dtype can hold.
-        remote : options for the hub: `revision`, `endpoint`, `cache`, `refresh`, `parallel`,
-            `patience`, `progress`; see `data_order.hub.pins.Remote`.
+        hub : how to read from the hub: address, cache, retries, progress.
 
         Raises
         ------
         StoreNotFoundError, RemoteNotFoundError
-            There is no store at that place.
+            There is no such store.
         RemoteError
             The hub does not answer.
         StoreError
             A shard is missing or truncated, or the index says something else than was asked for.
         """
         positive(row_tokens, "row_tokens")
-        source, index = open_source(where, Remote(**remote))
+        source, index = open_source(where, hub)
         kind = None if dtype is None else token_type(dtype)
         if index is not None:
             kind = _agreed_type(index, source.length, row_tokens, kind)

@@ -1,13 +1,13 @@
 """Tokens of unshuffled documents as one flat run, read in pieces, wherever the bytes lie."""
 
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import StoreError
-from data_order.hub.pins import Remote, RemoteOptions
+from data_order.hub.client import Hub
 from data_order.store.byte_source import Where, open_source
 from data_order.store.idx import DTYPES, token_type
 from data_order.store.shards import ByteSource
@@ -39,7 +39,7 @@ class TokenStream:
         where: Where,
         *,
         dtype: npt.DTypeLike = np.uint16,
-        **remote: Unpack[RemoteOptions],
+        hub: Hub | None = None,
     ) -> "TokenStream":
         """Open the `.bin` file or shards of a store of documents; the `.idx` is not read.
 
@@ -47,9 +47,9 @@ class TokenStream:
         ----------
         where : prefix, folder, shard files in their order, or a dataset on the hub.
         dtype : type of a token.
-        remote : options for the hub; see `data_order.hub.pins.Remote`.
+        hub : how to read from the hub.
         """
-        source, _ = open_source(where, Remote(**remote))
+        source, _ = open_source(where, hub)
         return cls(source, token_type(dtype))
 
     @property

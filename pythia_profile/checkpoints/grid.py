@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pythia_profile.checkpoints.api import HubFile
+from data_order.hub.client import Hub, HubFile
 from pythia_profile.checkpoints.audit import MISSING, OK, UNSAFE, Verdict, audit_listing, faulty
 from pythia_profile.checkpoints.listing import Checkpoint, Listing, Revision
-from pythia_profile.checkpoints.pins import Hub, Pins, pin
+from pythia_profile.checkpoints.pins import Pins, pin
 from pythia_profile.checkpoints.source import HubCheckpoint
 from pythia_profile.checkpoints.supply import Source
 from pythia_profile.errors import NotFoundError, RefusedError, StudyError
@@ -194,7 +194,7 @@ def _source(
         commit=revision.commit,
         files=checkpoint.files,
         endpoint=hub.endpoint,
-        cache=str(hub.cache or ""),
+        cache="" if isinstance(hub.cache, bool) else str(hub.cache),
         keep=keep,
     )
 

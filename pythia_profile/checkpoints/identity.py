@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from data_order.hub.client import Hub
 from pythia_profile.checkpoints.audit import (
     FAULTY,
     ODD_SCORES,
@@ -18,7 +19,7 @@ from pythia_profile.checkpoints.audit import (
     Verdict,
 )
 from pythia_profile.checkpoints.grid import Grid, locate
-from pythia_profile.checkpoints.pins import Hub, Pins
+from pythia_profile.checkpoints.pins import Pins
 from pythia_profile.errors import CheckpointError
 from pythia_profile.suites.model import Suite
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pythia_profile.checkpoints.api import HubFile
+from data_order.hub.client import HubFile
 
-__all__ = ["Checkpoint", "Listing", "Revision", "is_safe"]
+__all__ = ["Checkpoint", "Listing", "Revision", "is_safe", "matters"]
 
 LARGEST_JSON = 4 * 2**20
 """Bytes of the largest config or index that is read; the published ones have under 100 kB."""
@@ -77,7 +77,7 @@ class Revision:
         return cls(
             name,
             commit,
-            tuple(file for file in known if _matters(file.name)),
+            tuple(file for file in known if matters(file.name)),
             tuple(file.name for file in known if not is_safe(file.name)),
         )
 
@@ -110,7 +110,7 @@ class Listing:
     Attributes
     ----------
     repository : on the hub, or the folder.
-    steps : optimizer step -> revision, of the checkpoints that are there.
+    steps : optimizer step -> revision, of the checkpoints that exist.
     known : every step that has a branch, whether or not its files are listed.
     main : the main branch, where it is listed.
     """
@@ -135,7 +135,8 @@ def is_safe(name: str) -> bool:
     )
 
 
-def _matters(name: str) -> bool:
+def matters(name: str) -> bool:
+    """Whether a file is needed to load a checkpoint: weights, index of shards, config."""
     return name in (CONFIG, *_SINGLE.values(), *_INDEX.values()) or any(
         shard.fullmatch(name) for shard in _SHARD.values()
     )

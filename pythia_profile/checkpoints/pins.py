@@ -1,61 +1,28 @@
 """The hub asked once: branches to commits, commits to files, kept in a study's lock file.
 
 A branch can be moved at any time; a commit cannot change. What is pinned here is asked for once
-and then read by commit, so a run that lasts a week reads what it began with. Listings of commits
-are also kept in the user's cache, because they cannot change either.
+and then read by commit, so a run that lasts a week reads what it began with.
 """
 
-import hashlib
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
-from huggingface_hub import is_offline_mode
-from platformdirs import user_cache_path
 from pydantic import TypeAdapter, ValidationError
 
-from data_order.hub.client import hub_endpoint
-from data_order.hub.retry import Patience
-from pythia_profile.checkpoints.api import HubFile, list_branches, list_files
-from pythia_profile.checkpoints.listing import Listing, Revision
+from data_order.hub.client import Hub, HubFile
+from data_order.hub.listings import list_branches, list_files
+from pythia_profile.checkpoints.listing import Listing, Revision, is_safe, matters
 from pythia_profile.errors import NotFoundError, StudyError
-from pythia_profile.store import read_json, write_json
 from pythia_profile.suites.model import Suite
 
-__all__ = ["Hub", "Pins", "checkpoint_cache", "pin"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Pins", "moved_branches", "pin"]
 
 MAIN = "main"
 _PARALLEL = 8
 
-Branches = dict[str, str]
 Files = tuple[HubFile, ...]
-
-
-def checkpoint_cache(folder: Path | None = None) -> Path:
-    """Folder for checkpoints and listings: `checkpoints` in `folder`, or in the user's cache."""
-    return (folder or user_cache_path("pythia-profile")) / "checkpoints"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hub:
-    """How to reach the hub.
-
-    Attributes
-    ----------
-    endpoint : address; by default `HF_ENDPOINT`, else the public one.
-    patience : how often to ask again, and how long to wait.
-    cache : folder for listings and checkpoints; the user's cache by default.
-    """
-
-    endpoint: str = field(default_factory=hub_endpoint)
-    patience: Patience = field(default_factory=Patience)
-    cache: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +70,7 @@ class Pins:
             repository: {
                 "branches": dict(branches),
                 "trees": {
-                    commit: [[file.name, file.size, file.sha256, file.blob] for file in files]
+                    commit: [list(astuple(file)) for file in files]
                     for commit, files in self.trees.get(repository, {}).items()
                 },
             }
@@ -143,7 +110,7 @@ def pin(
     *,
     known: Pins | None = None,
     hub: Hub | None = None,
-    tell: Callable[[int, int], None] = lambda *_: None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Pins:
     """Pin the checkpoints of some sizes: one request a repository, one more for each checkpoint.
 
@@ -155,7 +122,7 @@ def pin(
     sizes : those whose weights lie on the hub; others are passed over.
     steps : checkpoints; all of the suite by default. Those that do not exist are not pinned.
     known : earlier pins; what they hold is not asked for again.
-    tell : called with (listings read, listings to read).
+    on_progress : called with (listings read, listings to read).
 
     Returns
     -------
@@ -172,7 +139,7 @@ def pin(
     for size in sizes:
         repository = suite.repository(size)
         if repository is not None and repository not in pins.branches:
-            said = _branches(repository, hub)
+            said = list_branches(repository, hub)
             kept = {name: commit for name, commit in said.items() if _concerns(suite, name)}
             pins = replace(pins, branches={**pins.branches, repository: kept})
     wanted = [
@@ -185,12 +152,16 @@ def pin(
     trees = {repository: dict(files) for repository, files in pins.trees.items()}
     with ThreadPoolExecutor(_PARALLEL) as pool:
         try:
-            found = pool.map(lambda place: _tree(place[0], place[1], hub), wanted)
+            # Unsafe names are kept too: a revision that has one is refused.
+            found = pool.map(
+                lambda place: list_files(place[0], place[1], hub, only=_is_kept),
+                wanted,
+            )
             for done, ((repository, commit), files) in enumerate(
                 zip(wanted, found, strict=True), 1
             ):
                 trees.setdefault(repository, {})[commit] = files
-                tell(done, len(wanted))
+                on_progress(done, len(wanted))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return replace(pins, trees=trees)
@@ -200,7 +171,7 @@ def moved_branches(pins: Pins, hub: Hub | None = None) -> list[str]:
     """Say which pinned branches point elsewhere by now; one request a repository."""
     hub, lines = hub or Hub(), []
     for repository, branches in pins.branches.items():
-        now = list_branches(repository, hub.endpoint, hub.patience)
+        now = list_branches(repository, hub)
         for name, commit in branches.items():
             if now.get(name) != commit:
                 there = now[name][:12] if name in now else "gone"
@@ -208,17 +179,8 @@ def moved_branches(pins: Pins, hub: Hub | None = None) -> list[str]:
     return lines
 
 
-def _branches(repository: str, hub: Hub) -> Branches:
-    """Branches as the hub says them; in offline mode, as it last said them."""
-    key = hashlib.sha256(f"{hub.endpoint} {repository} branches".encode()).hexdigest()[:32]
-    known = checkpoint_cache(hub.cache) / "listings" / f"{key}.json"
-    if is_offline_mode() and known.is_file():
-        log.warning("offline: branches of %s are those of an earlier listing", repository)
-        return TypeAdapter(Branches).validate_python(read_json(known))
-    said = list_branches(repository, hub.endpoint, hub.patience)
-    with suppress(StudyError):
-        write_json(said, known)
-    return said
+def _is_kept(name: str) -> bool:
+    return matters(name) or not is_safe(name)
 
 
 def _concerns(suite: Suite, branch: str) -> bool:
@@ -244,25 +206,6 @@ def _commits(
     last = list(names)[-1:]
     chosen = [branches[names[step]] for step in [*asked, *last]]
     return dict.fromkeys([*chosen, *([branches[MAIN]] if MAIN in branches else [])])
-
-
-def _tree(repository: str, commit: str, hub: Hub) -> Files:
-    """Files of a commit that matter; from the cache where they have been listed before."""
-    key = hashlib.sha256(f"{hub.endpoint} {repository} {commit}".encode()).hexdigest()[:32]
-    known = checkpoint_cache(hub.cache) / "listings" / f"{key}.json"
-    try:
-        if known.is_file():
-            return _files(read_json(known, list))
-    except (StudyError, OSError, ValidationError, ValueError, TypeError):
-        log.warning("%s cannot be read; the hub is asked anew", known)
-    listed = list_files(repository, commit, hub.endpoint, hub.patience)
-    revision = Revision.of("", commit, listed)
-    files = revision.files + tuple(file for file in listed if file.name in revision.unsafe)
-    try:
-        write_json([[file.name, file.size, file.sha256, file.blob] for file in files], known)
-    except StudyError as error:
-        log.warning("%s; the listing is not kept", error)
-    return files
 
 
 def _files(listed: Any) -> Files:

@@ -25,11 +25,9 @@ from filelock import FileLock, Timeout
 from huggingface_hub import try_to_load_from_cache
 from pydantic import TypeAdapter
 
-from data_order.hub.client import hub_endpoint
-from data_order.hub.retry import Patience
-from pythia_profile.checkpoints.api import HubFile
+from data_order.hub.client import Hub, HubFile, hub_endpoint
+from data_order.hub.retry import RetryPolicy
 from pythia_profile.checkpoints.fetch import UNFINISHED, fetch_file, is_whole
-from pythia_profile.checkpoints.pins import Hub, checkpoint_cache
 from pythia_profile.errors import RefusedError
 from pythia_profile.store import make_folder
 
@@ -98,7 +96,7 @@ class HubCheckpoint:
     def held(
         self,
         *,
-        patience: Patience | None = None,
+        retry: RetryPolicy | None = None,
         stop: threading.Event | None = None,
         advance: Callable[[int], None] = lambda _: None,
         spare: Collection[str] = (),
@@ -107,7 +105,7 @@ class HubCheckpoint:
 
         Parameters
         ----------
-        patience : how often to ask the hub again, and how long to wait.
+        retry : how often to ask the hub again, and how long to wait.
         stop : ends a fetch when it is set.
         advance : called with the bytes of each block that is fetched.
         spare : commits that are still needed, not to be deleted afterwards.
@@ -121,7 +119,7 @@ class HubCheckpoint:
         RemoteError
             The hub does not give a file.
         """
-        hub = Hub(endpoint=hub_endpoint(self.endpoint or None), patience=patience or Patience())
+        hub = Hub(endpoint=hub_endpoint(self.endpoint or None), retry=retry or RetryPolicy())
         home = make_folder(self.folder.parent)
         try:
             with ExitStack() as stack:
@@ -240,7 +238,7 @@ def prune_after(run: Iterable[HubCheckpoint]) -> None:
 
 
 def _home(cache: str) -> Path:
-    return checkpoint_cache(Path(cache) if cache else None) / "models"
+    return Hub(cache=cache or True).root / "checkpoints" / "models"
 
 
 def _age(mark: Path) -> float:

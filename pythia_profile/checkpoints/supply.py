@@ -16,7 +16,7 @@ from types import TracebackType
 from filelock import Timeout
 
 from data_order.errors import RemoteError
-from data_order.hub.retry import Patience
+from data_order.hub.retry import RetryPolicy
 from pythia_profile.checkpoints.source import HubCheckpoint, locked
 from pythia_profile.errors import CheckpointError, ProfileError
 
@@ -60,13 +60,13 @@ class Supply:
     folder : where the processes of a run keep their locks.
     slots : checkpoints of the hub on disk at one time, over all of these processes.
     wanted : commits that this worker has not come to; what an earlier run left of them stays.
-    patience : how often to ask the hub again.
+    retry : how often to ask the hub again.
     """
 
     folder: Path
     slots: int = 2
     wanted: set[str] = field(default_factory=set)
-    patience: Patience = field(default_factory=Patience)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _coming: _Coming | None = field(default=None, repr=False)
     _reserved: ExitStack | None = field(default=None, repr=False)
@@ -153,7 +153,7 @@ class Supply:
 
     def _fetched(self, source: HubCheckpoint) -> AbstractContextManager[Path]:
         self.wanted.discard(source.commit)
-        return source.held(patience=self.patience, stop=self._stop, spare=self.wanted)
+        return source.held(retry=self.retry, stop=self._stop, spare=self.wanted)
 
     @contextmanager
     def _place(self, wait: bool = True) -> Iterator[None]:

@@ -200,6 +200,7 @@ def _source(
     width: int,
     progress: Callable[[int, int], None],
 ) -> "RowSource | None":
+    from data_order.hub.client import Hub
     from data_order.neox.documents import NeoxRows
     from data_order.store.token_rows import TokenRows
     from data_order.store.token_stream import TokenStream
@@ -215,10 +216,10 @@ def _source(
         where = store
         if store == "hub" and published is not None and published.rows is not None:
             where = published.rows.repository
-        return TokenRows.open(where, width, progress=progress)
+        return TokenRows.open(where, width, hub=Hub(progress=progress))
     if corpus is not None and maps is not None:
         where = published.documents.repository if corpus == "hub" and published else corpus
-        return NeoxRows(maps, TokenStream.open(where, progress=progress))
+        return NeoxRows(maps, TokenStream.open(where, hub=Hub(progress=progress)))
     return None
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import polars as pl
 
+from data_order.hub.client import Hub
 from pythia_profile.checkpoints.audit import MISSING, OK, UNSAFE, Verdict
 from pythia_profile.checkpoints.grid import Grid
-from pythia_profile.checkpoints.pins import Hub
 from pythia_profile.checkpoints.source import KEEP_ALL, HubCheckpoint
 from pythia_profile.checkpoints.supply import slots_for
 from pythia_profile.errors import StudyError

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data_order import MegatronStore, TokenRows
-from data_order.hub.retry import Patience
+from data_order.hub.client import Hub as HubSettings
 from tests.bench.machine import machine
 from tests.stand_in.hub import Hub, Virtual
 
@@ -131,14 +131,12 @@ def test_scattered_rows_of_the_published_size_from_the_hub(latency, tmp_path):
         hub.add("dataset", "owner/rows", files)
         if latency:
             hub.misbehave("latency", at="cdn", times=None, seconds=latency)
-        rows = TokenRows.open(
-            "owner/rows", endpoint=hub.endpoint, cache=tmp_path, patience=Patience()
-        )
+        rows = TokenRows.open("owner/rows", hub=HubSettings(endpoint=hub.endpoint, cache=tmp_path))
         begun = time.perf_counter()
         rows[asked]
         first = time.perf_counter() - begun
         begun = time.perf_counter()
-        again = TokenRows.open("owner/rows", endpoint=hub.endpoint, cache=tmp_path)
+        again = TokenRows.open("owner/rows", hub=HubSettings(endpoint=hub.endpoint, cache=tmp_path))
         again[asked]
         second = time.perf_counter() - begun
         sent = sum(request.sent for request in hub.requests("cdn"))

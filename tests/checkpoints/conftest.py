@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from data_order.hub.retry import Patience
+from data_order.hub.client import Hub as HubSettings
+from data_order.hub.retry import RetryPolicy
 from pythia_profile.checkpoints.grid import locate
-from pythia_profile.checkpoints.pins import Hub as HubSettings
 from pythia_profile.checkpoints.supply import Supply
 from pythia_profile.scoring import worker
 from pythia_profile.scoring.engine import score_units
@@ -119,7 +119,7 @@ class Published:
 
     @property
     def settings(self) -> HubSettings:
-        return HubSettings(endpoint=self.hub.endpoint, cache=self.folder / "cache", patience=QUICK)
+        return HubSettings(endpoint=self.hub.endpoint, cache=self.folder / "cache", retry=QUICK)
 
     @property
     def tokens(self) -> np.ndarray:
@@ -130,7 +130,7 @@ class Published:
         grid = locate(self.suite, ["s"], hub=self.settings, keep=how.pop("keep", 0))
         works = units_of(self.suite, grid, faulty)
         scores = self.folder / "scores"
-        supply = Supply(make_folder(work_folder(scores)), patience=QUICK, **how)
+        supply = Supply(make_folder(work_folder(scores)), retry=QUICK, **how)
         score_units(works, rows, scores, ScoringSettings(batch_tokens=64), supply=supply)
         return {work.unit.checkpoint: state_of(scores / work.unit.place) for work in works}
 
@@ -145,7 +145,7 @@ def state_of(place: Path) -> str:
     return "done" if (place / "done.json").exists() else "nothing"
 
 
-QUICK = Patience(retries=2, first_wait=0.01, longest_wait=0.05, total_wait=5.0)
+QUICK = RetryPolicy(retries=2, first_wait=0.01, longest_wait=0.05, total_wait=5.0)
 STEPS = (0, 2, 4)
 DONE = dict.fromkeys(STEPS, "done")
 

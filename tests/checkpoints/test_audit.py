@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from data_order.hub.client import Hub as HubSettings
 from pythia_profile.checkpoints.audit import faulty
 from pythia_profile.checkpoints.continuity import Sketch, continuity, odd_ones
 from pythia_profile.checkpoints.identity import audit
-from pythia_profile.checkpoints.pins import Hub as HubSettings
 from pythia_profile.checkpoints.plausible import odd_scores
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
