@@ -10,7 +10,6 @@ from pythia_profile.figures.profiles import (
 )
 from pythia_profile.mini.build import mini_suite as mini_suite
 from pythia_profile.pipeline.planning import plan_study as plan_study
-from pythia_profile.pipeline.sampling import sample_rows as sample_rows
 from pythia_profile.pipeline.stages import run_all as run_study
 from pythia_profile.profiles.agreement import agreement as agreement
 from pythia_profile.profiles.diagnostics import check as check
@@ -22,6 +21,10 @@ from pythia_profile.scoring.rows import score_checkpoint as score_checkpoint
 from pythia_profile.scoring.run import score as score
 from pythia_profile.scoring.surprisal import token_statistics as token_statistics
 from pythia_profile.study import (
+    Audit as Audit,
+    Estimation as Estimation,
+    Sampling as Sampling,
+    Scoring as Scoring,
     Study as Study,
     create_study as create_study,
     open_study as open_study,
@@ -31,5 +34,6 @@ from pythia_profile.suites.describe import (
     describe_suite as describe_suite,
 )
 from pythia_profile.suites.registry import known_suites as known_suites, open_suite as open_suite
+from pythia_profile.suites.sampling import sample_rows as sample_rows
 
 __version__: str

@@ -1,26 +1,28 @@
 """Frozen settings, checked when they are made; and settings as TOML files.
 
 `Settings` is the base of every room's settings object. A wrong value is one line that names the
-field, what was got and what was expected.
+section and field, what was got and what was expected. The descriptions of the fields become the
+comments of the file.
 """
 
-import inspect
-import re
 import textwrap
 import tomllib
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from pythia_profile.errors import SettingsError, StudyError
 from pythia_profile.store import write_text
 
-__all__ = ["Settings", "checked", "read_settings", "write_settings"]
+__all__ = ["Settings", "checked", "explained", "read_settings", "read_toml", "write_settings"]
 
 Kind = TypeVar("Kind")
+_SHOWN = 60
 
 
 class Settings(BaseModel):
@@ -40,28 +42,88 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise SettingsError(_first_fault(type(self), error)) from None
 
+    # Sections are then checked as part of the whole, so that a fault carries its section's name.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
-def _first_fault(kind: type[BaseModel], error: ValidationError) -> str:
-    fault = error.errors()[0]
-    name = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown setting '{name}'; known: {', '.join(kind.model_fields)}"
-    if fault["type"] == "missing":
-        return f"{name}: missing, expected a value"
-    expected = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    if not name:  # a rule over several fields, whose message names them
-        return expected
-    return f"{name}: got {fault['input']!r}, expected: {expected}"
+    def replace(self, **changes: Any) -> Self:
+        """Return settings with other values, checked like new ones."""
+        return type(self)(**{**dict(self), **changes})
 
 
-def read_settings(kind: type[Kind], path: Path, version: int, **given: Any) -> Kind:
-    """Read a TOML file into the dataclass `kind`.
+def checked(kind: type[Kind], content: Mapping[str, Any], where: str) -> Kind:
+    """Build settings, or a dataclass, from plain values.
 
     Parameters
     ----------
-    kind : a dataclass; every key of the file must be one of its fields.
+    where : what messages call the origin of the values.
+
+    Raises
+    ------
+    SettingsError
+        A field is unknown, missing, or has a value that it cannot take.
+    """
+    if is_dataclass(kind) and (unknown := sorted({*content} - {*kind.__dataclass_fields__})):
+        known = ", ".join(kind.__dataclass_fields__)
+        raise SettingsError(f"{where}: unknown setting '{unknown[0]}'; known: {known}")
+    try:
+        return TypeAdapter(kind).validate_python(dict(content))
+    except ValidationError as error:
+        raise SettingsError(f"{where}: {_first_fault(kind, error)}") from None
+
+
+def _first_fault(kind: type[Any], error: ValidationError) -> str:
+    """Say what is wrong first: field, value, what was expected."""
+    fault = error.errors()[0]
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        section, known = _section(kind, fault["loc"])
+        return f"unknown setting '{name}'; known{section}: {known}"
+    if fault["type"] in ("missing", "missing_argument"):
+        return f"{name}: missing, expected a value"
+    if fault["type"] == "value_error":  # a validator of ours: its message names the field
+        return f"{name}.{fault['ctx']['error']}".removeprefix(".")
+    return f"{name}: got {_shown(fault)}, expected: {fault['msg'].removeprefix('Input should be ')}"
+
+
+def _section(kind: Any, where: tuple[int | str, ...]) -> tuple[str, str]:
+    """Name the section that a field was looked for in, and its fields."""
+    for part in where[:-1]:
+        kind = kind.model_fields[part].annotation
+    section = f" in [{'.'.join(map(str, where[:-1]))}]" if where[:-1] else ""
+    return section, ", ".join(kind.model_fields)
+
+
+def _shown(fault: ErrorDetails) -> str:
+    try:
+        text = repr(fault["input"])
+    except ValueError:  # Python prints no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    StudyError
+        The file is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StudyError(f"no '{path.name}' in '{path.parent}'") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise StudyError(f"'{path}' cannot be read: {error}") from error
+
+
+def read_settings(kind: type[Kind], path: Path, version: int, **given: Any) -> Kind:
+    """Read a TOML file into settings or a dataclass.
+
+    Parameters
+    ----------
     version : the file's `format` must be this number.
-    given : fields that do not stand in the file.
+    given : fields that are not in the file.
 
     Raises
     ------
@@ -69,83 +131,47 @@ def read_settings(kind: type[Kind], path: Path, version: int, **given: Any) -> K
         The file is missing, of another version, not TOML, or a field is unknown, missing or of
         another type; the message names the field, what was got and what was expected.
     """
-    try:
-        content = tomllib.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise StudyError(f"no '{path.name}' in '{path.parent}'") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise StudyError(f"'{path}' cannot be read: {error}") from error
-    found = content.pop("format", None)
+    content = read_toml(path)
+    check_format(content.pop("format", None), version, path)
+    return checked(kind, {**content, **given}, f"'{path}'")
+
+
+def check_format(found: object, version: int, path: Path) -> None:
+    """Refuse a file of another version than the one that is read here."""
     if found != version:
         raise StudyError(
             f"'{path}' has format {found!r}, this version of pythia-profile reads {version}; "
             "make the folder anew, or use the version that wrote it"
         )
-    return checked(kind, {**content, **given}, f"'{path}'")
-
-
-def checked(kind: type[Kind], content: dict[str, Any], where: str) -> Kind:
-    """Build a dataclass from plain values.
-
-    Parameters
-    ----------
-    where : what messages call the place the values come from.
-
-    Raises
-    ------
-    StudyError
-        A field is unknown, missing or of another type.
-    """
-    unknown = sorted(set(content) - set(kind.__dataclass_fields__))  # type: ignore[attr-defined]
-    if unknown:
-        raise StudyError(f"{where}: unknown setting '{unknown[0]}'; {_known(kind)}")
-    try:
-        return TypeAdapter(kind).validate_python(content)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        raise StudyError(
-            f"{where}: setting '{place}': got {fault['input']!r}, expected: {fault['msg']}"
-        ) from error
 
 
 def write_settings(
-    settings: Any,
-    path: Path,
-    version: int,
-    leave_out: tuple[str, ...] = (),
-    *,
-    explain: bool = False,
+    settings: Any, path: Path, version: int, leave_out: tuple[str, ...] = ()
 ) -> None:
-    """Write a dataclass as TOML with its `format`; unset fields and `leave_out` do not appear.
-
-    Parameters
-    ----------
-    explain : whether each field is preceded by what the dataclass's docstring says of it.
-    """
+    """Write a dataclass as TOML with its `format`; unset fields and `leave_out` do not appear."""
     content = {
         name: value
         for name, value in asdict(settings).items()
         if value is not None and name not in leave_out
     }
-    text = tomli_w.dumps({"format": version, **_plain(content)})
-    write_text(_explained(text, settings) if explain else text, path)
+    write_text(tomli_w.dumps({"format": version, **_plain(content)}), path)
 
 
-def _explained(text: str, settings: Any) -> str:
-    """Put what the docstring of a dataclass says of its attributes above their lines."""
-    attributes = inspect.cleandoc(settings.__doc__ or "").partition("----------\n")[2]
-    said = {}
-    for names, words in re.findall(r"^([\w, ]+) : ((?:.+\n?)(?:^    .+\n?)*)", attributes, re.M):
-        said[names.split(",")[0]] = " ".join(words.split()).replace("`", "")
-    lines = []
-    for line in text.splitlines():
-        name = re.match(r"(\w+) = ", line)
-        if name and name[1] in said:
-            comment = textwrap.wrap(said[name[1]], 96, initial_indent="# ", subsequent_indent="# ")
-            lines += ["", *comment]
-        lines.append(line)
-    return "\n".join(lines) + "\n"
+def explained(settings: Settings, section: str = "") -> str:
+    """Write settings as TOML, each field below its description, sections after single fields."""
+    lines, sections = [], []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        comment = textwrap.wrap(
+            field.description or "", 98, initial_indent="# ", subsequent_indent="# "
+        )
+        if isinstance(value, Settings):
+            head = f"{section}.{name}".removeprefix(".")
+            title = "\n".join(comment)
+            sections.append(f"\n[{head}]\n{title}\n{explained(value, head)}")
+        else:
+            lines += ["", *comment, tomli_w.dumps({name: _plain(value)}).rstrip()]
+    return "\n".join([*lines, *sections]) + ("" if sections else "\n")
 
 
 def _plain(value: Any) -> Any:
@@ -154,7 +180,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _known(kind: type[Any]) -> str:
-    return "known: " + ", ".join(kind.__dataclass_fields__)

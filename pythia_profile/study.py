@@ -6,17 +6,28 @@
     lock.json      what was pinned: versions, hashes, seeds, and what each stage read and wrote
 
 The settings hold everything that a number depends on; options of a verb only choose what to do.
+Each section of them belongs to a room: `Sampling`, `Scoring`, `Estimation`, `Audit`.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Annotated, Any, Self, get_origin
 
-from pythia_profile.errors import StudyError
-from pythia_profile.settings import checked, read_settings, write_settings
-from pythia_profile.store import read_json, write_json
+from pydantic import Field, model_validator
+
+from pythia_profile.did.settings import Estimation
+from pythia_profile.errors import SettingsError, StudyError
+from pythia_profile.mini.settings import Audit
+from pythia_profile.scoring.settings import Scoring
+from pythia_profile.settings import Settings, check_format, checked, explained, read_toml
+from pythia_profile.store import read_json, write_json, write_text
+from pythia_profile.suites.sampling import Sampling
 
 __all__ = [
+    "Audit",
+    "Estimation",
+    "Sampling",
+    "Scoring",
     "Study",
     "create_study",
     "demo_study",
@@ -28,114 +39,73 @@ __all__ = [
 
 FILE_NAME = "study.toml"
 LOCK_NAME = "lock.json"
-_MOST_DRAWS = 100_000
-_FORMAT = 1
+_FORMAT = 2
+_COUNT = 2**31
+_KEYS = ("suite", "size", "seed", "checkpoint", "row_id")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """Settings of a study.
+class Study(Settings):
+    """Settings of a study: what is scored, and a section for each room.
 
-    Attributes
-    ----------
-    suite : name of a suite, or the folder of one, relative to the study's folder or absolute.
-    sizes : models to score, smallest first.
-    training_seed : which of the suite's training runs.
-    seed : of the sample of rows and of the bootstrap.
-    checkpoints : steps to score; empty means all that exist.
-    rows_per_cohort : treated rows drawn for each cohort.
-    batches_per_cohort : batches they are drawn from; 0 draws over all rows of the cohort.
-    never_treated : control rows.
-    scorers : sets of columns to score beyond the base ones, as `scoring.outcomes` names them.
-    token_table : whether every token's statistics are kept too (`tokens/`).
-    outcomes : columns of the scores to estimate effects on.
-    dtype, attention : precision and attention implementation of every forward pass.
-    device : where it runs; `auto` takes a GPU where there is one.
-    control, base : control rows (`never`, `not_yet`, `both`) and base checkpoint (`universal`,
-        `varying`), as `did.att_gt` names them.
-    estimator : `did`, `diff` (plain difference to the controls), or `ancova` (changes adjusted for
-        the base outcome).
-    anticipation : checkpoints before the cohort's at which an effect may already be there.
-    unbalanced : what to do where a row lacks a score: `error`, `balanced` (leave the row out), or
-        `available` (use what is there).
-    clusters : `row`, `batch`, or `auto`: by batch where rows are drawn batch by batch.
-    draws, level : bootstrap draws; confidence level of bands and intervals.
-    faulty : what to do with checkpoints that are not what they claim to be: `refuse` to score any,
-        `skip` them, or `accept` them.
-    keep : fetched checkpoints that stay on disk when they are scored; -1 for all.
-    counterfactual_size : size that is retrained without cohorts; empty for none (mini suite only).
-    counterfactual_cohorts : how many cohorts are left out, a retraining each.
-    counterfactual_horizon : checkpoints after the cohort's own until which retrainings go on; 0 for
-        all that follow.
+    Examples
+    --------
+    >>> Study(suite="mini", sizes=("xs",), estimate=Estimation(draws=500)).estimate.draws
+    500
     """
 
-    suite: str
-    sizes: tuple[str, ...]
-    training_seed: int = 0
-    seed: int = 0
-    checkpoints: tuple[int, ...] = ()
-    rows_per_cohort: int = 100
-    batches_per_cohort: int = 10
-    never_treated: int = 2000
-    scorers: tuple[str, ...] = ()
-    token_table: bool = False
-    outcomes: tuple[str, ...] = ("log_likelihood",)
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    attention: Literal["sdpa", "eager"] = "sdpa"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    control: Literal["never", "not_yet", "both"] = "never"
-    base: Literal["universal", "varying"] = "universal"
-    estimator: Literal["did", "diff", "ancova"] = "did"
-    anticipation: int = 0
-    unbalanced: Literal["error", "balanced", "available"] = "error"
-    clusters: Literal["auto", "row", "batch"] = "auto"
-    draws: int = 1000
-    level: float = 0.95
-    faulty: Literal["refuse", "skip", "accept"] = "refuse"
-    keep: int = 0
-    counterfactual_size: str = ""
-    counterfactual_cohorts: int = 0
-    counterfactual_horizon: int = 0
+    suite: str = Field(
+        min_length=1,
+        description="name of a suite, or the folder of one, relative to the study's folder or "
+        "absolute",
+    )
+    sizes: tuple[str, ...] = Field(min_length=1, description="models to score, smallest first")
+    training_seed: int = Field(0, ge=0, lt=2**63, description="which of the suite's training runs")
+    checkpoints: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(
+        (), description="steps to score, ascending; empty means all that exist"
+    )
+    outcomes: tuple[str, ...] = Field(
+        ("log_likelihood",),
+        min_length=1,
+        description="columns of the scores to estimate effects on",
+    )
+    sample: Sampling = Field(Sampling(), description="Which rows are drawn.")
+    score: Scoring = Field(Scoring(), description="How checkpoints are scored.")
+    estimate: Estimation = Field(Estimation(), description="How effects are estimated.")
+    audit: Audit = Field(
+        Audit(),
+        description="Retraining without a cohort, to check the estimate against the true effect.",
+    )
 
-    def __post_init__(self) -> None:
-        for name in ("rows_per_cohort", "never_treated", "draws"):
-            if getattr(self, name) < 1:
-                raise StudyError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        if self.keep < -1:
-            raise StudyError(f"keep: got {self.keep}, expected a number from 0 on, or -1 for all")
-        if self.counterfactual_horizon < 0:
-            raise StudyError(
-                f"counterfactual_horizon: got {self.counterfactual_horizon}, expected 0 or more"
-            )
-        if self.anticipation < 0:
-            raise StudyError(f"anticipation: got {self.anticipation}, expected 0 or more")
-        if not self.outcomes:
-            raise StudyError("outcomes: got none, expected at least one column of the scores")
-        if wrong := sorted({"suite", "size", "seed", "checkpoint", "row_id"} & set(self.outcomes)):
-            raise StudyError(f"outcomes: got '{wrong[0]}', which names a line and is no outcome")
-        if len(set(self.outcomes)) < len(self.outcomes):
-            raise StudyError(f"outcomes: got {', '.join(self.outcomes)}, expected each once")
-        if self.draws > _MOST_DRAWS:
-            raise StudyError(f"draws: got {self.draws:,}, expected at most {_MOST_DRAWS:,}")
-        if self.counterfactual_size and self.counterfactual_size not in self.sizes:
-            raise StudyError(
-                f"counterfactual_size: got '{self.counterfactual_size}', expected one of the sizes "
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        for name in ("sizes", "outcomes"):
+            if len({*(values := getattr(self, name))}) < len(values):
+                raise ValueError(f"{name}: got {', '.join(values)}, expected each once")
+        if list(self.checkpoints) != sorted({*self.checkpoints}):
+            raise ValueError("checkpoints: expected ascending steps, each once")
+        if wrong := [name for name in self.outcomes if name in _KEYS]:
+            raise ValueError(f"outcomes: got '{wrong[0]}', which names a line and is no outcome")
+        if self.audit.size and self.audit.size not in self.sizes:
+            raise ValueError(
+                f"audit.size: got '{self.audit.size}', expected one of the sizes "
                 f"{', '.join(self.sizes)}"
             )
-        if bool(self.counterfactual_size) != (self.counterfactual_cohorts > 0):
-            raise StudyError(
-                "counterfactual_size and counterfactual_cohorts go together: set both, or neither "
-                f"(got '{self.counterfactual_size}' and {self.counterfactual_cohorts})"
+        if self.estimate.control == "never" and not self.sample.never_treated:
+            raise ValueError(
+                "sample.never_treated: got 0, expected 1 or more, or estimate.control = 'not_yet'"
             )
-        if not self.sizes:
-            raise StudyError("sizes: got none, expected at least one")
-        if len(set(self.sizes)) < len(self.sizes):
-            raise StudyError(f"sizes: got {', '.join(self.sizes)}, expected each size once")
-        if not 0 < self.level < 1:
-            raise StudyError(f"level: got {self.level}, expected a share between 0 and 1")
+        return self
 
+    @property
+    def estimation(self) -> Estimation:
+        """Settings of the estimate, with `auto` clusters as the rows are drawn: by batch, or not.
 
-_TYPES = {field.name: field.type for field in fields(Study)}
+        Rows drawn over a whole cohort share a batch only by chance.
+        """
+        if self.estimate.clusters != "auto":
+            return self.estimate
+        by = "batch" if self.sample.batches_per_cohort else "row"
+        return self.estimate.replace(clusters=by)
 
 
 def demo_study(*, quick: bool = False, seed: int = 0) -> Study:
@@ -144,29 +114,63 @@ def demo_study(*, quick: bool = False, seed: int = 0) -> Study:
         suite="mini",
         sizes=("xs", "s", "m") if quick else ("xs", "s", "m", "l"),
         training_seed=seed,
-        seed=seed,
-        rows_per_cohort=96,
-        batches_per_cohort=0,
-        never_treated=1024,
-        counterfactual_size="xs",
-        counterfactual_cohorts=3 if quick else 5,
+        sample=Sampling(rows_per_cohort=96, batches_per_cohort=0, never_treated=1024, seed=seed),
+        estimate=Estimation(seed=seed),
+        audit=Audit(size="xs", cohorts=3 if quick else 5),
     )
 
 
-def new_study(suite: str, sizes: tuple[str, ...], **settings: Any) -> Study:
-    """Return settings from plain values, each of them checked; lists may be words with commas.
+def new_study(
+    suite: str, sizes: tuple[str, ...], settings: Mapping[str, object] | None = None
+) -> Study:
+    """Return settings from plain values, each of them checked.
+
+    Parameters
+    ----------
+    settings : by name: `estimate.draws`, or `draws` alone where only one section has it. Lists may
+        be words with commas.
 
     Raises
     ------
-    StudyError
-        A setting is unknown or of another type.
+    SettingsError
+        A setting is unknown, ambiguous, or has a value that it cannot take.
+
+    Examples
+    --------
+    >>> new_study("mini", ("xs",), {"draws": 500, "sample.seed": 3}).sample.seed
+    3
     """
-    listed = {
-        name: value.split(",")
-        for name, value in settings.items()
-        if isinstance(value, str) and get_origin(_TYPES.get(name)) is tuple
-    }
-    return checked(Study, {"suite": suite, "sizes": sizes, **settings, **listed}, "study")
+    content: dict[str, Any] = {"suite": suite, "sizes": sizes}
+    for given, value in (settings or {}).items():
+        section, name, kind = _place(given)
+        if isinstance(value, str) and get_origin(kind) is tuple:
+            value = value.split(",")
+        into = content.setdefault(section, {}) if section else content
+        into[name] = value
+    return checked(Study, content, "study")
+
+
+def _place(given: str) -> tuple[str, str, Any]:
+    """Section (empty for none), name and type of a setting."""
+    sections = {name: type(part) for name, part in _sections()}
+    places = {("", name): f.annotation for name, f in Study.model_fields.items()}
+    places = {place: kind for place, kind in places.items() if place[1] not in sections}
+    for section, kind in sections.items():
+        places |= {(section, name): f.annotation for name, f in kind.model_fields.items()}
+    names = {f"{section}.{name}".removeprefix("."): (section, name) for section, name in places}
+    found = [full for full in names if full == given or full.endswith(f".{given}")]
+    if given in names:
+        found = [given]
+    if len(found) > 1:
+        raise SettingsError(f"study: setting '{given}' is one of {', '.join(found)}; say which")
+    if not found:
+        raise SettingsError(f"study: unknown setting '{given}'; known: {', '.join(names)}")
+    return *names[found[0]], places[names[found[0]]]
+
+
+def _sections() -> list[tuple[str, Settings]]:
+    fields = Study.model_fields.items()
+    return [(name, f.default) for name, f in fields if isinstance(f.default, Settings)]
 
 
 def create_study(folder: Path | str, study: Study, *, replace: bool = False) -> Study:
@@ -184,33 +188,63 @@ def create_study(folder: Path | str, study: Study, *, replace: bool = False) -> 
     """
     folder = Path(folder)
     if (folder / FILE_NAME).exists():
-        there = open_study(folder)
-        if there != study and not (replace and there.suite == study.suite):
+        found = open_study(folder)
+        if found != study and not (replace and found.suite == study.suite):
             raise StudyError(
-                f"'{folder}' holds a study with other settings ({_difference(there, study)}); "
+                f"'{folder}' holds a study with other settings ({_difference(found, study)}); "
                 "choose another folder, or delete this one"
             )
-        if there == study:
-            return there
-    write_settings(study, folder / FILE_NAME, _FORMAT, explain=True)
+        if found == study:
+            return found
+    write_text(f"format = {_FORMAT}\n{explained(study)}", folder / FILE_NAME)
     return study
 
 
 def open_study(folder: Path | str) -> Study:
-    """Read the settings of the study in `folder`.
+    """Read the settings of the study in `folder`, of this version or of format 1.
 
     Raises
     ------
     StudyError
         There is no study, it is of another version, or a setting is wrong.
     """
-    folder = Path(folder)
-    if not (folder / FILE_NAME).exists():
+    path = Path(folder) / FILE_NAME
+    if not path.exists():
         raise StudyError(
             f"no study in '{folder}' ({FILE_NAME} is missing); make one with `pythia-profile init "
             f"{folder} --suite mini`, or run `pythia-profile demo --out {folder}`"
         )
-    return read_settings(Study, folder / FILE_NAME, _FORMAT)
+    content = read_toml(path)
+    version = content.pop("format", None)
+    if version == 1:
+        return checked(Study, _from_format_1(content), f"'{path}'")
+    check_format(version, _FORMAT, path)
+    return checked(Study, content, f"'{path}'")
+
+
+_FORMAT_1 = {
+    "sample": ("seed", "rows_per_cohort", "batches_per_cohort", "never_treated"),
+    "score": ("scorers", "token_table", "dtype", "attention", "device", "faulty", "keep"),
+    "estimate": (
+        *("seed", "control", "base", "estimator", "anticipation", "clusters", "draws", "level"),
+        "unbalanced",
+    ),
+    "audit": ("counterfactual_size", "counterfactual_cohorts", "counterfactual_horizon"),
+}
+"""Sections, and which flat settings of format 1 they hold."""
+
+
+def _from_format_1(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort the flat settings of format 1 into sections; unknown ones stay, to be refused."""
+    moved = {name for names in _FORMAT_1.values() for name in names}
+    content = {name: value for name, value in flat.items() if name not in moved}
+    for section, names in _FORMAT_1.items():
+        content[section] = {
+            name.removeprefix("counterfactual_").replace("unbalanced", "missing"): flat[name]
+            for name in names
+            if name in flat
+        }
+    return content
 
 
 def read_lock(folder: Path) -> dict[str, Any]:
@@ -230,9 +264,14 @@ def update_lock(folder: Path, section: str, facts: dict[str, Any]) -> None:
     write_json(content, folder / LOCK_NAME)
 
 
-def _difference(there: Study, asked: Study) -> str:
-    return ", ".join(
-        f"{name} is {getattr(there, name)!r} there, {getattr(asked, name)!r} here"
-        for name in Study.__dataclass_fields__
-        if getattr(there, name) != getattr(asked, name)
-    )
+def _difference(found: Settings, asked: Settings, section: str = "") -> str:
+    named = []
+    for name in type(found).model_fields:
+        old, new = getattr(found, name), getattr(asked, name)
+        if old == new:
+            continue
+        if isinstance(old, Settings):
+            named.append(_difference(old, new, f"{name}."))
+        else:
+            named.append(f"{section}{name} is {old!r} there, {new!r} here")
+    return ", ".join(named)

@@ -41,9 +41,10 @@ def tiny_suite(tiny_config, tiny_cache):
 
 @pytest.fixture(scope="session")
 def tiny_rows(tiny_suite) -> pl.DataFrame:
-    from pythia_profile.pipeline.sampling import sample_rows
+    from pythia_profile.suites.sampling import Sampling, sample_rows
 
-    return sample_rows(tiny_suite, rows_per_cohort=24, batches_per_cohort=0, never_treated=96)
+    chosen = Sampling(rows_per_cohort=24, batches_per_cohort=0, never_treated=96)
+    return sample_rows(tiny_suite, chosen)
 
 
 @pytest.fixture(scope="session")

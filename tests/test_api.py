@@ -43,7 +43,9 @@ def test_importing_the_packages_loads_no_heavy_library():
 
 
 def test_every_stage_in_one_call_from_order_to_heatmap(tiny_suite):
-    rows = pp.sample_rows(tiny_suite, rows_per_cohort=16)
+    rows = pp.sample_rows(
+        tiny_suite, pp.Sampling(rows_per_cohort=16, batches_per_cohort=0, never_treated=96)
+    )
     scores = pp.score(tiny_suite, rows, ["xs"], [0, 16, 32])
     effects = pp.estimate(rows, scores, draws=20)
     profiles = pp.profile(rows, scores, suite=tiny_suite, draws=20)

@@ -9,7 +9,7 @@ import pythia_profile
 
 ROOT = Path(pythia_profile.__file__).parents[1]
 BASE = {"errors", "tables"}
-FILES = BASE | {"redaction", "store", "settings", "study", "progress", "execute"}
+FILES = BASE | {"redaction", "store", "settings", "progress", "execute"}
 MAY_IMPORT = {
     "errors": set(),
     "tables": {"errors"},
@@ -19,19 +19,19 @@ MAY_IMPORT = {
     "text": set(),
     "redaction": set(),
     "execute": {"errors", "redaction"},
-    "suites": {"errors", "settings"},
+    "suites": BASE | {"settings"},
     "checkpoints": FILES | {"suites"},
     "scoring": FILES | {"suites", "checkpoints"},
     "did": BASE | {"settings"},
     "profiles": BASE | {"did", "suites"},
     "figures": BASE | {"store"},
-    "report": FILES | {"figures", "profiles"},
+    "report": FILES | {"study", "figures", "profiles"},
     "training": {"errors", "settings", "suites", "checkpoints"},
     "mini": BASE
     | {"settings", "store", "progress", "execute", "suites", "scoring", "did", "training"},
-    "study": BASE | {"store", "settings", "did"},
+    "study": BASE | {"store", "settings", "suites", "scoring", "did", "mini"},
     "pipeline": FILES
-    | {"suites", "checkpoints", "scoring", "did", "profiles", "figures", "report", "mini"},
+    | {"study", "suites", "checkpoints", "scoring", "did", "profiles", "figures", "report", "mini"},
 }
 
 

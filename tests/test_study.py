@@ -15,7 +15,7 @@ from pythia_profile.study import (
 
 
 def test_settings_read_back_as_they_were_written(tmp_path):
-    study = new_study("mini", ("xs", "s"), seed=3, checkpoints=[0, 32], level=0.9)
+    study = new_study("mini", ("xs", "s"), {"sample.seed": 3, "checkpoints": [0, 32], "level": 0.9})
 
     create_study(tmp_path, study)
 
@@ -26,9 +26,9 @@ def test_settings_read_back_as_they_were_written(tmp_path):
 def test_a_folder_with_another_study_is_refused_and_left_alone(tmp_path):
     create_study(tmp_path, new_study("mini", ("xs",)))
 
-    with pytest.raises(StudyError, match="seed is 0 there, 1 here"):
-        create_study(tmp_path, new_study("mini", ("xs",), seed=1))
-    assert open_study(tmp_path).seed == 0
+    with pytest.raises(StudyError, match=r"sample\.seed is 0 there, 1 here"):
+        create_study(tmp_path, new_study("mini", ("xs",), {"sample.seed": 1}))
+    assert open_study(tmp_path).sample.seed == 0
 
 
 def test_the_demonstration_may_change_its_own_settings_only(tmp_path):
@@ -49,20 +49,79 @@ def test_a_folder_without_a_study_says_how_to_make_one(tmp_path):
 def test_a_study_of_another_version_is_refused(tmp_path):
     create_study(tmp_path, new_study("mini", ("xs",)))
     file = tmp_path / "study.toml"
-    file.write_text(file.read_text().replace("format = 1", "format = 2"))
+    file.write_text(file.read_text().replace("format = 2", "format = 3"))
 
-    with pytest.raises(StudyError, match="has format 2, this version of pythia-profile reads 1"):
+    with pytest.raises(StudyError, match="has format 3, this version of pythia-profile reads 2"):
         open_study(tmp_path)
+
+
+FLAT = """
+format = 1
+suite = "mini"
+sizes = ["xs", "s"]
+seed = 3
+rows_per_cohort = 96
+batches_per_cohort = 0
+unbalanced = "available"
+clusters = "auto"
+draws = 50
+faulty = "skip"
+counterfactual_size = "xs"
+counterfactual_cohorts = 5
+"""
+
+
+def test_a_study_of_format_1_is_read_into_sections(tmp_path):
+    (tmp_path / "study.toml").write_text(FLAT)
+
+    study = open_study(tmp_path)
+
+    assert (study.sample.seed, study.estimate.seed, study.sample.rows_per_cohort) == (3, 3, 96)
+    assert (study.estimate.missing, study.score.faulty, study.audit.cohorts) == (
+        "available", "skip", 5,
+    )  # fmt: skip
+
+
+def test_an_unknown_setting_of_format_1_is_named(tmp_path):
+    (tmp_path / "study.toml").write_text(FLAT + "drawz = 3\n")
+
+    with pytest.raises(StudyError, match="unknown setting 'drawz'; known: suite, sizes"):
+        open_study(tmp_path)
+
+
+def test_the_file_explains_every_setting(tmp_path):
+    create_study(tmp_path, new_study("mini", ("xs",)))
+
+    lines = (tmp_path / "study.toml").read_text().splitlines()
+
+    settings = [at for at, line in enumerate(lines) if " = " in line and line[0] not in "#f"]
+    assert len(settings) > 20
+    assert all(lines[at - 1].startswith("# ") for at in settings)
+    assert "[estimate]" in lines
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sizes": ()}, "sizes: got none"),
-        ({"sizes": ("xs", "xs")}, "expected each size once"),
-        ({"level": 1.5}, "level: got 1.5"),
-        ({"draws": 0}, "draws: got 0"),
-        ({"never_treated": -1}, "never_treated: got -1"),
+        ({"sizes": ()}, "sizes: got"),
+        ({"sizes": ("xs", "xs")}, "sizes: got xs, xs, expected each once"),
+        ({"suite": ""}, "suite: got ''"),
+        ({"estimate": {"level": 1.5}}, "estimate.level: got 1.5"),
+        ({"estimate": {"draws": 0}}, "estimate.draws: got 0"),
+        (
+            {"estimate": {"drawz": 1}},
+            r"unknown setting 'estimate.drawz'; known in \[estimate\]: ",
+        ),
+        ({"estimate": {"draws": 10**5000}}, "estimate.draws: got a number of thousands of digits"),
+        ({"estimate": 3}, "estimate: got 3"),
+        ({"sample": {"never_treated": -1}}, "sample.never_treated: got -1"),
+        ({"sample": {"never_treated": 0}}, "sample.never_treated: got 0, expected 1 or more, or"),
+        ({"sample": {"rows_per_cohort": 25}}, "sample.rows_per_cohort: got 25, expected a multipl"),
+        ({"audit": {"size": "l", "cohorts": 2}}, "audit.size: got 'l', expected one of the sizes"),
+        ({"audit": {"size": "xs"}}, "audit.size and cohorts go together"),
+        ({"checkpoints": (32, 0)}, "checkpoints: expected ascending steps"),
+        ({"checkpoints": (-1, 0)}, "checkpoints.0: got -1"),
+        ({"outcomes": ("size",)}, "outcomes: got 'size'"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
@@ -70,11 +129,13 @@ def test_impossible_settings_are_refused(settings, message):
         Study(**{"suite": "mini", "sizes": ("xs",), **settings})
 
 
-def test_unknown_and_mistyped_settings_are_named():
+def test_unknown_ambiguous_and_mistyped_settings_are_named():
     with pytest.raises(StudyError, match="study: unknown setting 'drawz'; known: suite, sizes"):
-        new_study("mini", ("xs",), drawz=5)
-    with pytest.raises(StudyError, match="setting 'draws': got 'many', expected"):
-        new_study("mini", ("xs",), draws="many")
+        new_study("mini", ("xs",), {"drawz": 5})
+    with pytest.raises(StudyError, match=r"study: estimate.draws: got 'many', expected"):
+        new_study("mini", ("xs",), {"draws": "many"})
+    with pytest.raises(StudyError, match=r"'seed' is one of sample.seed, estimate.seed; say which"):
+        new_study("mini", ("xs",), {"seed": 1})
 
 
 def test_the_lock_file_grows_section_by_section(tmp_path):

@@ -1,6 +1,5 @@
 """The verb `power`: how large an effect must be to be found, and how to spend a budget."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -140,7 +139,7 @@ def _pilot(
         from pythia_profile.mini.build import cache_folder
 
         folder = cache_folder() / "pilot"
-        study = create_study(folder, replace(demo_study(), sizes=("xs",)), replace=True)
+        study = create_study(folder, demo_study().replace(sizes=("xs",)), replace=True)
         for stage in STAGES[:2]:
             if not is_current(folder, study, stage):
                 run_stage(folder, stage.name)
@@ -155,9 +154,9 @@ def _rows_there(folder: Path) -> tuple[int | None, int | None]:
     likes. Nothing is fetched, so stores elsewhere bound nothing.
     """
     from pythia_profile.errors import ProfileError
-    from pythia_profile.pipeline.sampling import open_rows
     from pythia_profile.study import open_study, read_lock
     from pythia_profile.suites.registry import open_suite
+    from pythia_profile.suites.sampling import open_rows
 
     study = open_study(folder)
     try:

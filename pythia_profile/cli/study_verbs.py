@@ -74,10 +74,11 @@ def init(
     wanted = tuple(sizes.split(",")) if sizes else tuple(facts.sizes)
     for size in wanted:
         facts.size(size)
-    chosen = {**facts.study_defaults, "seed": seed, "training_seed": training_seed}
+    chosen: dict[str, object] = {**facts.study_defaults, "training_seed": training_seed}
+    chosen |= {"sample.seed": seed, "estimate.seed": seed}
     if checkpoints:
         chosen["checkpoints"] = _known_steps(facts, wanted, steps_of(checkpoints))
-    begun = new_study(suite, wanted, **{**chosen, **_parsed(settings or [])})
+    begun = new_study(suite, wanted, {**chosen, **_parsed(settings or [])})
     create_study(study, begun)
     typer.echo(f"{study / 'study.toml'}: suite {suite}, sizes {', '.join(wanted)}")
 
@@ -98,9 +99,9 @@ def _parsed(settings: list[str]) -> dict[str, object]:
         if not equals:
             raise typer.BadParameter(f"--set: got '{pair}', expected NAME=VALUE")
         try:
-            values |= tomllib.loads(f"{name} = {value}")
-        except tomllib.TOMLDecodeError:
-            values[name] = value
+            values[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except (ValueError, RecursionError):
+            values[name.strip()] = value
     return values
 
 

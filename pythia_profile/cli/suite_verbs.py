@@ -170,8 +170,8 @@ def _chosen(what: str, seed: int | None) -> dict[str, Any]:
                 f"no size of suite '{what}' has been trained here; nothing to audit"
             )
         return {"suite": suite, "sizes": None, "steps": None}
+    from pythia_profile.pipeline.inputs import study_scores
     from pythia_profile.pipeline.pinned import pins_of
-    from pythia_profile.scoring.tables import study_scores
     from pythia_profile.store import read_table
     from pythia_profile.study import open_study
     from pythia_profile.suites.registry import open_suite

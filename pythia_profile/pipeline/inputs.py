@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from pythia_profile.errors import MissingTableError
-from pythia_profile.scoring.tables import study_scores
+from pythia_profile.scoring.tables import read_scores, scoring_settings
 from pythia_profile.store import read_table
 from pythia_profile.study import Study, read_lock, update_lock
 from pythia_profile.suites.folder import suite_facts, suite_from_facts
@@ -28,7 +28,7 @@ from pythia_profile.tables import (
     ROWS,
 )
 
-__all__ = ["known_suite", "read_inputs", "read_tables", "ready_suite", "unscored"]
+__all__ = ["known_suite", "read_inputs", "read_tables", "ready_suite", "study_scores", "unscored"]
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,30 @@ def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]
     return rows, scores
 
 
+def study_scores(folder: Path, study: Study, suite: Suite, rows: pl.DataFrame) -> pl.DataFrame:
+    """Read the `SCORES` of a study at its checkpoints, without those it leaves out as faulty."""
+    scores = read_scores(
+        folder / "scores",
+        rows,
+        suite=suite.name,
+        sizes=study.sizes,
+        seed=suite.seed,
+        settings=scoring_settings(study.score),
+    )
+    if study.checkpoints:
+        scores = scores.filter(pl.col("checkpoint").is_in(study.checkpoints))
+    audit = read_lock(folder).get("audit", {})
+    faulty = audit.get("faulty", []) if study.score.faulty == "skip" else []
+    for line in faulty:
+        scores = scores.filter(
+            (pl.col("size") != line["size"]) | (pl.col("checkpoint") != line["step"])
+        )
+    return scores
+
+
 def unscored(scores: pl.DataFrame, study: Study, suite: Suite, audit: dict[str, Any]) -> list[str]:
     """Say which checkpoints a study asks for, has, and has not scored."""
-    left_out = audit.get("faulty", []) if study.faulty == "skip" else []
+    left_out = audit.get("faulty", []) if study.score.faulty == "skip" else []
     gone = {(line["size"], line["step"]) for line in left_out}
     said = []
     for size in study.sizes:
@@ -80,7 +101,7 @@ def unscored(scores: pl.DataFrame, study: Study, suite: Suite, audit: dict[str, 
 def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
     """Read every table of a study that figures and report draw on, by name."""
     wanted = [(ATT, "att"), (PLACEBO, "att"), (PROFILES, "profile"), (AGREEMENT, "profile")]
-    if study.counterfactual_size:
+    if study.audit.size:
         audit = "counterfactual"
         wanted += [(COUNTERFACTUAL, audit), (COUNTERFACTUAL_SUMMARY, audit)]
     wanted += [(table, "check") for table in CHECKS if (folder / f"{table.name}.parquet").exists()]

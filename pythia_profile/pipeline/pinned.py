@@ -33,12 +33,12 @@ def study_grid(folder: Path, study: Study, suite: Suite, hub: Hub | None = None)
         study.checkpoints or None,
         pins=pins_of(folder),
         hub=hub,
-        keep=study.keep,
+        keep=study.score.keep,
     )
     if grid.pins is not None:
         update_lock(folder, "checkpoints", grid.pins.facts())
     found = {
-        "choice": study.faulty,
+        "choice": study.score.faulty,
         "faulty": [_record(verdict) for verdict in grid.faulty],
         "missing": [_record(verdict) for verdict in grid.missing],
     }

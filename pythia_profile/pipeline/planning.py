@@ -152,8 +152,8 @@ def plan_study(
         for verdict in grid.verdicts
     )
     to_do = [unit for unit in units if unit.state == TO_DO]
-    memory = memory_of((suite.size(unit.size).parameters for unit in units), study.dtype)
-    device = chosen_device(study.device)
+    memory = memory_of((suite.size(unit.size).parameters for unit in units), study.score.dtype)
+    device = chosen_device(study.score.device)
     resources = resources_for(max(1, len(to_do)), available_cores(), memory, device, workers)
     count = len(resources.devices)
     operations = sum(2.0 * suite.size(u.size).parameters * rows * targets for u in to_do)
@@ -203,8 +203,8 @@ def _planned(
     if work is None:
         state = MISSING if verdict.verdict != UNSAFE else REFUSED
         return PlannedUnit(**named, state=state, why=reasons or "not there")
-    if verdict.verdict != OK and study.faulty != "accept":
-        state = LEFT_OUT if study.faulty == "skip" else REFUSED
+    if verdict.verdict != OK and study.score.faulty != "accept":
+        state = LEFT_OUT if study.score.faulty == "skip" else REFUSED
         return PlannedUnit(**named, state=state, why=f"{verdict.verdict}: {reasons}")
     source = work.checkpoint
     wanted: dict[str, Any] = {}
@@ -222,7 +222,7 @@ def _state(folder: Path, study: Study, work: Work, checksum: str) -> tuple[str, 
     if not checksum:
         return TO_DO, "rows are not drawn yet"
     scores = folder / "scores"
-    key = unit_key(work.unit, checksum, scoring_settings(study))
+    key = unit_key(work.unit, checksum, scoring_settings(study.score))
     if is_done(scores, work.unit, key):
         return DONE, "scored"
     place = scores / work.unit.place
@@ -248,7 +248,8 @@ def _rows(folder: Path, study: Study, suite: Suite) -> tuple[int, int, str]:
         return len(rows), width - 1, rows_sha256(rows)
     steps = study.checkpoints or suite.usual_checkpoints(study.sizes[0])
     cohorts = max(0, len(steps) - 1)
-    return cohorts * study.rows_per_cohort + study.never_treated, suite.row_tokens - 1, ""
+    drawn = cohorts * study.sample.rows_per_cohort + study.sample.never_treated
+    return drawn, suite.row_tokens - 1, ""
 
 
 def _rate(folder: Path, suite: Suite, targets: int) -> float | None:
@@ -265,20 +266,20 @@ def _rate(folder: Path, suite: Suite, targets: int) -> float | None:
 def _output(folder: Path, study: Study, units: int, rows: int, targets: int) -> int:
     """Bytes of the tables to write: as those that are there, else eight a number."""
     there = list((folder / "scores").glob("*/*/*/*/scores.parquet"))
-    each = rows * 8 * (_BASE_COLUMNS + 2 * len(study.scorers))
+    each = rows * 8 * (_BASE_COLUMNS + 2 * len(study.score.scorers))
     if there:
         lengths = sum(
             pl.scan_parquet(path).select(pl.len()).collect().item() for path in there[:20]
         )
         used = sum(path.stat().st_size for path in there[:20])
         each = round(used / max(1, lengths) * rows)
-    tokens = rows * targets * _TOKEN_BYTES if study.token_table else 0
+    tokens = rows * targets * _TOKEN_BYTES if study.score.token_table else 0
     return units * (each + tokens)
 
 
 def _peak(study: Study, to_do: list[PlannedUnit], workers: int) -> int:
     """Bytes of checkpoints of the hub on disk at one time."""
     sizes = sorted((unit.fetch + unit.here for unit in to_do if unit.requests), reverse=True)
-    if study.keep == KEEP_ALL:
+    if study.score.keep == KEEP_ALL:
         return sum(sizes)
-    return sum(sizes[: slots_for(min(workers, max(1, len(to_do)))) + study.keep])
+    return sum(sizes[: slots_for(min(workers, max(1, len(to_do)))) + study.score.keep])

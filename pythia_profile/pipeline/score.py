@@ -55,25 +55,25 @@ def score_study(
     scores = score(
         suite,
         rows,
-        settings=scoring_settings(study),
+        settings=scoring_settings(study.score),
         folder=folder / "scores",
         workers=workers,
         grid=grid,
-        faulty=study.faulty,
+        faulty=study.score.faulty,
         retry=retry,
         shard=shard,
     )
     there = scores.select("size", "checkpoint").unique().height
     said = f"score: {len(rows):,} rows at {there:,} checkpoints of {len(study.sizes)} sizes"
     if shard is not None:
-        whole = len(units_of(suite, grid, study.faulty))
+        whole = len(units_of(suite, grid, study.score.faulty))
         said = (
             f"score: {len(rows):,} rows at {there:,} of {whole:,} checkpoints, part {shard[0]} of "
             f"{shard[1]}"
         )
     notes = [
         *([f"{len(grid.missing)} checkpoints are missing"] if grid.missing else []),
-        *([f"{len(grid.faulty)} faulty: {_CHOSEN[study.faulty]}"] if grid.faulty else []),
+        *([f"{len(grid.faulty)} faulty: {_CHOSEN[study.score.faulty]}"] if grid.faulty else []),
     ]
     return said + (f" ({'; '.join(notes)})" if notes else "")
 
@@ -104,7 +104,7 @@ def study_noise(
         The study has no such size or checkpoint.
     """
     drawn = read_table(folder / "rows.parquet", ROWS, "sample")
-    works = units_of(suite, study_grid(folder, study, suite), study.faulty)
+    works = units_of(suite, study_grid(folder, study, suite), study.score.faulty)
     size = size or study.sizes[-1]
     of_size = {work.unit.checkpoint: work for work in works if work.unit.size == size}
     step = max(of_size, default=0) if checkpoint is None else checkpoint
@@ -128,7 +128,7 @@ def study_noise(
         found = noise_floor(
             files,
             drawn[places],
-            settings=scoring_settings(study),
+            settings=scoring_settings(study.score),
             smallest_se=_smallest_se(folder, size),
             decode=decode,
         )

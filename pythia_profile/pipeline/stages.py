@@ -11,7 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import polars as pl
 from pythia_profile.errors import StudyError
 from pythia_profile.pipeline.inputs import known_suite, read_inputs, read_tables, ready_suite
 from pythia_profile.redaction import redact
+from pythia_profile.settings import Settings
 from pythia_profile.store import digest, hashes_of, remove_leftovers, write_table
 from pythia_profile.study import (
     Study,
@@ -119,7 +120,7 @@ def _run(folder: Path, study: Study, stage: Stage, how: How) -> str:
     if not stage.wanted(study):
         raise StudyError(
             f"this study has no stage '{stage.name}': study.toml asks for no retraining; set "
-            "counterfactual_size to one of its sizes and counterfactual_cohorts to a number"
+            "audit.size to one of its sizes and audit.cohorts to a number"
         )
     started = time.monotonic()
     said = stage.make(folder, study, how)
@@ -211,17 +212,10 @@ def is_current(folder: Path, study: Study, stage: Stage) -> bool:
 
 
 def _sample(folder: Path, study: Study, _: How) -> str:
-    from pythia_profile.pipeline.sampling import sample_rows
+    from pythia_profile.suites.sampling import sample_rows
 
     suite = ready_suite(folder, study)
-    rows = sample_rows(
-        suite,
-        checkpoints=study.checkpoints or None,
-        rows_per_cohort=study.rows_per_cohort,
-        batches_per_cohort=study.batches_per_cohort,
-        never_treated=study.never_treated,
-        seed=study.seed,
-    )
+    rows = sample_rows(suite, study.sample, checkpoints=study.checkpoints or None)
     write_table(rows, folder / "rows.parquet", ROWS)
     controls = rows["treatment_step"].null_count()
     return f"sample: {len(rows) - controls:,} treated and {controls:,} never-treated rows"
@@ -263,7 +257,9 @@ def _profile(folder: Path, study: Study, _: How) -> str:
 
     rows, scores = read_inputs(folder, study)
     profiles = profile(rows, scores, suite=known_suite(folder), **_inference(study))
-    agreed = agreement(rows, scores, **{**_inference(study), "draws": min(study.draws, 200)})
+    agreed = agreement(
+        rows, scores, **{**_inference(study), "draws": min(study.estimate.draws, 200)}
+    )
     write_table(profiles, folder / "profiles.parquet", PROFILES)
     write_table(agreed, folder / "agreement.parquet", AGREEMENT)
     return f"profile: {len(profiles):,} lines, {len(agreed):,} comparisons of sizes"
@@ -284,33 +280,23 @@ def _check(folder: Path, study: Study, _: How) -> str:
 
 def _counterfactual(folder: Path, study: Study, how: How) -> str:
     from pythia_profile.did.estimation import effects
-    from pythia_profile.did.settings import Estimation
     from pythia_profile.mini.counterfactual import compare
     from pythia_profile.mini.retraining import retrain
-    from pythia_profile.mini.settings import Audit
     from pythia_profile.profiles.profile import panels
 
-    suite, size = ready_suite(folder, study), study.counterfactual_size
+    suite, size = ready_suite(folder, study), study.audit.size
     every = suite.usual_checkpoints(size)
     if study.checkpoints and study.checkpoints != tuple(every):
         raise StudyError(
             f"counterfactual retraining needs all {len(every)} checkpoints of the suite, "
-            f"study.toml has {len(study.checkpoints)}; set checkpoints = [], or "
-            "counterfactual_cohorts = 0"
+            f"study.toml has {len(study.checkpoints)}; set checkpoints = [], or leave audit.size "
+            "empty"
         )
     rows, scores = read_inputs(folder, study)
-    audit = Audit(
-        size=size, cohorts=study.counterfactual_cohorts, horizon=study.counterfactual_horizon
-    )
-    chosen = _inference(study)
-    settings = Estimation(
-        **{name: value for name, value in chosen.items() if name not in ("outcomes", "unbalanced")},
-        missing=study.unbalanced,
-    )
-    chosen_size = scores.filter(pl.col("size") == size)
+    chosen_size, settings = scores.filter(pl.col("size") == size), study.estimation
     laid = next(panels(rows, chosen_size, study.outcomes[0], settings))
     att = effects(laid, settings)
-    retrained = retrain(suite, audit, rows, folder=folder / "retrained", workers=how.workers)
+    retrained = retrain(suite, study.audit, rows, folder=folder / "retrained", workers=how.workers)
     cells, summary = compare(laid, att, settings, retrained)
     write_table(cells, folder / "counterfactual.parquet", COUNTERFACTUAL)
     write_table(summary, folder / "counterfactual_summary.parquet", COUNTERFACTUAL_SUMMARY)
@@ -339,16 +325,21 @@ def _report(folder: Path, study: Study, _: How) -> str:
 
 
 def _inference(study: Study) -> dict[str, Any]:
-    chosen = {name: getattr(study, name) for name in _ESTIMATION}
-    by_batch = study.clusters == "auto" and study.batches_per_cohort > 0
-    return {**chosen, "clusters": "batch" if by_batch or study.clusters == "batch" else "row"}
+    chosen = dict(study.estimation)
+    chosen["unbalanced"] = chosen.pop("missing")
+    chosen.pop("family")
+    return {**chosen, "outcomes": study.outcomes}
 
 
 def _key(folder: Path, study: Study, stage: Stage) -> str:
     """Hash of everything that the stage's output depends on."""
-    chosen = {name: value for name, value in asdict(study).items() if name in stage.settings}
+    chosen = {name: _plain(getattr(study, name)) for name in stage.settings}
     inputs = hashes_of(folder, stage.inputs)
     return digest({"settings": chosen, "inputs": inputs, "version": _versions()["pythia-profile"]})
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, Settings) else value
 
 
 def _versions() -> dict[str, str]:
@@ -368,44 +359,30 @@ def _stage(name: str) -> Stage:
 
 
 _WHAT = ("suite", "sizes", "training_seed", "checkpoints")
-_DRAW = (*_WHAT, "seed", "rows_per_cohort", "batches_per_cohort", "never_treated")
-_WAYS = ("dtype", "attention", "device", "scorers", "token_table")
-_ESTIMATION = (
-    "outcomes",
-    "control",
-    "base",
-    "estimator",
-    "anticipation",
-    "unbalanced",
-    "draws",
-    "seed",
-    "level",
-)
-_INFERENCE = (*_ESTIMATION, "faulty", "sizes", "checkpoints", "clusters", "batches_per_cohort")
-_AUDIT = ("counterfactual_size", "counterfactual_cohorts", "counterfactual_horizon")
+_INFERENCE = ("outcomes", "estimation", "score", "sizes", "checkpoints")
 _TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
 _CHECK_TABLES = tuple(f"{table.name}.parquet" for table in CHECKS)
 _AUDIT_TABLES = ("counterfactual.parquet", "counterfactual_summary.parquet")
 
 STAGES = (
-    Stage("sample", _sample, _DRAW, (), ("rows.parquet",)),
-    Stage("score", _score, (*_WHAT, *_WAYS, "faulty"), ("rows.parquet",), ("scores",)),
+    Stage("sample", _sample, (*_WHAT, "sample"), (), ("rows.parquet",)),
+    Stage("score", _score, (*_WHAT, "score"), ("rows.parquet",), ("scores",)),
     Stage("att", _att, _INFERENCE, ("rows.parquet", "scores"), _TABLES[:2]),
     Stage("profile", _profile, _INFERENCE, ("rows.parquet", "scores"), _TABLES[2:]),
     Stage("check", _check, _INFERENCE, ("rows.parquet", "scores"), _CHECK_TABLES),
     Stage(
         "counterfactual",
         _counterfactual,
-        (*_AUDIT, *_INFERENCE),
+        ("audit", *_INFERENCE),
         ("rows.parquet", "scores"),
         _AUDIT_TABLES,
-        wanted=lambda study: bool(study.counterfactual_size),
+        wanted=lambda study: bool(study.audit.size),
     ),
     Stage("plot", _plot, ("outcomes",), (*_TABLES, *_AUDIT_TABLES), ("figures",)),
     Stage(
         "report",
         _report,
-        tuple(Study.__dataclass_fields__),  # the page states them
+        tuple(Study.model_fields),  # the page states them
         (*_TABLES, *_CHECK_TABLES, *_AUDIT_TABLES, "figures"),
         ("report.html",),
     ),

@@ -140,7 +140,9 @@ def render(
         grid=sheet(grid),
         lock=lock,
         parts=[_part(tables, outcome, end) for outcome, end in _suffixes(study).items()],
-        truth=words.counterfactual_sentences(truth, study.level) if truth is not None else [],
+        truth=words.counterfactual_sentences(truth, study.estimate.level)
+        if truth is not None
+        else [],
         checkpoints=words.checkpoint_sentences(lock),
         estimation=estimation_facts(study),
         suite=suite_facts(study, lock),

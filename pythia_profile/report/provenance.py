@@ -47,40 +47,48 @@ def estimation_facts(study: Study) -> list[tuple[str, str]]:
 
     Examples
     --------
-    >>> study = Study(suite="pythia", sizes=("70m",), batches_per_cohort=10)
+    >>> study = Study(suite="pythia", sizes=("70m",))
     >>> dict(estimation_facts(study))["standard errors"]
     "by batch (clusters = 'auto': rows are drawn from 10 batches of each cohort)"
     """
+    sample, score, estimate = study.sample, study.score, study.estimate
     drawn = (
-        f"from {study.batches_per_cohort} batches of each cohort"
-        if study.batches_per_cohort
+        f"from {sample.batches_per_cohort} batches of each cohort"
+        if sample.batches_per_cohort
         else "over all rows of each cohort"
     )
     return [
         ("outcomes", ", ".join(study.outcomes)),
-        ("treated rows", f"{study.rows_per_cohort:,} a cohort, or all it has, drawn {drawn}"),
+        (
+            "treated rows",
+            f"{sample.rows_per_cohort:,} a cohort, or all it has, drawn {drawn}",
+        ),
         (
             "controls",
-            f"{_CONTROLS[study.control]}; {study.never_treated:,} never-treated rows were asked "
-            f"for (control = '{study.control}')",
+            f"{_CONTROLS[estimate.control]}; {sample.never_treated:,} never-treated rows were "
+            f"asked for (control = '{estimate.control}')",
         ),
-        ("base", f"{_BASES[study.base]} (base = '{study.base}')"),
+        ("base", f"{_BASES[estimate.base]} (base = '{estimate.base}')"),
         ("anticipation", "none: effects may begin with the step that reads the row, not before"),
         ("standard errors", _clusters(study, drawn)),
         (
             "intervals",
-            f"{100 * study.level:g} %; bands are simultaneous over all cells or lines of their "
-            f"kind, by {study.draws:,} bootstrap draws with seed {study.seed}",
+            f"{100 * estimate.level:g} %; bands are simultaneous over all cells or lines of their "
+            f"kind, by {estimate.draws:,} bootstrap draws with seed {estimate.seed}",
         ),
-        ("forward pass", f"{study.dtype}, {study.attention} attention, device {study.device}"),
-        ("faulty checkpoints", f"{_FAULTY[study.faulty]} (faulty = '{study.faulty}')"),
+        (
+            "forward pass",
+            f"{score.dtype}, {score.attention} attention, device {score.device}",
+        ),
+        ("faulty checkpoints", f"{_FAULTY[score.faulty]} (faulty = '{score.faulty}')"),
     ]
 
 
 def suite_facts(study: Study, lock: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Describe the suite, as far as the study uses it; empty where the lock file has none."""
     suite = lock.get("suite", {})
-    seeds = f"training {study.training_seed}, sample and bootstrap {study.seed}"
+    drawn, bootstrap = study.sample.seed, study.estimate.seed
+    seeds = f"training {study.training_seed}, sample {drawn}, bootstrap {bootstrap}"
     return [*(_described(suite) if suite else ()), ("seeds", seeds), *_warnings(study, suite)]
 
 
@@ -129,10 +137,10 @@ def stage_table(lock: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def _clusters(study: Study, drawn: str) -> str:
-    by = study.clusters
+    by = study.estimate.clusters
     if by != "auto":
         return f"by {by} (clusters = '{by}')"
-    chosen = "batch" if study.batches_per_cohort else "row"
+    chosen = "batch" if study.sample.batches_per_cohort else "row"
     return f"by {chosen} (clusters = 'auto': rows are drawn {drawn})"
 
 

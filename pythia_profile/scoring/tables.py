@@ -10,13 +10,12 @@ from typing import Any
 import polars as pl
 
 from pythia_profile.errors import MissingTableError, StudyError
+from pythia_profile.scoring.settings import Scoring
 from pythia_profile.scoring.units import ScoringSettings, rows_sha256
 from pythia_profile.store import file_sha256, read_json
-from pythia_profile.study import Study, read_lock
-from pythia_profile.suites.model import Suite
 from pythia_profile.tables import SCORES, conform
 
-__all__ = ["read_scores", "scoring_settings", "study_scores"]
+__all__ = ["read_scores", "scoring_settings"]
 
 _OF_A_PANEL = ("dtype", "attention", "batch_tokens", "outcomes")
 """Settings that every unit of a panel must share; the device may differ between machines."""
@@ -69,36 +68,15 @@ def read_scores(
     return conform(pl.concat(tables, how="diagonal_relaxed"), SCORES)
 
 
-def scoring_settings(study: Study) -> ScoringSettings:
+def scoring_settings(chosen: Scoring) -> ScoringSettings:
     """How a study scores every unit."""
     return ScoringSettings(
-        dtype=study.dtype,
-        attention=study.attention,
-        device=study.device,
-        outcomes=study.scorers,
-        keep_tokens=study.token_table,
+        dtype=chosen.dtype,
+        attention=chosen.attention,
+        device=chosen.device,
+        outcomes=chosen.scorers,
+        keep_tokens=chosen.token_table,
     )
-
-
-def study_scores(folder: Path, study: Study, suite: Suite, rows: pl.DataFrame) -> pl.DataFrame:
-    """Read the `SCORES` of a study at its checkpoints, without those it leaves out as faulty."""
-    scores = read_scores(
-        folder / "scores",
-        rows,
-        suite=suite.name,
-        sizes=study.sizes,
-        seed=suite.seed,
-        settings=scoring_settings(study),
-    )
-    if study.checkpoints:
-        scores = scores.filter(pl.col("checkpoint").is_in(study.checkpoints))
-    audit = read_lock(folder).get("audit", {})
-    faulty = audit.get("faulty", []) if study.faulty == "skip" else []
-    for line in faulty:
-        scores = scores.filter(
-            (pl.col("size") != line["size"]) | (pl.col("checkpoint") != line["step"])
-        )
-    return scores
 
 
 def _read_unit(place: Path, record: dict[str, Any]) -> pl.DataFrame:

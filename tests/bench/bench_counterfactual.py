@@ -3,8 +3,8 @@
 Run with `python -m pytest -m bench tests/bench/bench_counterfactual.py -s`; two minutes a seed on
 two idle cores. The same from the command line:
 
-    pythia-profile init audit --suite mini --sizes xs --set counterfactual_size=xs \
-        --set counterfactual_cohorts=16 --set counterfactual_horizon=2
+    pythia-profile init audit --suite mini --sizes xs --set audit.size=xs \
+        --set audit.cohorts=16 --set audit.horizon=2
     pythia-profile run audit
 
 Measured, with retrainings that end two checkpoints after the cohort (45 cells; the seed is that of
@@ -27,8 +27,8 @@ from pythia_profile.mini.build import mini_suite
 from pythia_profile.mini.counterfactual import compare
 from pythia_profile.mini.retraining import retrain
 from pythia_profile.mini.settings import Audit
-from pythia_profile.pipeline.sampling import sample_rows
 from pythia_profile.scoring.run import score
+from pythia_profile.suites.sampling import Sampling, sample_rows
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 @pytest.mark.parametrize("seed", [0, 1])
 def test_intervals_hold_the_true_effect_of_every_cohort(seed, tmp_path):
     suite = mini_suite(["xs"], seed=seed, cache=tmp_path)
-    rows = sample_rows(suite, seed=seed)
+    rows = sample_rows(suite, Sampling.of(suite).replace(seed=seed))
     scores = score(suite, rows)
     laid = panel(scores, rows)
 

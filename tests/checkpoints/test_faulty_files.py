@@ -20,8 +20,7 @@ from pythia_profile.checkpoints.source import source_facts
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.errors import CheckpointError, RefusedError
-from pythia_profile.pipeline.inputs import known_suite
-from pythia_profile.scoring.tables import study_scores
+from pythia_profile.pipeline.inputs import known_suite, study_scores
 from pythia_profile.study import open_study
 from tests.checkpoints.conftest import DONE, tiny_files, tiny_tensors, written
 from tests.checkpoints.test_fetch_faults import sent

@@ -13,9 +13,9 @@ from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.errors import RefusedError, StudyError
 from pythia_profile.pipeline.planning import plan_study
-from pythia_profile.pipeline.sampling import sample_rows
 from pythia_profile.scoring.run import part_of, score
 from pythia_profile.suites.registry import open_suite
+from pythia_profile.suites.sampling import Sampling, sample_rows
 from tests.checkpoints.conftest import DONE, TEXTS, tiny_files
 from tests.checkpoints.test_faulty_files import SMALL
 from tests.checkpoints.test_fetch_faults import sent
@@ -232,13 +232,8 @@ def test_a_published_suite_draws_its_rows_from_the_hub_with_controls_of_later_st
     hub.add("dataset", "EleutherAI/pile-standard-pythia-preshuffled", files)
     suite = open_suite("pythia")
 
-    table = sample_rows(
-        suite,
-        checkpoints=[0, 1000, 142_000],
-        rows_per_cohort=4,
-        batches_per_cohort=2,
-        never_treated=6,
-    )
+    chosen = Sampling(rows_per_cohort=4, batches_per_cohort=2, never_treated=6)
+    table = sample_rows(suite, chosen, checkpoints=[0, 1000, 142_000])
 
     treated = table.filter(pl.col("treatment_step").is_not_null())
     controls = table.filter(pl.col("treatment_step").is_null())

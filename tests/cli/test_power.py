@@ -64,10 +64,8 @@ def test_the_split_of_a_large_budget_keeps_to_the_rows_of_the_suite(scored, tiny
 def test_power_without_a_study_trains_and_scores_a_pilot_once(tiny_suite, monkeypatch, capsys):
     cache = tiny_suite.root.parent
     monkeypatch.setattr("pythia_profile.mini.build.cache_folder", lambda: cache)
-    tiny = new_study(
-        str(tiny_suite.root), ("xs", "s"), rows_per_cohort=24, batches_per_cohort=0,
-        never_treated=96,
-    )  # fmt: skip
+    chosen = {"rows_per_cohort": 24, "batches_per_cohort": 0, "never_treated": 96}
+    tiny = new_study(str(tiny_suite.root), ("xs", "s"), chosen)
     monkeypatch.setattr("pythia_profile.study.demo_study", lambda: tiny)
     capsys.readouterr()
 

@@ -98,7 +98,7 @@ def test_two_studies_with_one_seed_have_the_same_bytes(study, tiny_suite, tmp_pa
 
 
 def test_another_seed_draws_other_rows(study, tiny_suite, tmp_path):
-    assert begin(tmp_path / "other", tiny_suite.root, "seed=1") == 0
+    assert begin(tmp_path / "other", tiny_suite.root, "sample.seed=1") == 0
     assert run(app, ["sample", str(tmp_path / "other")]) == 0
 
     rows = pl.read_parquet(tmp_path / "other/rows.parquet")["row_id"]
@@ -156,7 +156,7 @@ def test_att_before_score_says_so(tiny_suite, tmp_path, capsys):
         (["--suite", "minni"], "no suite 'minni'; did you mean 'mini'?"),
         (["--suite", "mini", "--sizes", "xxs"], "no size in suite 'mini': 'xxs'"),
         (["--suite", "mini", "--set", "drawz=3"], "unknown setting 'drawz'"),
-        (["--suite", "mini", "--set", "draws=few"], "setting 'draws': got 'few'"),
+        (["--suite", "mini", "--set", "draws=few"], "estimate.draws: got 'few'"),
     ],
 )
 def test_a_wrong_beginning_leaves_nothing(tmp_path, capsys, arguments, message):

@@ -186,7 +186,7 @@ def test_the_warning_reaches_the_file(tables, tmp_path):
     svg = '<?xml version="1.0"?><svg width="460.8pt" height="273.6pt" viewBox="0 0 460 273"></svg>'
     for name in ("heatmap", "heatmap_accuracy"):
         (tmp_path / "figures" / f"{name}.svg").write_text(svg)
-    study = new_study("mini", ("xs", "s"), outcomes=(OUTCOME, "accuracy"))
+    study = new_study("mini", ("xs", "s"), {"outcomes": (OUTCOME, "accuracy")})
 
     page = write_report(tmp_path, study, tables, stale=["plot"]).read_text()
 
@@ -206,7 +206,7 @@ def test_every_outcome_is_summarized_and_the_first_one_first(tables):
         ((OUTCOME, "accuracy"), ["by 0.200", "by 0.002"]),
         (("accuracy", OUTCOME), ["by 0.002", "by 0.200"]),
     ):
-        said = text_of(page_of(both, new_study("mini", ("xs", "s"), outcomes=outcomes)))
+        said = text_of(page_of(both, new_study("mini", ("xs", "s"), {"outcomes": outcomes})))
 
         found = re.findall(r"xs: training on a row raised its [^±]*?(by [\d.]+) ±", said)
         assert found == expected
@@ -259,7 +259,7 @@ def test_scores_of_another_training_seed_are_not_counted(tmp_path):
         unit.mkdir(parents=True)
         (unit / "done.json").write_text(json.dumps(record))
 
-    line = quality(tmp_path, new_study("mini", ("xs",), training_seed=1)).row(0, named=True)
+    line = quality(tmp_path, new_study("mini", ("xs",), {"training_seed": 1})).row(0, named=True)
 
     assert (line["checkpoints"], line["equal weights"], line["scores not finite"]) == (1, 0, 2)
 

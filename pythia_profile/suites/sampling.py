@@ -1,0 +1,139 @@
+"""Which rows a study follows: a suite's order and store -> the `ROWS` table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import polars as pl
+from pydantic import Field, model_validator
+
+from data_order import TokenRows, TrainingOrder
+from data_order.sample import Draw
+from data_order.sample import sample_rows as draw_rows
+from pythia_profile.errors import NotFoundError
+from pythia_profile.settings import Settings
+from pythia_profile.suites.model import Suite
+from pythia_profile.tables import ROWS, conform
+
+__all__ = ["Sampling", "open_rows", "sample_rows"]
+
+_MOST = 2**31
+
+
+class Sampling(Settings):
+    """Which rows are drawn; `study.toml` has them as `sample`.
+
+    Examples
+    --------
+    >>> Sampling(rows_per_cohort=25)
+    Traceback (most recent call last):
+        ...
+    pythia_profile.errors.SettingsError: rows_per_cohort: got 25, expected a multiple of
+    batches_per_cohort (10)
+    """
+
+    rows_per_cohort: int = Field(
+        100, ge=1, lt=_MOST, description="treated rows drawn for each cohort"
+    )
+    batches_per_cohort: int = Field(
+        10,
+        ge=0,
+        lt=_MOST,
+        description="batches they are drawn from, the same number of rows of each; 0 draws over "
+        "all rows of the cohort",
+    )
+    never_treated: int = Field(
+        2000,
+        ge=0,
+        lt=_MOST,
+        description="control rows, past the last step that a scored checkpoint has read",
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of the draw")
+
+    @model_validator(mode="after")
+    def _shared_out(self) -> Self:
+        if self.batches_per_cohort and self.rows_per_cohort % self.batches_per_cohort:
+            raise ValueError(
+                f"rows_per_cohort: got {self.rows_per_cohort}, expected a multiple of "
+                f"batches_per_cohort ({self.batches_per_cohort})"
+            )
+        return self
+
+    @classmethod
+    def of(cls, suite: Suite) -> Self:
+        """Return what a suite proposes, and the defaults elsewhere."""
+        proposed = suite.study_defaults.items()
+        return cls(**{name: value for name, value in proposed if name in cls.model_fields})
+
+
+def sample_rows(
+    suite: Suite, settings: Sampling | None = None, *, checkpoints: Sequence[int] | None = None
+) -> pl.DataFrame:
+    """Draw the rows of a study from a suite's own store.
+
+    Where a store ends with the run, as Pythia's does, never-treated rows are rows that steps after
+    the last of `checkpoints` read: none of these checkpoints has read them.
+
+    Parameters
+    ----------
+    settings : how many rows, of what, by which seed; by default what the suite proposes.
+    checkpoints : those to be scored; all of the suite by default. They bound the cohorts.
+
+    Returns
+    -------
+    The `ROWS` table. `earlier_exposure` is 0 where the suite's run passes over its text once, null
+    where that is not known.
+
+    Raises
+    ------
+    OrderError
+        A cohort or the never-treated rows are fewer than asked for.
+    """
+    chosen = settings or Sampling.of(suite)
+    store, steps = open_rows(suite), list(checkpoints or _grid(suite))
+    batches = chosen.batches_per_cohort
+    draw = Draw(
+        kind="batches" if batches else "iid",
+        batches=batches,
+        rows_per_batch=chosen.rows_per_cohort // max(1, batches),
+        per_cohort=chosen.rows_per_cohort,
+        never=chosen.never_treated,
+        seed=chosen.seed,
+    )
+    window = _window(suite.order, len(store), steps, chosen.never_treated)
+    rows = draw_rows(store, window, steps, draw)
+    if suite.single_pass:
+        rows = rows.with_columns(earlier_exposure=pl.lit(0.0))
+    return conform(rows, ROWS)
+
+
+def open_rows(suite: Suite) -> TokenRows:
+    """Open the store with the suite's rows in training order.
+
+    Raises
+    ------
+    NotFoundError
+        The suite names no store.
+    """
+    if suite.store is None:
+        raise NotFoundError(f"suite '{suite.name}' names no store of its rows in training order")
+    here = suite.root is not None and not suite.store.startswith("hf://")
+    where = (suite.root or Path()) / suite.store if here else suite.store
+    return TokenRows.open(where, row_tokens=suite.row_tokens, vocabulary=suite.vocabulary)
+
+
+def _window(order: TrainingOrder, rows: int, checkpoints: list[int], never: int) -> TrainingOrder:
+    """Return the part of the run that a study looks at, so that rows are left that it did not read.
+
+    All of it where enough rows lie past the last step; else it ends at the last checkpoint.
+    """
+    last = max(checkpoints, default=0)
+    if rows - order.rows >= never or not 0 < last < order.steps:
+        return order
+    return TrainingOrder(order.batch_size, last)
+
+
+def _grid(suite: Suite) -> list[int]:
+    """Checkpoints that every size has, and with which a study begins."""
+    common = set.intersection(*(set(suite.usual_checkpoints(size)) for size in suite.sizes))
+    return sorted(common)
