@@ -6,6 +6,26 @@ import numpy as np
 import polars as pl
 import pytest
 
+ONLY_WHEN_ASKED = ("bench", "gpu")
+"""Marks of tests that run only where `-m` names them."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config, items):
+    """Leave out what was not asked for; keep the tests of a file, and of the demo, on one worker.
+
+    They share models and studies, which each worker would make again.
+    """
+    unasked = {name for name in ONLY_WHEN_ASKED if name not in config.option.markexpr}
+    kept, left_out = [], []
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        (left_out if unasked & marks else kept).append(item)
+        shared = item.path.parent if item.path.parent.name == "end_to_end" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(shared)))
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
 
 @pytest.fixture(scope="session")
 def tiny_config():

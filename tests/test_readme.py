@@ -18,7 +18,7 @@ def test_the_two_commands_stand_first_and_ci_runs_the_second():
     first, second = (block.strip() for block in SHELL[:2])
 
     assert first.endswith("pythia-profile demo")
-    assert second.endswith("-m pytest")
+    assert second.endswith("-m pytest -n auto")
     assert "constraints.txt" in first
     assert "constraints.txt" in second
     script = (ROOT / ".ci" / "run").read_text().splitlines()

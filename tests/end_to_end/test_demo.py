@@ -27,6 +27,7 @@ from pythia_profile.tables import (
     conform,
 )
 
+pytestmark = pytest.mark.slow
 TABLES = [ROWS, ATT, PLACEBO, PROFILES, AGREEMENT, COUNTERFACTUAL, COUNTERFACTUAL_SUMMARY]
 
 

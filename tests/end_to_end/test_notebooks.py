@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parents[2] / "notebooks"
 
 
