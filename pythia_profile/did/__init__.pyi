@@ -43,6 +43,7 @@ from pythia_profile.did.inference.simultaneous import (
     bands_of as bands_of,
 )
 from pythia_profile.did.panels import Panel as Panel, panel as panel
+from pythia_profile.did.stored import from_arrays as from_arrays, to_arrays as to_arrays
 from pythia_profile.did.stream import (
     stream_effects as stream_effects,
     stream_estimate as stream_estimate,

@@ -18,17 +18,17 @@ influence function of Sant'Anna and Zhao (2020), section 3.1.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from pythia_profile.did.comparison import Comparison
-from pythia_profile.did.cross_products import products
-from pythia_profile.did.group_means import ROUNDING, Side
-from pythia_profile.did.moments import Rows, Sums
+from pythia_profile.did.cross_products import cross_products
+from pythia_profile.did.group_means import GroupMeans
+from pythia_profile.did.moments import ROUNDING, Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Adjustment:
-    """How the slopes being estimated moves the cells.
+class Slopes:
+    """How the cells move with the slopes being estimated.
 
     Attributes
     ----------
@@ -40,12 +40,12 @@ class Adjustment:
     base_mean: Float[np.ndarray, "G C"]
 
 
-def adjust(comparison: Comparison, rows: Rows) -> tuple[Float[np.ndarray, "G C"], Adjustment]:
+def adjust(comparison: Comparison, rows: Rows) -> tuple[Float[np.ndarray, "G C"], Slopes]:
     """Slope θ of each cell, and what its estimation adds.
 
     At the base itself, and where the base outcome is the same for all controls, θ is 1.
     """
-    sums = products(comparison, rows)
+    sums = cross_products(comparison, rows)
     c, b = np.arange(rows.y.shape[1]), np.maximum(comparison.base, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         weight = sums.controls(-1, -1)
@@ -57,39 +57,14 @@ def adjust(comparison: Comparison, rows: Rows) -> tuple[Float[np.ndarray, "G C"]
         varies = (spread > ROUNDING * square) & (c != comparison.base)
         theta = np.where(varies, cross / spread, 1.0)
         leverage = np.where(varies, gap / spread, 0.0)
-    return theta, Adjustment(leverage, np.nan_to_num(mean_b))
-
-
-def is_control(comparison: Comparison, g: int, h: int, groups: int) -> Bool[np.ndarray, " C"]:
-    """Cells of cohort `g` that have group `h`, of `groups` in all, among their controls."""
-    if h not in comparison.controls(groups) or h == g:
-        return np.zeros(comparison.base.shape[1], bool)
-    if comparison.control == "never":
-        return np.ones(comparison.base.shape[1], bool)
-    cells: Bool[np.ndarray, " C"] = comparison.pool[g] <= h
-    return cells
-
-
-def control_variance(
-    comparison: Comparison, adjustment: Adjustment, rows: Rows, sums: Sums, control: Side
-) -> Float[np.ndarray, "G C"]:
-    """Variance of the control side of each cell, with that of its slope."""
-    variance = np.zeros(comparison.base.shape)
-    with np.errstate(divide="ignore"):
-        share = np.where(control.rows > 0, 1.0 / control.weight, 0.0)
-    for g in range(len(variance)):
-        for h in rows.groups():
-            if is_control(comparison, g, h, len(sums.rows)).any():
-                scores = slope_scores(comparison, adjustment, rows, control, g, h, share[g])
-                variance[g] += sums.factor[h] * (rows.by_cluster(scores, h) ** 2).sum(axis=0)
-    return variance
+    return theta, Slopes(leverage, np.nan_to_num(mean_b))
 
 
 def slope_scores(
     comparison: Comparison,
-    adjustment: Adjustment,
+    slopes: Slopes,
     rows: Rows,
-    control: Side,
+    control: GroupMeans,
     g: int,
     h: int,
     share: Float[np.ndarray, " C"] | float = 0.0,
@@ -98,10 +73,12 @@ def slope_scores(
 
     With `share` 0 the influence through the slope alone; with 1/n_C all of it.
     """
+    # Two terms: the row's share in the controls' mean, and its pull on the slope, which moves the
+    # cell by the difference of treated and controls at the base (the leverage).
     y, weight = rows.y[rows.group(h)], rows.weight[rows.group(h)]
-    cells = is_control(comparison, g, h, len(rows.group_starts) - 1)
+    cells = comparison.uses(g, h)
     base = y[:, np.maximum(comparison.base[g], 0)]
     rest = y - comparison.theta[g] * base - np.nan_to_num(control.mean[g])
-    factor = share + adjustment.leverage[g] * (base - adjustment.base_mean[g])
+    factor = share + slopes.leverage[g] * (base - slopes.base_mean[g])
     scores: Float[np.ndarray, "n C"] = np.where(cells, -weight[:, None] * rest * factor, 0.0)
     return scores

@@ -19,19 +19,53 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float, Int, Num, Shaped
 from scipy.special import stdtrit
 
-from pythia_profile.did import arguments as inputs
-from pythia_profile.did.ancova import Adjustment, adjust, control_variance
+from pythia_profile.did import arguments
+from pythia_profile.did.ancova import Slopes, adjust
 from pythia_profile.did.comparison import Comparison, compare
-from pythia_profile.did.group_means import Side, sides
-from pythia_profile.did.missing import Missing, pseudo_values
-from pythia_profile.did.moments import Rows, Sums, gather, summarize
-from pythia_profile.did.settings import Base, Control, Estimator
+from pythia_profile.did.errors import NoRowsError, OptionError
+from pythia_profile.did.group_means import GroupMeans, group_means
+from pythia_profile.did.missing import settle_missing
+from pythia_profile.did.moments import RowLabels, Rows, Sums, gather, summarize
+from pythia_profile.did.settings import Base, Control, Estimation, Estimator, MissingRule
 from pythia_profile.did.threads import one_blas_thread
-from pythia_profile.did.variance import Spread
+from pythia_profile.did.variance import VarianceComponents, cell_components, with_slopes
+from pythia_profile.errors import SettingsError
 from pythia_profile.tables import NEVER
 
 FEW_CLUSTERS = 30
 """Below this many clusters in a cohort, bands over single cells cover too rarely."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """What effects were made from, and what inference needs.
+
+    Attributes
+    ----------
+    settings : control, base, estimator, anticipation, ….
+    comparison : base, pool of controls and coefficient of each cell.
+    sums : sufficient statistics of the groups.
+    treated : treated rows of each cell: their number and mean of Y_c − θ Y_b.
+    control : control rows of each cell.
+    variance : variance of each cell by the rows it comes from, with its degrees of freedom.
+    slopes : for ancova, how the estimated slopes move the cells.
+    rows : the rows in canonical order; None where only their sums are known.
+    """
+
+    settings: Estimation
+    comparison: Comparison
+    sums: Sums
+    treated: GroupMeans
+    control: GroupMeans
+    variance: VarianceComponents
+    slopes: Slopes | None
+    rows: Rows | None
+
+    def rows_for(self, purpose: str) -> Rows:
+        """Return the rows, or refuse to serve a purpose that needs them."""
+        if self.rows is None:
+            raise NoRowsError(f"{purpose}: this estimate was made from moments alone")
+        return self.rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,17 +79,9 @@ class AttGt:
     att : (G, C) effect in units of the outcome; NaN where no row can serve as a control. At the
         base checkpoint it is 0 by construction.
     se : (G, C) analytic standard error, same unit.
-    df : (G, C) degrees of freedom of the standard error (Welch and Satterthwaite).
-    spread : variance by side, with its degrees of freedom.
-    treated : treated side of each cell: rows, mean of Y_c − θ Y_b, its variance.
-    control : control side of each cell.
-    comparison : base, pool of controls and coefficient of each cell.
-    sums : sufficient statistics of the groups.
-    adjustment : for ancova, how the estimated slopes move the cells.
-    rows : the rows in canonical order; None where only their sums are known.
-    base : the base the cells before treatment are compared with.
-    estimator : did, diff or ancova.
-    anticipation : checkpoints before the cohort at which the effect may already show.
+    n_treated : (G, C) treated rows.
+    n_control : (G, C) control rows.
+    fit : what the effects were made from.
     notes : what a reader of the estimates must know, one sentence each.
     """
 
@@ -63,28 +89,20 @@ class AttGt:
     checkpoints: Num[np.ndarray, " C"]
     att: Float[np.ndarray, "G C"]
     se: Float[np.ndarray, "G C"]
-    df: Float[np.ndarray, "G C"]
-    spread: Spread = field(repr=False)
-    treated: Side = field(repr=False)
-    control: Side = field(repr=False)
-    comparison: Comparison = field(repr=False)
-    sums: Sums = field(repr=False)
-    adjustment: Adjustment | None = field(repr=False)
-    rows: Rows | None = field(repr=False)
-    base: Base
-    estimator: Estimator
-    anticipation: int
-    notes: tuple[str, ...]
+    n_treated: Int[np.ndarray, "G C"]
+    n_control: Int[np.ndarray, "G C"]
+    fit: Fit = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
-    def n_treated(self) -> Int[np.ndarray, "G C"]:
-        """Treated rows of each cell; (G, C)."""
-        return self.treated.rows
+    def settings(self) -> Estimation:
+        """Settings of the estimate."""
+        return self.fit.settings
 
     @property
-    def n_control(self) -> Int[np.ndarray, "G C"]:
-        """Control rows of each cell; (G, C)."""
-        return self.control.rows
+    def df(self) -> Float[np.ndarray, "G C"]:
+        """Degrees of freedom of the standard errors (Welch and Satterthwaite); (G, C)."""
+        return np.where(self.identified, self.fit.variance.df(), np.nan)
 
     @property
     def event_time(self) -> Num[np.ndarray, "G C"]:
@@ -101,21 +119,22 @@ class AttGt:
     @property
     def post(self) -> Bool[np.ndarray, "G C"]:
         """Identified cells with c ≥ g; (G, C)."""
-        cells: Bool[np.ndarray, "G C"] = self.comparison.post & self.identified
+        cells: Bool[np.ndarray, "G C"] = self.fit.comparison.post & self.identified
         return cells
 
     @property
     def placebo(self) -> Bool[np.ndarray, "G C"]:
         """Identified cells before treatment, the base left out; (G, C)."""
-        cells: Bool[np.ndarray, "G C"] = self.comparison.placebo & self.identified
+        cells: Bool[np.ndarray, "G C"] = self.fit.comparison.placebo & self.identified
         return cells
 
     def __str__(self) -> str:
         controls = "no" if not self.n_control.max() else f"up to {self.n_control.max()}"
+        chosen = self.settings
         lines = [
             f"ATT(g, c) of {len(self.cohorts)} cohorts at {len(self.checkpoints)} checkpoints, "
-            f"{self.sums.rows[: len(self.cohorts)].sum()} treated rows, {controls} control rows "
-            f"('{self.comparison.control}'); estimator {self.estimator}, {self.base} base",
+            f"{self.fit.sums.rows[: len(self.cohorts)].sum()} treated rows, {controls} control "
+            f"rows ('{chosen.control}'); estimator {chosen.estimator}, {chosen.base} base",
             *self.notes,
         ]
         return "\n".join(lines)
@@ -139,7 +158,7 @@ def att_gt(
     weights: Shaped[npt.ArrayLike, " U"] | None = None,
     units: Shaped[npt.ArrayLike, " U"] | None = None,
     anticipation: int = 0,
-    missing: Missing = "error",
+    missing: MissingRule = "error",
     small_sample: bool | None = None,
 ) -> AttGt:
     """Estimate ATT(g, c) for every cohort and checkpoint.
@@ -164,7 +183,8 @@ def att_gt(
     units : (U,) ids of the rows, which name their random multipliers in `bands`.
     anticipation : checkpoints before the cohort at which the effect may already show; the base is
         taken before them.
-    missing : `error` refuses NaN; `available` uses what was scored (`pythia_profile.did.missing`).
+    missing : `error` refuses NaN; `balanced` drops the rows that have any; `available` uses what
+        was scored (`pythia_profile.did.missing`).
     small_sample : multiply each group's variance by n/(n − 1), n its clusters (or rows); by default
         only where clusters are given, so that unclustered standard errors are those of R's did.
 
@@ -175,7 +195,7 @@ def att_gt(
     NoControlError, NoTreatedError, EarlyCohortError, SmallCohortError
         A group that the comparison needs is missing, too early or too small.
     ClusterError, DuplicateError, OptionError
-        Clusters across cohorts, ids that stand twice, unknown settings.
+        Clusters across cohorts, duplicated ids, unknown settings.
 
     Examples
     --------
@@ -191,108 +211,110 @@ def att_gt(
     Source: Callaway and Sant'Anna (2021), Theorem 1 and equation 2.10; their standard errors, from
     population variances.
     """
-    checkpoints, cohort, renamed = inputs.numbered(checkpoints, cohort)
-    grid = inputs.ascending(checkpoints)
-    outcomes = inputs.outcomes(y)
-    inputs.check_option(missing, Missing, "missing")
-    inputs.check_outcomes(outcomes, gaps=missing == "available")
-    labels = inputs.labels(cohort, outcomes, grid)
-    mass = inputs.positive(inputs.per_row(weights, outcomes, "weights", np.float64))
-    if missing == "available":
-        levels = estimator == "diff"
-        outcomes = pseudo_values(outcomes, labels, grid, weights=mass, levels=levels)
-    rows = gather(
-        outcomes,
-        labels,
-        clusters=inputs.per_row(clusters, outcomes, "clusters", np.int64),
-        weights=mass,
-        units=inputs.per_row(units, outcomes, "units", np.int64),
-        levels=estimator != "did",
+    checkpoints, cohort, renamed = arguments.numbered(checkpoints, cohort)
+    grid = arguments.ascending(checkpoints)
+    outcomes = arguments.outcomes(y)
+    given = RowLabels(
+        arguments.per_row(clusters, outcomes, "clusters", np.int64),
+        arguments.per_row(weights, outcomes, "weights", np.float64),
+        arguments.per_row(units, outcomes, "units", np.int64),
     )
-    groups = np.unique(labels)
-    cohorts = groups[groups != NEVER]
-    comparison = compare(
-        cohorts,
-        grid,
-        never=len(groups) > len(cohorts),
-        control=control,
-        base=base,
-        estimator=estimator,
-        anticipation=anticipation,
-    )
-    inputs.check_sizes(groups, np.diff(rows.group_starts), rows.cluster_counts())
-    corrected = rows.clustered if small_sample is None else bool(small_sample)
-    sums = summarize(rows, small_sample=corrected)
-    adjustment = None
-    if estimator == "ancova":
-        theta, adjustment = adjust(comparison, rows)
-        comparison = replace(comparison, theta=theta)
-    att = assemble(
-        cohorts, grid, comparison, sums, rows, adjustment, base, estimator, int(anticipation)
-    )
+    try:
+        settings = Estimation(
+            control=control,
+            base=base,
+            estimator=estimator,
+            anticipation=anticipation,
+            missing=missing,
+        )
+    except SettingsError as error:
+        raise OptionError(str(error)) from None
+    cohorts = arguments.labels(cohort, outcomes, grid)
+    att = effects_of_rows(outcomes, cohorts, grid, given, settings, small_sample)
     return replace(att, notes=(*renamed, *att.notes))
 
 
-def assemble(
-    cohorts: Num[np.ndarray, " G"],
+@one_blas_thread
+def effects_of_rows(
+    y: Float[np.ndarray, "U C"],
+    cohort: Num[np.ndarray, " U"],
     checkpoints: Num[np.ndarray, " C"],
-    comparison: Comparison,
-    sums: Sums,
-    rows: Rows | None,
-    adjustment: Adjustment | None,
-    base: Base,
-    estimator: Estimator,
-    anticipation: int,
+    given: RowLabels,
+    settings: Estimation,
+    small_sample: bool | None = None,
 ) -> AttGt:
-    """Estimate every cell from the groups' sums."""
-    treated, control = sides(comparison, sums)
-    if adjustment is not None and rows is not None:
-        adjusted = control_variance(comparison, adjustment, rows, sums, control)
-        control = replace(control, variance=np.where(control.variance > 0, adjusted, 0.0))
+    """Estimate from rows; arguments as in `att_gt`."""
+    arguments.check_outcomes(y, gaps=settings.missing != "error")
+    arguments.positive(given.weights)
+    y, cohort, given, notes = settle_missing(y, cohort, checkpoints, given, settings)
+    rows = gather(y, cohort, given, levels=settings.estimator != "did")
+    att = effects_of_sums(summarize(rows), checkpoints, settings, rows, small_sample)
+    return replace(att, notes=(*notes, *att.notes))
+
+
+def effects_of_sums(
+    sums: Sums,
+    checkpoints: Num[np.ndarray, " C"],
+    settings: Estimation,
+    rows: Rows | None = None,
+    small_sample: bool | None = None,
+) -> AttGt:
+    """Estimate every cell from the groups' sums: the way of all estimates, streamed or not.
+
+    Parameters
+    ----------
+    rows : the rows of these sums; None where they were streamed.
+    small_sample : as in `att_gt`; by default only where rows are clustered.
+    """
+    cohorts = sums.labels[sums.labels != NEVER]
+    never = len(cohorts) < len(sums.labels)
+    comparison = compare(cohorts, checkpoints, never=never, settings=settings)
+    arguments.check_sizes(sums.labels, sums.rows, sums.clusters)
+    clustered = bool((sums.clusters < sums.rows).any())
+    if clustered if small_sample is None else small_sample:
+        sums = replace(sums, factor=sums.clusters / (sums.clusters - 1))
+    slopes = None
+    if settings.estimator == "ancova":
+        if rows is None:
+            raise NoRowsError("ancova: slopes are estimated from rows, got moments alone")
+        theta, slopes = adjust(comparison, rows)
+        comparison = replace(comparison, theta=theta)
+    treated, control = group_means(comparison, sums)
+    variance = cell_components(comparison, sums, treated, control)
+    if slopes is not None and rows is not None:
+        variance = with_slopes(variance, comparison, slopes, rows, sums, control)
     known = (control.rows > 0) & ((comparison.base >= 0) | (comparison.theta == 0))
-    spread = Spread(
-        np.where(known, treated.variance, 0.0),
-        treated.clusters - 1.0,
-        np.where(known, control.variance, 0.0),
-        control.clusters - 1.0,
-    )
     with np.errstate(invalid="ignore"):
         effect = treated.mean - control.mean
-        variance = treated.variance + control.variance
-    return AttGt(
+        total = variance.treated + variance.control
+    masked = replace(
+        variance,
+        treated=np.where(known, variance.treated, 0.0),
+        control=np.where(known, variance.control, 0.0),
+    )
+    att = AttGt(
         cohorts=cohorts,
         checkpoints=checkpoints,
         att=np.where(known, effect, np.nan),
-        se=np.where(known, np.sqrt(variance), np.nan),
-        df=np.where(known, spread.df(), np.nan),
-        spread=spread,
-        treated=treated,
-        control=control,
-        comparison=comparison,
-        sums=sums,
-        adjustment=adjustment,
-        rows=rows,
-        base=base,
-        estimator=estimator,
-        anticipation=anticipation,
-        notes=_notes(cohorts, sums, known),
+        se=np.where(known, np.sqrt(total), np.nan),
+        n_treated=treated.rows,
+        n_control=control.rows,
+        fit=Fit(settings, comparison, sums, treated, control, masked, slopes, rows),
     )
+    return replace(att, notes=(*_unidentified(att), *few_clusters(att)))
 
 
-def _notes(
-    cohorts: Num[np.ndarray, " G"], sums: Sums, known: Bool[np.ndarray, "G C"]
-) -> tuple[str, ...]:
-    notes = []
-    if (missing := known.size - int(known.sum())) > 0:
-        notes.append(
-            f"{missing} of {known.size} cells have no controls or no base, and no estimate"
-        )
-    return (*notes, *few_clusters(sums, len(cohorts)))
+def _unidentified(att: AttGt) -> tuple[str, ...]:
+    cells = att.att.size
+    if not (without := cells - int(att.identified.sum())):
+        return ()
+    return (f"{without} of {cells} cells have no controls or no base, and no estimate",)
 
 
-def few_clusters(sums: Sums, cohorts: int) -> tuple[str, ...]:
+def few_clusters(att: AttGt) -> tuple[str, ...]:
     """Return a warning where cohorts have too few clusters for bands over single cells."""
-    fewest = int(sums.clusters[:cohorts].min())
+    sums = att.fit.sums
+    fewest = int(sums.clusters[: len(att.cohorts)].min())
     if fewest >= FEW_CLUSTERS or not (sums.clusters < sums.rows).any():
         return ()
     return (

@@ -1,6 +1,6 @@
 """What each cell (g, c) compares: its base checkpoint and its control rows.
 
-In: cohorts, checkpoints and the user's choices. Out: for each cell the place of its base checkpoint
+In: cohorts, checkpoints and the user's choices. Out: for each cell the index of its base checkpoint
 and of its pool of controls. A pool is a run of groups in ascending order of treatment, so that the
 sums of all pools are one cumulative sum.
 
@@ -16,19 +16,18 @@ R's did and the others do.
 Source: Callaway and Sant'Anna (2021), section 2; `compute.att_gt` of R's did 2.1 for the bases.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
-from pythia_profile.did.arguments import check_option
 from pythia_profile.did.errors import (
     EarlyCohortError,
     NoControlError,
     NoTreatedError,
-    OptionError,
 )
-from pythia_profile.did.settings import Base, Control, Estimator
+from pythia_profile.did.settings import Control, Estimation, Estimator
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,13 +36,14 @@ class Comparison:
 
     Attributes
     ----------
-    base : (G, C) place of the base checkpoint; −1 where there is none.
-    pool : (G, C) place of the pool of controls among the pools.
+    base : (G, C) index of the base checkpoint; −1 where there is none.
+    pool : (G, C) index of the pool of controls among the pools.
     own : (G, C) whether the pool holds the cell's own cohort, which is then taken out.
     theta : (G, C) coefficient of the base outcome: 1 for did, 0 for diff, a slope for ancova.
     post : (G, C) whether c ≥ g.
     placebo : (G, C) whether the cell is before treatment and anticipation, and not the base itself.
     control : which rows serve as controls.
+    groups : number H of groups: the cohorts, then the never-treated rows if there are any.
     """
 
     base: Int[np.ndarray, "G C"]
@@ -53,6 +53,34 @@ class Comparison:
     post: Bool[np.ndarray, "G C"]
     placebo: Bool[np.ndarray, "G C"]
     control: Control
+    groups: int
+
+    @property
+    def columns(self) -> Int[np.ndarray, "G C"]:
+        """Index of each cell's own checkpoint; (G, C)."""
+        return np.broadcast_to(np.arange(self.base.shape[1]), self.base.shape)
+
+    @property
+    def own_group(self) -> Int[np.ndarray, "G C"]:
+        """Index of each cell's own cohort among the groups; (G, C)."""
+        return np.broadcast_to(np.arange(len(self.base))[:, None], self.base.shape)
+
+    @property
+    def controls(self) -> range:
+        """Groups that serve as controls; pool p starts at the p-th of them."""
+        cohorts = len(self.base)
+        if self.control == "never":
+            return range(cohorts, self.groups)
+        return range(cohorts if self.control == "not_yet" else self.groups)
+
+    def uses(self, g: int, h: int) -> Bool[np.ndarray, " C"]:
+        """Cells of cohort `g` that have group `h` among their controls."""
+        if h not in self.controls or h == g:
+            return np.zeros(self.base.shape[1], bool)
+        if self.control == "never":
+            return np.ones(self.base.shape[1], bool)
+        cells: Bool[np.ndarray, " C"] = self.pool[g] <= h
+        return cells
 
     def pools(self, groups: Num[np.ndarray, "H ..."]) -> Num[np.ndarray, "P ..."]:
         """Turn sums of each group into sums of each pool, along the first axis."""
@@ -61,25 +89,21 @@ class Comparison:
             return groups[cohorts:]
         later = groups[:cohorts] if self.control == "not_yet" else groups
         empty = np.zeros_like(groups[:1])
+        # Pools are nested (all groups from some cohort on), so one cumulative sum gives them all.
         return np.concatenate([np.cumsum(later[::-1], axis=0)[::-1], empty])
 
-    def controls(self, groups: int) -> range:
-        """Return which groups, of `groups` in all, serve as controls; pool p starts at the p-th."""
-        cohorts = len(self.base)
-        if self.control == "never":
-            return range(cohorts, groups)
-        return range(cohorts if self.control == "not_yet" else groups)
+    def without_own(
+        self, pooled: Sequence[np.ndarray], treated: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Take the cell's own cohort out of the sums over its pool, where the pool holds it."""
+        return [p - np.where(self.own, t, 0) for p, t in zip(pooled, treated, strict=True)]
 
 
 def compare(
     cohorts: Num[np.ndarray, " G"],
     checkpoints: Num[np.ndarray, " C"],
-    *,
     never: bool,
-    control: Control,
-    base: Base,
-    estimator: Estimator,
-    anticipation: int,
+    settings: Estimation,
 ) -> Comparison:
     """Lay out the comparisons of all cells.
 
@@ -88,14 +112,9 @@ def compare(
     cohorts : (G,) treated cohorts, ascending, on the checkpoint grid or between its points.
     checkpoints : (C,) ascending.
     never : whether there are never-treated rows.
-    anticipation : checkpoints before the cohort at which the effect may already show.
     """
-    check_option(control, Control, "control")
-    check_option(base, Base, "base")
-    check_option(estimator, Estimator, "estimator")
-    if not isinstance(anticipation, int | np.integer) or anticipation < 0:
-        raise OptionError(f"anticipation: got {anticipation!r}, expected checkpoints from 0 on")
-    last_before = np.searchsorted(checkpoints, cohorts) - 1 - int(anticipation)
+    control, base, estimator = settings.control, settings.base, settings.estimator
+    last_before = np.searchsorted(checkpoints, cohorts) - 1 - settings.anticipation
     _check_cohorts(cohorts, checkpoints, last_before, estimator)
     _check_controls(cohorts, last_before, never, control)
 
@@ -114,7 +133,8 @@ def compare(
         pool = np.searchsorted(last_before, np.maximum(at, bases))
         own = pool <= np.arange(len(cohorts))[:, None]
     theta = np.full(shape, 0.0 if estimator == "diff" else 1.0)
-    return Comparison(bases, pool, own, theta, post, placebo, control)
+    groups = len(cohorts) + never
+    return Comparison(bases, pool, own, theta, post, placebo, control, groups)
 
 
 def _check_cohorts(

@@ -13,12 +13,12 @@ from pythia_profile.did.comparison import Comparison
 from pythia_profile.did.moments import Rows
 from pythia_profile.did.threads import one_blas_thread
 
-Place = Int[np.ndarray, "..."] | int
+Index = Int[np.ndarray, "..."] | int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Products:
-    """Sums of w Y_i Y_j by group and by pool of controls; place −1 stands for the constant 1.
+class CrossProducts:
+    """Sums of w Y_i Y_j by group and by pool of controls; index −1 stands for the constant 1.
 
     Attributes
     ----------
@@ -31,30 +31,28 @@ class Products:
     by_group: Float[np.ndarray, "H C1 C1"]
     by_pool: Float[np.ndarray, "P C1 C1"]
 
-    def treated(self, i: Place, j: Place) -> Float[np.ndarray, "G C"]:
+    def treated(self, i: Index, j: Index) -> Float[np.ndarray, "G C"]:
         """Sum over each cell's treated rows of w Y_i Y_j."""
-        base = self.comparison.base
-        own = np.broadcast_to(np.arange(len(base))[:, None], base.shape)
-        total: Float[np.ndarray, "G C"] = self.by_group[own, i, j]
+        total: Float[np.ndarray, "G C"] = self.by_group[self.comparison.own_group, i, j]
         return total
 
-    def controls(self, i: Place, j: Place) -> Float[np.ndarray, "G C"]:
+    def controls(self, i: Index, j: Index) -> Float[np.ndarray, "G C"]:
         """Sum over each cell's control rows of w Y_i Y_j."""
-        taken_out = np.where(self.comparison.own, self.treated(i, j), 0.0)
-        total: Float[np.ndarray, "G C"] = self.by_pool[self.comparison.pool, i, j] - taken_out
+        pooled = self.by_pool[self.comparison.pool, i, j]
+        (total,) = self.comparison.without_own([pooled], [self.treated(i, j)])
         return total
 
 
 @one_blas_thread
-def products(comparison: Comparison, rows: Rows) -> Products:
+def cross_products(comparison: Comparison, rows: Rows) -> CrossProducts:
     """Sum the products over the rows of each group and each pool."""
-    by_group = np.stack([_products(rows, h) for h in rows.groups()])
-    return Products(comparison, by_group, comparison.pools(by_group))
+    by_group = np.stack([_of_group(rows, h) for h in rows.groups()])
+    return CrossProducts(comparison, by_group, comparison.pools(by_group))
 
 
-def _products(rows: Rows, h: int) -> Float[np.ndarray, "C1 C1"]:
-    place = rows.group(h)
-    augmented = np.ones((place.stop - place.start, rows.y.shape[1] + 1))
-    augmented[:, :-1] = rows.y[place] + rows.level[place, None]
-    total: Float[np.ndarray, "C1 C1"] = augmented.T @ (rows.weight[place, None] * augmented)
+def _of_group(rows: Rows, h: int) -> Float[np.ndarray, "C1 C1"]:
+    mine = rows.group(h)
+    augmented = np.ones((mine.stop - mine.start, rows.y.shape[1] + 1))
+    augmented[:, :-1] = rows.y[mine] + rows.level[mine, None]
+    total: Float[np.ndarray, "C1 C1"] = augmented.T @ (rows.weight[mine, None] * augmented)
     return total

@@ -12,12 +12,13 @@ import polars as pl
 from jaxtyping import Int
 
 from pythia_profile.did.arguments import check_option, counted
-from pythia_profile.did.att import AttGt, att_gt
+from pythia_profile.did.att import AttGt, effects_of_rows
 from pythia_profile.did.diagnostics.balance import LOW_RHO, batch_icc, reliability
 from pythia_profile.did.errors import ClusterError, OptionError
 from pythia_profile.did.inference.aggregates import Kind
 from pythia_profile.did.inference.bootstrap import BootstrapSpec, Process
 from pythia_profile.did.inference.simultaneous import Bands, bands_of
+from pythia_profile.did.moments import RowLabels
 from pythia_profile.did.panels import Panel
 from pythia_profile.did.settings import DEFAULT, ClusterBy, Estimation
 from pythia_profile.tables import ATT, NEVER, RUN, conform
@@ -40,21 +41,13 @@ def effects(panel: Panel, settings: Estimation = DEFAULT) -> AttGt:
         `batch`, and no row names its batch.
     """
     by, chosen = cluster_by(settings.clusters, panel.cluster)
-    att = att_gt(
-        panel.y,
-        panel.cohort,
-        panel.checkpoints,
-        control=settings.control,
-        base=settings.base,
-        estimator=settings.estimator,
-        clusters=panel.cluster if by == "batch" else None,
-        weights=panel.weight,
-        units=panel.row_id,
-        anticipation=settings.anticipation,
-        missing="available" if np.isnan(panel.y).any() else "error",
-    )
-    said = (*panel.notes, *chosen, *att.notes, *_precision(att, panel, by))
-    return replace(att, notes=said)
+    clusters = panel.cluster if by == "batch" else None
+    given = RowLabels(clusters, panel.weight, panel.row_id)
+    if np.isnan(panel.y).any():  # the panel kept its gaps on purpose
+        settings = settings.model_copy(update={"missing": "available"})
+    att = effects_of_rows(panel.y, panel.cohort, panel.checkpoints, given, settings)
+    notes = (*panel.notes, *chosen, *att.notes, *_precision(att, panel, by))
+    return replace(att, notes=notes)
 
 
 def cluster_by(
@@ -124,7 +117,7 @@ def estimate(
     """
     att = effects(panel, settings)
     found = cell_bands(att, settings, multiplier=multiplier, workers=workers)
-    tell(att, found)
+    log_notes(att, found)
     return att_table(att, panel.run, panel.outcome, found)
 
 
@@ -145,7 +138,7 @@ def cell_bands(
     return bands_of([att] * len(families), bootstrap, families=families, level=settings.level)
 
 
-def tell(att: AttGt, found: list[Bands]) -> None:
+def log_notes(att: AttGt, found: list[Bands]) -> None:
     """Log what the table cannot hold: notes of the estimate; as warnings, those of its bands."""
     warnings = {note for band in found for note in band.notes}
     for note in (*att.notes, *map(str, found)):

@@ -1,8 +1,8 @@
-"""Treated and control side of every cell: mean of Y_c − θ Y_b, and the variance of that mean.
+"""Means of the treated and the control rows of every cell.
 
-In: what each cell compares, and the groups' sums. Out: `Side`, arrays (G, C). Control groups of a
-cell are merged into one by adding up their sums, so that the variance is that of the pooled rows
-around their common mean, as in Callaway and Sant'Anna (2021).
+In: what each cell compares, and the groups' sums. Out: `GroupMeans`, arrays (G, C). Control groups
+of a cell are merged into one by adding up their sums, so that their mean, and its variance
+(`variance`), is that of the pooled rows, as in Callaway and Sant'Anna (2021).
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,10 @@ from jaxtyping import Float, Int
 from pythia_profile.did.comparison import Comparison
 from pythia_profile.did.moments import Sums
 
-ROUNDING = 64 * np.finfo(np.float64).eps
-"""Variances below this share of the outcomes' own second moments are rounding, and are zero."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Side:
-    """Treated or control side of every cell.
+class GroupMeans:
+    """Treated or control rows of every cell.
 
     Attributes
     ----------
@@ -28,66 +25,39 @@ class Side:
     clusters : (G, C) clusters.
     weight : (G, C) sum of the rows' weights.
     mean : (G, C) weighted mean of Y_c − θ Y_b.
-    variance : (G, C) variance of that mean.
     """
 
     rows: Int[np.ndarray, "G C"]
     clusters: Int[np.ndarray, "G C"]
     weight: Float[np.ndarray, "G C"]
     mean: Float[np.ndarray, "G C"]
-    variance: Float[np.ndarray, "G C"]
 
 
-def sides(comparison: Comparison, sums: Sums) -> tuple[Side, Side]:
-    """Treated and control side of every cell."""
-    own = np.broadcast_to(np.arange(len(comparison.base))[:, None], comparison.base.shape)
-    scaled = sums.moment * sums.factor[:, None, None]
-    by_group = _terms(comparison, own, sums.rows, sums.clusters, sums.total, scaled)
-    pooled = [comparison.pools(part) for part in (sums.rows, sums.clusters, sums.total, scaled)]
-    by_pool = _terms(comparison, comparison.pool, *pooled)
-    taken_out = [p - np.where(comparison.own, g, 0) for p, g in zip(by_pool, by_group, strict=True)]
-    return _side(*by_group), _side(*taken_out)
+def group_means(comparison: Comparison, sums: Sums) -> tuple[GroupMeans, GroupMeans]:
+    """Means of the treated and of the control rows of every cell."""
+    treated = _totals(comparison, comparison.own_group, sums.rows, sums.clusters, sums.total)
+    pooled = map(comparison.pools, (sums.rows, sums.clusters, sums.total))
+    control = comparison.without_own(_totals(comparison, comparison.pool, *pooled), treated)
+    return _means(*treated), _means(*control)
 
 
-def _terms(
+def _totals(
     comparison: Comparison,
     at: Int[np.ndarray, "G C"],
     rows: Int[np.ndarray, " P"],
     clusters: Int[np.ndarray, " P"],
     total: Float[np.ndarray, "P C1"],
-    moment: Float[np.ndarray, "P C1 C1"],
 ) -> tuple[Any, ...]:
-    """Add up over groups `at`: rows, clusters, 1, D, D², D·1, 1·1, and Y_c² + θ² Y_b².
-
-    D = Y_c − θ Y_b; products are of the sums of each cluster.
-    """
-    theta, b = comparison.theta, comparison.base
-    c = np.broadcast_to(np.arange(b.shape[1]), b.shape)
-    cc, bb = moment[at, c, c], theta**2 * moment[at, b, b]
-    return (
-        rows[at],
-        clusters[at],
-        total[at, -1],
-        total[at, c] - theta * total[at, b],
-        cc - 2 * theta * moment[at, c, b] + bb,
-        moment[at, c, -1] - theta * moment[at, b, -1],
-        moment[at, -1, -1],
-        cc + bb,
-    )
+    """Look up for each cell the sums of group or pool `at`: rows, clusters, weight, Y_c − θ Y_b."""
+    c, b = comparison.columns, comparison.base
+    return rows[at], clusters[at], total[at, -1], total[at, c] - comparison.theta * total[at, b]
 
 
-def _side(
+def _means(
     rows: Int[np.ndarray, "G C"],
     clusters: Int[np.ndarray, "G C"],
     weight: Float[np.ndarray, "G C"],
     change: Float[np.ndarray, "G C"],
-    square: Float[np.ndarray, "G C"],
-    cross: Float[np.ndarray, "G C"],
-    ones: Float[np.ndarray, "G C"],
-    scale: Float[np.ndarray, "G C"],
-) -> Side:
+) -> GroupMeans:
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = change / weight
-        variance = square - 2 * mean * cross + mean**2 * ones
-        variance = np.where(variance <= ROUNDING * scale, 0.0, variance) / weight**2
-    return Side(rows, clusters, weight, mean, variance)
+        return GroupMeans(rows, clusters, weight, change / weight)

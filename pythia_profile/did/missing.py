@@ -16,17 +16,33 @@ unbiased where a row's being scored does not depend on its changes. Numbers of r
 whole group.
 """
 
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
 from pythia_profile.did.errors import MissingOutcomeError
-from pythia_profile.did.moments import Step
+from pythia_profile.did.moments import RowLabels, Step
+from pythia_profile.did.settings import Estimation
 from pythia_profile.tables import NEVER
 
-Missing = Literal["error", "available"]
-"""What to do with outcomes that are NaN: refuse them, or use the others."""
+
+def settle_missing(
+    y: Float[np.ndarray, "U C"],
+    cohort: Num[np.ndarray, " U"],
+    checkpoints: Num[np.ndarray, " C"],
+    given: RowLabels,
+    settings: Estimation,
+) -> tuple[Float[np.ndarray, "U C"], Num[np.ndarray, " U"], RowLabels, tuple[str, ...]]:
+    """Return rows without gaps, by the rule of the settings, and a note on what was dropped."""
+    gaps = np.isnan(y)
+    if not gaps.any():
+        return y, cohort, given, ()
+    if settings.missing == "balanced":
+        whole = ~gaps.any(axis=1)
+        note = f"{(~whole).sum()} of {len(y)} rows dropped: not scored at every checkpoint"
+        return y[whole], cohort[whole], given.keep(whole), (note,)
+    levels = settings.estimator == "diff"
+    y = pseudo_values(y, cohort, checkpoints, weights=given.weights, levels=levels)
+    return y, cohort, given, ()
 
 
 def pseudo_values(

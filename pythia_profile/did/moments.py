@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 
 from pythia_profile.did.errors import (
     ClusterError,
@@ -30,6 +30,30 @@ from pythia_profile.tables import NEVER
 Step = int | float | np.integer | np.floating
 """A cohort, a checkpoint or the steps between them."""
 
+ROUNDING = 64 * np.finfo(np.float64).eps
+"""Variances below this share of the outcomes' own second moments are rounding, and are zero."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowLabels:
+    """What is known of each row beside its outcomes and cohort; None where it was not given.
+
+    Attributes
+    ----------
+    clusters : (U,) cluster of each row; a row with NEVER is its own cluster.
+    weights : (U,) positive sampling weights.
+    units : (U,) ids, which name the rows' random multipliers and match them across panels.
+    """
+
+    clusters: Int[np.ndarray, " U"] | None = None
+    weights: Float[np.ndarray, " U"] | None = None
+    units: Int[np.ndarray, " U"] | None = None
+
+    def keep(self, rows: Bool[np.ndarray, " U"]) -> "RowLabels":
+        """Return those of some rows."""
+        given = (self.clusters, self.weights, self.units)
+        return RowLabels(*(None if values is None else values[rows] for values in given))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
@@ -37,6 +61,7 @@ class Sums:
 
     Attributes
     ----------
+    labels : (H,) cohort of each group, ascending; NEVER, the last, for never-treated rows.
     rows : (H,) rows of each group.
     clusters : (H,) clusters of each group; rows where rows are not clustered.
     total : (H, C + 1) sum of z over the group's rows; the last entry is the sum of weights.
@@ -44,6 +69,7 @@ class Sums:
     factor : (H,) by which the group's variance is multiplied, clusters/(clusters − 1) or 1.
     """
 
+    labels: Num[np.ndarray, " H"]
     rows: Int[np.ndarray, " H"]
     clusters: Int[np.ndarray, " H"]
     total: Float[np.ndarray, "H C1"]
@@ -62,6 +88,7 @@ class Rows:
     level : (U,) the row's mean over checkpoints, where effects do not depend on it: the variance of
         small changes of large numbers is then exact; else 0.
     weight : (U,) weight of each row, 1 unless given.
+    labels : (H,) cohort of each group, ascending.
     group_starts : (H + 1,) first row of each group, and U.
     cluster_starts : (K + 1,) first row of each cluster, and U.
     cluster_id : (K,) id of each cluster: its label, or its row's id where it is a single row's own.
@@ -75,6 +102,7 @@ class Rows:
     y: Float[np.ndarray, "U C"]
     level: Float[np.ndarray, " U"]
     weight: Float[np.ndarray, " U"]
+    labels: Num[np.ndarray, " H"]
     group_starts: Int[np.ndarray, " H1"]
     cluster_starts: Int[np.ndarray, " K1"]
     cluster_id: Int[np.ndarray, " K"]
@@ -86,11 +114,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.y)
 
-    @property
-    def clustered(self) -> bool:
-        """Whether any cluster has more than one row."""
-        return len(self.cluster_id) < len(self.y)
-
     def group(self, h: int) -> slice:
         """Rows of group `h`."""
         return slice(int(self.group_starts[h]), int(self.group_starts[h + 1]))
@@ -99,13 +122,6 @@ class Rows:
         """Clusters of group `h`."""
         first, last = np.searchsorted(self.cluster_starts, self.group_starts[h : h + 2])
         return slice(int(first), int(last))
-
-    def cluster_counts(self) -> Int[np.ndarray, " H"]:
-        """Clusters of each group."""
-        counts: Int[np.ndarray, " H"] = np.diff(
-            np.searchsorted(self.cluster_starts, self.group_starts)
-        )
-        return counts
 
     def z(self, h: int) -> Float[np.ndarray, "n C1"]:
         """Return the vectors w (y, 1) of the rows of group `h`."""
@@ -130,16 +146,14 @@ class Rows:
 
     def groups(self) -> Iterator[int]:
         """Iterate over the groups' places, 0 … H − 1."""
-        return iter(range(len(self.group_starts) - 1))
+        return iter(range(len(self.labels)))
 
 
 def gather(
     y: Float[np.ndarray, "U C"],
     cohort: Num[np.ndarray, " U"],
+    given: RowLabels,
     *,
-    clusters: Int[np.ndarray, " U"] | None,
-    weights: Float[np.ndarray, " U"] | None,
-    units: Int[np.ndarray, " U"] | None,
     levels: bool,
     center: Float[np.ndarray, " C"] | None = None,
 ) -> Rows:
@@ -150,6 +164,7 @@ def gather(
     rows, and new names for cohorts. The `center` (C,) is taken off all rows, their mean unless it
     is given; it changes no effect. Where `levels` of rows do not matter either, they are taken off.
     """
+    clusters, weights, units = given.clusters, given.weights, given.units
     labels, group = np.unique(cohort, return_inverse=True)
     unit = _content_rank(y, group, clusters) if units is None else _distinct(units)
     labelled = np.zeros(len(y), bool) if clusters is None else clusters != NEVER
@@ -167,6 +182,7 @@ def gather(
         y=sorted_y,
         level=level,
         weight=np.ones(len(y)) if weights is None else weights[order],
+        labels=labels,
         group_starts=np.append(0, np.cumsum(sizes)),
         cluster_starts=np.append(starts, len(y)),
         cluster_id=keys[2, starts],
@@ -177,10 +193,10 @@ def gather(
     )
 
 
-def summarize(rows: Rows, *, small_sample: bool) -> Sums:
+def summarize(rows: Rows) -> Sums:
     """Sum the rows of each group: the sufficient statistics of every effect."""
     width = rows.y.shape[1] + 1
-    groups = len(rows.group_starts) - 1
+    groups = len(rows.labels)
     total = np.empty((groups, width))
     moment = np.empty((groups, width, width))
     clusters = np.empty(groups, np.int64)
@@ -189,8 +205,8 @@ def summarize(rows: Rows, *, small_sample: bool) -> Sums:
         clusters[h] = len(sums)
         total[h] = sums.sum(axis=0)
         moment[h] = sums.T @ sums
-    factor = clusters / (clusters - 1) if small_sample else np.ones(groups)
-    return Sums(np.diff(rows.group_starts), clusters, total, moment, factor)
+    counts = np.diff(rows.group_starts)
+    return Sums(rows.labels, counts, clusters, total, moment, np.ones(groups))
 
 
 def _content_rank(

@@ -12,12 +12,11 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from pythia_profile.did.arguments import check_sizes, positive
-from pythia_profile.did.att import AttGt, assemble
-from pythia_profile.did.comparison import compare
+from pythia_profile.did.arguments import positive
+from pythia_profile.did.att import AttGt, effects_of_sums
 from pythia_profile.did.errors import NoRowsError, OptionError
-from pythia_profile.did.estimation import att_table, cell_bands, cluster_by, tell
-from pythia_profile.did.moments import Sums, gather, summarize
+from pythia_profile.did.estimation import att_table, cell_bands, cluster_by, log_notes
+from pythia_profile.did.moments import RowLabels, Sums, gather, summarize
 from pythia_profile.did.panels import (
     Early,
     Panel,
@@ -28,7 +27,7 @@ from pythia_profile.did.panels import (
     lay_out,
     only_run,
 )
-from pythia_profile.did.settings import DEFAULT, ClusterBy, Estimation, Estimator
+from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.tables import NEVER, SCORES
 
@@ -72,22 +71,22 @@ def stream_effects(
     rules = Rules(outcome=outcome, early=early, weights=weights)
     scores = as_lazy(scores, SCORES.name)
     table = check_tables(scores, rows, rules)
-    by, said = cluster_by(settings.clusters, table["batch"].fill_null(NEVER).to_numpy())
+    by, chosen = cluster_by(settings.clusters, table["batch"].fill_null(NEVER).to_numpy())
     run = only_run(scores)
     unknown = pl.col("row_id").is_null() | pl.col("checkpoint").is_null()
     check_keys(scores.select("row_id", "checkpoint").filter(unknown).collect(engine="streaming"))
     steps = scores.select(pl.col("checkpoint").unique().sort()).collect(engine="streaming")
     grid = steps["checkpoint"].to_numpy().astype(np.int64)
     values = scores.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64))
-    total = _Total(len(grid))
-    for chosen in _blocks(table, block):
-        laid = _read(values, chosen, grid, run, rules, settings)
+    total = _Total()
+    for part in _blocks(table, block):
+        laid = _read(values, part, grid, run, rules, settings)
         if laid is not None:
-            total.add(laid, by, settings.estimator)
+            total.add(laid, by == "batch", settings.estimator != "did")
     if not total.by_cohort:
         raise NoRowsError(f"none of the {len(table)} rows of the sample was scored")
-    att = total.effects(grid, settings, by == "batch")
-    return replace(att, notes=(*said, *att.notes))
+    att = effects_of_sums(total.sums(), grid, settings)
+    return replace(att, notes=(*chosen, *total.notes, *att.notes))
 
 
 def stream_estimate(
@@ -103,77 +102,37 @@ def stream_estimate(
     """ATT table from blocks of rows; bands are simulated from the covariance of the cells."""
     att = stream_effects(scores, rows, settings, outcome=outcome, early=early, weights=weights)
     found = cell_bands(att, settings, multiplier="covariance", workers=workers)
-    tell(att, found)
+    log_notes(att, found)
     return att_table(att, only_run(scores.lazy()), outcome, found)
 
 
 class _Total:
     """Sums of each cohort over the blocks read so far."""
 
-    def __init__(self, checkpoints: int) -> None:
+    def __init__(self) -> None:
         self.by_cohort: dict[int, Sums] = {}
-        self.center: Float[np.ndarray, " C"] = np.zeros(checkpoints)
+        self.center: Float[np.ndarray, " C"] | None = None
         self.notes: list[str] = []
 
-    def add(self, laid: Panel, clusters: ClusterBy, estimator: Estimator) -> None:
+    def add(self, laid: Panel, clustered: bool, levels: bool) -> None:
         """Take in a block; all blocks are centered at the mean of the first."""
-        if not self.by_cohort:
+        if self.center is None:
             self.center = laid.y.mean(axis=0)
-        rows = gather(
-            laid.y,
-            laid.cohort,
-            clusters=laid.cluster if clusters == "batch" else None,
-            weights=positive(laid.weight),
-            units=laid.row_id,
-            levels=estimator != "did",
-            center=self.center,
-        )
-        sums = summarize(rows, small_sample=False)
-        for h, g in enumerate(np.unique(laid.cohort).tolist()):
-            part = _group(sums, h)
+        given = RowLabels(laid.cluster if clustered else None, positive(laid.weight), laid.row_id)
+        sums = summarize(gather(laid.y, laid.cohort, given, levels=levels, center=self.center))
+        for h, g in enumerate(sums.labels.tolist()):
+            part = Sums(*(getattr(sums, name)[h : h + 1] for name in Sums.__slots__))
             known = self.by_cohort.get(g)
             self.by_cohort[g] = part if known is None else _joined(known, part)
         named = f"rows {laid.row_id[0]} to {laid.row_id[-1]}: "
         self.notes += [named + note for note in laid.notes]
 
-    def effects(
-        self,
-        grid: Int[np.ndarray, " C"],
-        settings: Estimation,
-        small_sample: bool,
-    ) -> AttGt:
-        """Estimate from all blocks."""
-        groups = np.array(sorted(self.by_cohort))
-        sums = Sums(*(np.stack(parts) for parts in zip(*map(self._fields, groups), strict=True)))
-        cohorts = groups[groups != NEVER]
-        plan = compare(
-            cohorts,
-            grid,
-            never=len(groups) > len(cohorts),
-            control=settings.control,
-            base=settings.base,
-            estimator=settings.estimator,
-            anticipation=settings.anticipation,
+    def sums(self) -> Sums:
+        """Return the sums over all blocks, cohort after cohort."""
+        parts = [self.by_cohort[g] for g in sorted(self.by_cohort)]
+        return Sums(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in Sums.__slots__)
         )
-        check_sizes(groups, sums.rows, sums.clusters)
-        if small_sample:
-            sums = replace(sums, factor=sums.clusters / (sums.clusters - 1))
-        att = assemble(
-            cohorts,
-            grid,
-            plan,
-            sums,
-            None,
-            None,
-            settings.base,
-            settings.estimator,
-            settings.anticipation,
-        )
-        return replace(att, notes=(*self.notes, *att.notes))
-
-    def _fields(self, cohort: int) -> tuple[np.ndarray, ...]:
-        sums = self.by_cohort[cohort]
-        return tuple(getattr(sums, name)[0] for name in Sums.__slots__)
 
 
 def _blocks(rows: pl.DataFrame, size: int) -> list[pl.DataFrame]:
@@ -206,15 +165,11 @@ def _read(
     return laid if len(laid) else None
 
 
-def _group(sums: Sums, h: int) -> Sums:
-    return Sums(*(getattr(sums, name)[h : h + 1] for name in Sums.__slots__))
-
-
 def _joined(one: Sums, other: Sums) -> Sums:
-    return Sums(
-        one.rows + other.rows,
-        one.clusters + other.clusters,
-        one.total + other.total,
-        one.moment + other.moment,
-        one.factor,
+    return replace(
+        one,
+        rows=one.rows + other.rows,
+        clusters=one.clusters + other.clusters,
+        total=one.total + other.total,
+        moment=one.moment + other.moment,
     )

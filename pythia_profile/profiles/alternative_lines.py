@@ -82,7 +82,7 @@ def _by_checkpoints_since(values: Any, att: AttGt) -> dict[int, float]:
     """Checkpoints since the cohort -> mean over cohorts, weighted by their rows."""
     first = np.searchsorted(att.checkpoints, att.cohorts)
     since = np.arange(len(att.checkpoints)) - first[:, None]
-    mass = np.broadcast_to(att.treated.weight, since.shape)
+    mass = np.broadcast_to(att.fit.treated.weight, since.shape)
     known = np.isfinite(values)
     return {
         int(e): float(np.average(values[known & (since == e)], weights=mass[known & (since == e)]))

@@ -157,7 +157,7 @@ def _frame(lines: list[dict[str, Any]], table: Table) -> pl.DataFrame:
 
 def _sensitivity_lines(att: AttGt, level: float, said: list[str]) -> list[dict[str, Any]]:
     """Aggregate over event times: average, first and last effect; each cohort: its average."""
-    if att.estimator == "diff":
+    if att.settings.estimator == "diff":
         said.append(
             "sensitivity: left out, the bounds are about changes since a base, and the plain "
             "difference has none"
@@ -207,7 +207,7 @@ def _sensitivity_lines(att: AttGt, level: float, said: list[str]) -> list[dict[s
 
 def _cohorts_with_common_base(att: AttGt) -> list[int]:
     """Cohorts whose base lies as many steps before them as that of most cohorts."""
-    first = np.searchsorted(att.checkpoints, att.cohorts) - 1 - att.anticipation
+    first = np.searchsorted(att.checkpoints, att.cohorts) - 1 - att.settings.anticipation
     distance = att.cohorts - att.checkpoints[first]
     values, counts = np.unique(distance, return_counts=True)
     chosen = att.cohorts[distance == values[np.argmax(counts)]]
@@ -230,7 +230,7 @@ def _influence_lines(att: AttGt) -> Iterator[dict[str, Any]]:
 
 def _gap_lines(att: AttGt, laid: Panel, said: list[str]) -> Iterator[dict[str, Any]]:
     gaps = {"trait": trait_gap(laid)}
-    if np.isnan(laid.y).any() and att.estimator != "diff":
+    if np.isnan(laid.y).any() and att.settings.estimator != "diff":
         said.append("gaps: levels left out, they are known of rows without missing scores only")
     else:
         gaps = {"level": level_gap(att), **gaps}

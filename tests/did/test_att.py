@@ -221,13 +221,13 @@ def test_adjustment_for_the_base_removes_what_the_base_predicts():
     truth = panel.truth[0, 1:]
     np.testing.assert_allclose(did.att[0, 1:], truth - 0.4, atol=0.2)  # wrong by design
     np.testing.assert_allclose(adjusted.att[0, 1:], truth, atol=0.002)
-    np.testing.assert_allclose(adjusted.comparison.theta[0, 1:], 0.6, atol=0.001)
+    np.testing.assert_allclose(adjusted.fit.comparison.theta[0, 1:], 0.6, atol=0.001)
 
 
 def test_adjusted_effects_are_zero_at_the_base_without_rounding(small):
     adjusted = att_gt(small.y, small.cohort, small.checkpoints, estimator="ancova", control="both")
 
-    for i, b in enumerate(adjusted.comparison.base[:, 0]):
+    for i, b in enumerate(adjusted.fit.comparison.base[:, 0]):
         assert (adjusted.att[i, b], adjusted.se[i, b]) == (0.0, 0.0)
 
 

@@ -164,12 +164,12 @@ BAD = {
     "unknown control": (
         lambda p: att_gt(p.y, p.cohort, p.checkpoints, control="all"),
         OptionError,
-        "got 'all', expected one of never, not_yet, both",
+        "got 'all', expected: 'never', 'not_yet' or 'both'",
     ),
     "unknown rule for gaps": (
         lambda p: att_gt(p.y, p.cohort, p.checkpoints, missing="drop"),
         OptionError,
-        "missing: got 'drop', expected one of error, available",
+        "missing: got 'drop', expected: 'error', 'balanced' or 'available'",
     ),
     "lines of different lengths": (
         lambda _: att_gt([[1.0, 2.0], [3.0]], [10, 10], [0, 10]),

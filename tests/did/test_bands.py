@@ -35,8 +35,8 @@ def test_draws_are_influence_functions_times_multipliers(control, base, kind):
             if not att.identified[i, k]:
                 assert np.isnan(drawn[i][k]).all()
                 continue
-            b = att.checkpoints[att.comparison.base[i, k]]
-            change = panel.y[:, k] - panel.y[:, att.comparison.base[i, k]]
+            b = att.checkpoints[att.fit.comparison.base[i, k]]
+            change = panel.y[:, k] - panel.y[:, att.fit.comparison.base[i, k]]
             treated = panel.cohort == g
             later = (panel.cohort > max(b, c)) & ~treated & (panel.cohort != NEVER)
             never = panel.cohort == NEVER
@@ -182,10 +182,11 @@ def test_covariance_draws_have_the_covariance_of_the_multiplier_draws():
 
 
 def test_estimates_from_moments_alone_ask_for_covariance_draws():
-    att = replace(estimates(planted()), rows=None)
+    att = estimates(planted())
+    att = replace(att, fit=replace(att.fit, rows=None))
 
     assert bands(att, 200, multiplier="covariance").critical > 1.9
-    with pytest.raises(NoRowsError, match="multiplier='covariance'"):
+    with pytest.raises(NoRowsError, match="expected 'covariance': this estimate was made"):
         bands(att)
 
 

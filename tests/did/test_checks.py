@@ -21,7 +21,7 @@ def test_reliability_is_the_correlation_within_treated_and_controls(control):
 
     for i, g in enumerate(att.cohorts):
         for k, c in enumerate(att.checkpoints):
-            b = att.comparison.base[i, k]
+            b = att.fit.comparison.base[i, k]
             later = (panel.cohort > max(c, att.checkpoints[b])) & (panel.cohort != g)
             off = panel.cohort == NEVER if control == "never" else later
             now, before = (

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from pythia_profile.did.variance import Spread
+from pythia_profile.did.variance import VarianceComponents
 
 
 def spread(treated, control, treated_df=9.0, control_df=399.0):
     treated = np.asarray(treated, dtype=float)
-    return Spread(
+    return VarianceComponents(
         treated,
         np.full(treated.shape, treated_df),
         np.broadcast_to(np.asarray(control, dtype=float), treated.shape),
@@ -40,7 +40,7 @@ def test_a_variance_that_came_out_small_does_not_gain_degrees_of_freedom():
 
 
 def test_sides_without_variance_or_clusters_are_no_obstacle():
-    family = Spread(
+    family = VarianceComponents(
         np.array([0.03, 0.0, 0.03]),
         np.array([9.0, 9.0, 9.0]),
         np.array([0.01, 0.0, 0.0]),

@@ -65,11 +65,11 @@ def test_numbers_are_cut_into_ranges():
     halves = by_stratum(laid, "exposure", cut=2)
     ranges = by_stratum(laid, "exposure", cut=[0.4, 0.7])
 
-    sizes = [len(att.rows) for att in halves.values()]
+    sizes = [len(att.fit.rows) for att in halves.values()]
     assert abs(sizes[0] - sizes[1]) <= 1
     assert list(ranges)[1] == "2: 0.4 < exposure <= 0.7"
     exposure = laid.traits["exposure"].to_numpy()
-    assert [len(att.rows) for att in ranges.values()] == [
+    assert [len(att.fit.rows) for att in ranges.values()] == [
         (exposure <= 0.4).sum(),
         ((exposure > 0.4) & (exposure <= 0.7)).sum(),
         (exposure > 0.7).sum(),

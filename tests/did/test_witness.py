@@ -26,7 +26,7 @@ def test_each_cell_is_a_two_by_two_panel_ols(batch):
 
     for i, g in enumerate(att.cohorts):
         for k, c in enumerate(att.checkpoints):
-            if k == att.comparison.base[i, k]:
+            if k == att.fit.comparison.base[i, k]:
                 continue
             witness = two_by_two(
                 panel.y, panel.cohort, panel.checkpoints, g, c, clusters=panel.cluster

@@ -18,8 +18,7 @@ from scipy.special import chdtrc, ndtr
 
 from pythia_profile.did.arguments import per_row
 from pythia_profile.did.att import AttGt
-from pythia_profile.did.cross_products import products
-from pythia_profile.did.errors import NoRowsError
+from pythia_profile.did.cross_products import cross_products
 from pythia_profile.did.panels import Panel
 from pythia_profile.tables import NEVER
 
@@ -37,10 +36,8 @@ def reliability(att: AttGt) -> Float[np.ndarray, "G C"]:
     NoRowsError
         The estimate was made from moments alone.
     """
-    if att.rows is None:
-        raise NoRowsError("reliability: this estimate was made from moments alone")
-    plan = att.comparison
-    sums = products(plan, att.rows)
+    plan = att.fit.comparison
+    sums = cross_products(plan, att.fit.rows_for("reliability"))
     c, b = np.arange(len(att.checkpoints)), np.maximum(plan.base, 0)
 
     def within(i: np.ndarray, j: np.ndarray) -> Float[np.ndarray, "G C"]:
@@ -68,9 +65,7 @@ def batch_icc(att: AttGt, clusters: Int[np.ndarray, " U"]) -> Float[np.ndarray, 
     ----------
     clusters : (U,) cluster of each row, in the order of the rows given to `att_gt`.
     """
-    if att.rows is None:
-        raise NoRowsError("batch_icc: this estimate was made from moments alone")
-    plan, rows = att.comparison, att.rows
+    plan, rows = att.fit.comparison, att.fit.rows_for("batch_icc")
     labels = per_row(clusters, rows.y, "clusters", np.int64)[rows.place]
     icc = np.full(att.att.shape, np.nan)
     for g in range(len(icc)):
@@ -115,13 +110,11 @@ def level_gap(att: AttGt) -> Gap:
     Difference-in-differences removes it; the plain difference takes it for an effect, and a large
     gap makes parallel trends less credible.
     """
-    if att.rows is None:
-        raise NoRowsError("level_gap: this estimate was made from moments alone")
-    first = np.argmax(att.comparison.post, axis=1)
-    first[~att.comparison.post.any(axis=1)] = -1
+    first = np.argmax(att.fit.comparison.post, axis=1)
+    first[~att.fit.comparison.post.any(axis=1)] = -1
     g = np.arange(len(att.cohorts))
-    b = np.maximum(att.comparison.base[g, first], 0)
-    sums = products(att.comparison, att.rows)
+    b = np.maximum(att.fit.comparison.base[g, first], 0)
+    sums = cross_products(att.fit.comparison, att.fit.rows_for("balance"))
     grid = np.broadcast_to(b[:, None], att.att.shape)
     means, variances = [], []
     for side in (sums.treated, sums.controls):

@@ -105,19 +105,19 @@ def _placebo_by_checkpoint(att: AttGt) -> tuple[Float[np.ndarray, " C"], Float[n
     taken as they are.
     """
     cells = att.placebo.copy()
-    if att.base == "universal":
-        cells |= att.identified & (np.arange(cells.shape[1]) == att.comparison.base)
+    if att.settings.base == "universal":
+        cells |= att.identified & (np.arange(cells.shape[1]) == att.fit.comparison.base)
         cells &= cells.sum(axis=1, keepdims=True) > 1
     mean, se = np.full((2, len(att.checkpoints)), np.nan)
     row, column = np.nonzero(cells)
     if column.size:
-        mass = att.treated.weight[cells]
+        mass = att.fit.treated.weight[cells]
         share = mass / np.bincount(column, weights=mass)[column]
         found, number = np.unique(column, return_inverse=True)
-        shape = (len(found), cells.size)
         each = sparse.csr_array((share, (number, np.arange(len(share)))))
-        weights = each @ _deviations(row, column, shape[1] // len(cells), att.base == "universal")
-        weights.resize(shape)
+        centered = att.settings.base == "universal"
+        weights = each @ _deviations(row, column, cells.shape[1], centered)
+        weights.resize((len(found), cells.size))
         got = contrast(att, weights, found.tolist(), "placebo")
         mean[found], se[found] = got.estimate, got.se
     return mean, se
@@ -145,19 +145,16 @@ def _overall_without(att: AttGt, left_out: int | None) -> float:
     """
     kept = np.arange(len(att.checkpoints)) != left_out
     grid = att.checkpoints[kept]
-    groups = len(att.sums.rows)
-    based = np.searchsorted(grid, att.cohorts) > att.anticipation
+    groups = len(att.fit.sums.rows)
+    based = np.searchsorted(grid, att.cohorts) > att.settings.anticipation
     members = np.append(based, np.ones(groups - len(based), bool))
-    total = att.sums.total[members][:, np.append(kept, True)]
+    total = att.fit.sums.total[members][:, np.append(kept, True)]
     try:
         plan = compare(
             att.cohorts[based],
             grid,
             never=groups > len(based),
-            control=att.comparison.control,
-            base=att.base,
-            estimator=att.estimator,
-            anticipation=att.anticipation,
+            settings=att.settings,
         )
     except NoControlError:
         return np.nan
@@ -170,13 +167,12 @@ def _means(
     plan: Comparison, total: Float[np.ndarray, "H C1"]
 ) -> tuple[Float[np.ndarray, "G C"], Float[np.ndarray, "G C"]]:
     """Effects from totals alone, and the weight of each cell's cohort."""
-    own = np.broadcast_to(np.arange(len(plan.base))[:, None], plan.base.shape)
-    c, b = np.broadcast_to(np.arange(plan.base.shape[1]), plan.base.shape), plan.base
+    c, b = plan.columns, plan.base
 
-    def change(sums: Float[np.ndarray, "P C1"], at: Int[np.ndarray, "G C"]) -> np.ndarray:
-        return np.stack([sums[at, c] - plan.theta * sums[at, b], sums[at, -1]])
+    def change(sums: Float[np.ndarray, "P C1"], at: Int[np.ndarray, "G C"]) -> list[np.ndarray]:
+        return [sums[at, c] - plan.theta * sums[at, b], sums[at, -1]]
 
-    treated, control = change(total, own), change(plan.pools(total), plan.pool)
-    control -= np.where(plan.own, treated, 0.0)
+    treated = change(total, plan.own_group)
+    control = plan.without_own(change(plan.pools(total), plan.pool), treated)
     with np.errstate(divide="ignore", invalid="ignore"):
         return treated[0] / treated[1] - control[0] / control[1], treated[1]

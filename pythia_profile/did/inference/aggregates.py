@@ -84,9 +84,7 @@ def aggregate(
         raise EmptyFamilyError(f"{kind}: none of {cells.size} cells belongs to it")
     labels, number = np.unique(key[cells], return_inverse=True)
     by_rows = kind != "cohort"
-    mass = (
-        np.broadcast_to(att.treated.weight, cells.shape)[cells] if by_rows else np.ones(number.size)
-    )
+    mass = att.fit.treated.weight[cells] if by_rows else np.ones(number.size)
     weights = _normalized(mass, number, np.flatnonzero(cells), (len(labels), cells.size))
     at = tuple(labels.tolist()) if kind != "overall" else (None,)
     estimated = by_rows and shares == "estimated"
@@ -142,7 +140,7 @@ def _share_terms(att: AttGt, weights: sparse.csr_array) -> Float[np.ndarray, "G 
     """Return what a row adds by being of cohort g: Σ_c (ATT(g, c) − mean) / Σ_cells n."""
     flat = np.nan_to_num(att.att.ravel())
     mean = weights @ flat
-    mass = att.treated.weight.ravel()
+    mass = att.fit.treated.weight.ravel()
     member = weights.astype(bool).astype(np.float64)
     deviation = member.multiply(flat[None, :]) - member.multiply(mean[:, None])
     per_cohort = np.asarray(deviation.toarray()).reshape(len(mean), *att.att.shape).sum(axis=2)
@@ -152,7 +150,7 @@ def _share_terms(att: AttGt, weights: sparse.csr_array) -> Float[np.ndarray, "G 
 
 def _profile(att: AttGt, kind: str, chosen: Bool[np.ndarray, "G 1"], shares: Shares) -> Contrast:
     """One estimate for each cohort that has such cells, and their mean, weighted by rows."""
-    first = np.argmax(att.comparison.post, axis=1)[:, None] == np.arange(len(att.checkpoints))
+    first = np.argmax(att.fit.comparison.post, axis=1)[:, None] == np.arange(len(att.checkpoints))
     last = np.arange(len(att.checkpoints)) == len(att.checkpoints) - 1
     cells = (
         att.post
@@ -172,7 +170,7 @@ def _profile(att: AttGt, kind: str, chosen: Bool[np.ndarray, "G 1"], shares: Sha
     each = sparse.csr_array(
         (1.0 / counts[having][row], (row, flat)), shape=(having.size, cells.size)
     )
-    mass = att.treated.weight[having, 0]
+    mass = att.fit.treated.weight[having, 0]
     mean = sparse.csr_array((mass / mass.sum())[None, :] @ each)
     weights = sparse.vstack([each, mean], format="csr")
     at: tuple[Any, ...] = (*att.cohorts[having].tolist(), None)

@@ -21,11 +21,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from pythia_profile.did.ancova import is_control, slope_scores
+from pythia_profile.did.ancova import slope_scores
 from pythia_profile.did.arguments import check_option
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import NoRowsError, OptionError
-from pythia_profile.did.group_means import Side
+from pythia_profile.did.group_means import GroupMeans
 from pythia_profile.did.inference.contrasts import Contrast
 from pythia_profile.did.inference.influence import Part
 from pythia_profile.did.inference.multipliers import Multiplier, multipliers
@@ -84,16 +84,16 @@ def cell_draws(att: AttGt, spec: BootstrapSpec) -> Iterator[Float[np.ndarray, "C
     pools = _pool_draws(att, spec)
 
     def errors(g: int) -> Float[np.ndarray, "C1 B"]:
-        plan, c = att.comparison, np.arange(len(att.checkpoints))
+        plan, c = att.fit.comparison, np.arange(len(att.checkpoints))
         b, theta, place = np.maximum(plan.base[g], 0), plan.theta[g], plan.pool[g]
         own = group_draws(att, g, spec)
         sums = own[c], own[b], own[-1:]
         pooled = pools[place, c], pools[place, b], pools[place, -1]
         if plan.own[g].any():
             pooled = tuple(p - plan.own[g][:, None] * s for p, s in zip(pooled, sums, strict=True))
-        cells = _error(sums, theta, att.treated, g)
-        cells -= _error(pooled, theta, att.control, g)
-        if att.adjustment is not None:
+        cells = _error(sums, theta, att.fit.treated, g)
+        cells -= _error(pooled, theta, att.fit.control, g)
+        if att.fit.slopes is not None:
             cells += _slope_errors(att, g, spec)
         cells[~att.identified[g]] = np.nan
         return np.concatenate([cells, own[-1:]])
@@ -107,23 +107,25 @@ def cell_draws(att: AttGt, spec: BootstrapSpec) -> Iterator[Float[np.ndarray, "C
 
 
 def _error(
-    sums: tuple[Float[np.ndarray, "_ B"], ...], theta: Float[np.ndarray, " C"], side: Side, g: int
+    sums: tuple[Float[np.ndarray, "_ B"], ...],
+    theta: Float[np.ndarray, " C"],
+    means: GroupMeans,
+    g: int,
 ) -> Float[np.ndarray, "C B"]:
-    """Error of one side's means of Y_c − θ Y_b, from draws of Σ Y_c, Σ Y_b and Σ 1."""
+    """Error of means of Y_c − θ Y_b, from draws of Σ Y_c, Σ Y_b and Σ 1."""
     at_c, at_b, ones = sums
     error: Float[np.ndarray, "C B"] = at_c - theta[:, None] * at_b
-    error -= side.mean[g][:, None] * ones
+    error -= means.mean[g][:, None] * ones
     with np.errstate(divide="ignore", invalid="ignore"):
-        error /= side.weight[g][:, None]
+        error /= means.weight[g][:, None]
     return error
 
 
 def _pool_draws(att: AttGt, spec: BootstrapSpec) -> Float[np.ndarray, "P C1 B"]:
     """Draws of the sums of z over each pool: what `Comparison.pools` does, in place."""
-    plan, groups = att.comparison, len(att.sums.rows)
-    controls = plan.controls(groups)
+    controls = att.fit.comparison.controls
     shape = (len(att.checkpoints) + 1, spec.draws)
-    if plan.control == "never":
+    if att.settings.control == "never":
         return group_draws(att, controls[0], spec)[None]
     pools = np.zeros((len(controls) + 1, *shape))
     for h in reversed(controls):
@@ -165,30 +167,26 @@ def add_cohort(
 def group_draws(att: AttGt, h: int, spec: BootstrapSpec) -> Float[np.ndarray, "C1 B"]:
     """Draws of the sums of z over group `h`, (C + 1, B)."""
     if spec.process == "covariance":
-        return _from_moment(att.sums.factor[h] * att.sums.moment[h], h, spec)
-    if att.rows is None:
-        raise NoRowsError(
-            f"multiplier '{spec.process}': this estimate was made from moments alone; use "
-            "multiplier='covariance'"
-        )
-    drawn = _multiplied(att.rows, att.rows.cluster_sums(h), h, spec, spec.process)
-    drawn *= att.sums.factor[h] ** 0.5
+        return _from_moment(att.fit.sums.factor[h] * att.fit.sums.moment[h], h, spec)
+    rows = att.fit.rows_for(f"multiplier '{spec.process}', expected 'covariance'")
+    drawn = _multiplied(rows, rows.cluster_sums(h), h, spec, spec.process)
+    drawn *= att.fit.sums.factor[h] ** 0.5
     return drawn
 
 
 def _slope_errors(att: AttGt, g: int, spec: BootstrapSpec) -> Float[np.ndarray, "C B"]:
     """Errors of the cells of cohort `g` that come from the slopes of regression adjustment."""
-    plan, rows = att.comparison, att.rows
-    if rows is None or att.adjustment is None or spec.process == "covariance":
+    plan, rows = att.fit.comparison, att.fit.rows
+    if rows is None or att.fit.slopes is None or spec.process == "covariance":
         raise NoRowsError(
             "ancova: errors of slopes do not follow from moments; choose multiplier='normal'"
         )
     total = np.zeros((len(att.checkpoints), spec.draws))
     for h in rows.groups():
-        if is_control(plan, g, h, len(att.sums.rows)).any():
-            scores = slope_scores(plan, att.adjustment, rows, att.control, g, h)
+        if plan.uses(g, h).any():
+            scores = slope_scores(plan, att.fit.slopes, rows, att.fit.control, g, h)
             drawn = _multiplied(rows, rows.by_cluster(scores, h), h, spec, spec.process)
-            total += att.sums.factor[h] ** 0.5 * drawn
+            total += att.fit.sums.factor[h] ** 0.5 * drawn
     return total
 
 

@@ -23,10 +23,10 @@ from scipy.special import stdtrit
 from pythia_profile.did.arguments import numbers
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import EmptyFamilyError, NoRowsError, PanelShapeError
-from pythia_profile.did.group_means import ROUNDING
-from pythia_profile.did.inference.influence import Part, quadratic_forms, row_scores, rows_of
+from pythia_profile.did.inference.influence import Part, quadratic_forms, row_scores
+from pythia_profile.did.moments import ROUNDING
 from pythia_profile.did.threads import one_blas_thread
-from pythia_profile.did.variance import Spread
+from pythia_profile.did.variance import VarianceComponents, group_components
 from pythia_profile.tables import NEVER
 
 
@@ -41,7 +41,7 @@ class Contrast:
     estimate : (K,) in units of the outcome.
     se : (K,) standard error.
     df : (K,) degrees of freedom of the standard error (Welch and Satterthwaite).
-    spread : variance by side, with its degrees of freedom.
+    variance : variance of each by the rows it comes from, with its degrees of freedom.
     parts : weights over the cells of one panel, or of several.
     """
 
@@ -50,7 +50,7 @@ class Contrast:
     estimate: Float[np.ndarray, " K"]
     se: Float[np.ndarray, " K"]
     df: Float[np.ndarray, " K"]
-    spread: Spread
+    variance: VarianceComponents
     parts: tuple[Part, ...]
 
     def __len__(self) -> int:
@@ -70,14 +70,13 @@ class Contrast:
         """Return the contrasts with these labels, in this order."""
         places = [self.at.index(label) for label in at]
         parts = tuple(Part(p.att, p.weights[places], p.shares[:, places]) for p in self.parts)
-        spread = self.spread.at(places)
         return Contrast(
             kind=self.kind,
             at=tuple(at),
             estimate=self.estimate[places],
             se=self.se[places],
             df=self.df[places],
-            spread=spread,
+            variance=self.variance.at(places),
             parts=parts,
         )
 
@@ -86,8 +85,8 @@ class Contrast:
         """Return the covariance of the K estimates; (K, K), unit of the outcome squared."""
         if _closed(self.parts):
             covariance = np.zeros((len(self), len(self)))
-            for _, moment, functional in quadratic_forms(self.parts[0]):
-                covariance += functional @ moment @ functional.T
+            for _, moment, form in quadratic_forms(self.parts[0]):
+                covariance += form @ moment @ form.T
             return covariance
         scores, factor, _ = _shared_scores(self.parts)
         shared: Float[np.ndarray, "K K"] = (scores * factor[:, None]).T @ scores
@@ -102,7 +101,7 @@ class Contrast:
         """
         if len(self.parts) != 1:
             raise NoRowsError("influence: a difference of panels has no single order of rows")
-        rows = rows_of(self.parts[0].att)
+        rows = self.parts[0].att.fit.rows_for("influence")
         psi = np.zeros((len(rows), len(self)))
         for h, scores in row_scores(self.parts[0]):
             psi[rows.place[rows.group(h)]] = len(rows) * scores
@@ -163,9 +162,9 @@ def contrast(
 def _from_parts(kind: str, at: tuple[Any, ...], parts: tuple[Part, ...]) -> Contrast:
     merged = _merge(parts)
     estimate = sum(p.weights @ np.nan_to_num(p.att.att.ravel()) for p in merged)
-    spread = _spread(merged)
-    se = np.sqrt(spread.treated + spread.control)
-    return Contrast(kind, at, estimate, se, spread.df(), spread, merged)
+    variance = _variance(merged)
+    se = np.sqrt(variance.treated + variance.control)
+    return Contrast(kind, at, estimate, se, variance.df(), variance, merged)
 
 
 def _merge(parts: tuple[Part, ...]) -> tuple[Part, ...]:
@@ -178,15 +177,15 @@ def _merge(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     return tuple(merged.values())
 
 
-def _spread(parts: tuple[Part, ...]) -> Spread:
+def _variance(parts: tuple[Part, ...]) -> VarianceComponents:
     """Variance of each contrast that comes from the cohorts, and from the never-treated rows."""
     if _closed(parts):
-        att = parts[0].att
-        clusters, never = att.sums.clusters, np.arange(len(att.sums.rows)) >= len(att.cohorts)
+        sums = parts[0].att.fit.sums
+        clusters, never = sums.clusters, sums.labels == NEVER
         by_group = np.zeros((len(clusters), parts[0].weights.shape[0]))
-        for h, moment, functional in quadratic_forms(parts[0]):
-            variance = ((functional @ moment) * functional).sum(axis=1)
-            scale = functional**2 @ np.diag(moment)
+        for h, moment, form in quadratic_forms(parts[0]):
+            variance = ((form @ moment) * form).sum(axis=1)
+            scale = form**2 @ np.diag(moment)
             by_group[h] = np.where(variance > ROUNDING * scale, variance, 0.0)
     else:
         scores, factor, labels = _shared_scores(parts)
@@ -194,25 +193,12 @@ def _spread(parts: tuple[Part, ...]) -> Spread:
         never = names == NEVER
         by_group = np.zeros((len(names), scores.shape[1]))
         np.add.at(by_group, group, factor[:, None] * scores**2)
-    freedom = np.maximum(clusters - 1.0, 1.0)
-    return Spread(
-        *_side(by_group[~never], freedom[~never]), *_side(by_group[never], freedom[never])
-    )
-
-
-def _side(
-    by_group: Float[np.ndarray, "H K"], freedom: Float[np.ndarray, " H"]
-) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
-    """Variance of one side and its degrees of freedom; infinite where there is none."""
-    variance = by_group.sum(axis=0)
-    share = by_group / np.where(variance > 0, variance, 1.0)
-    with np.errstate(divide="ignore"):
-        return variance, 1.0 / (share**2 / freedom[:, None]).sum(axis=0)
+    return group_components(by_group, clusters, never)
 
 
 def _closed(parts: tuple[Part, ...]) -> bool:
     """Whether the variance is a quadratic form of the groups' moments."""
-    return len(parts) == 1 and parts[0].att.adjustment is None
+    return len(parts) == 1 and parts[0].att.fit.slopes is None
 
 
 def _shared_scores(
@@ -224,18 +210,17 @@ def _shared_scores(
     """
     keys, scores, factors, labels = [], [], [], []
     for part in parts:
-        rows, sums = rows_of(part.att), part.att.sums
+        rows, sums = part.att.fit.rows_for("contrast"), part.att.fit.sums
         if len(parts) > 1 and not rows.named:
             raise NoRowsError(
                 "difference of two panels: rows have no ids to match them by; pass units= to att_gt"
             )
-        cohorts = np.append(part.att.cohorts, NEVER)
         for h, score in row_scores(part):
             k = rows.clusters_of(h)
             keys.append(np.stack([rows.cluster_stream[k], rows.cluster_id[k]]))
             scores.append(rows.by_cluster(score, h))
             factors.append(np.full(k.stop - k.start, sums.factor[h]))
-            labels.append(np.full(k.stop - k.start, cohorts[h]))
+            labels.append(np.full(k.stop - k.start, sums.labels[h]))
     _, first, number = np.unique(
         np.concatenate(keys, axis=1), axis=1, return_index=True, return_inverse=True
     )

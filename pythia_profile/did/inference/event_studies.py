@@ -121,7 +121,7 @@ def _path(att: AttGt, cohort: Step) -> tuple[Contrast, float]:
         raise EmptyFamilyError(f"sensitivity: cohort {cohort:g} has no effect with controls")
     places = (np.arange(len(known)), g * att.att.shape[1] + known)
     weights = sparse.csr_array((np.ones(len(known)), places), shape=(len(known), att.att.size))
-    base = float(att.event_time[g, att.comparison.base[g, 0]])
+    base = float(att.event_time[g, att.fit.comparison.base[g, 0]])
     return contrast(att, weights, att.event_time[g, known].tolist(), "path"), base
 
 
@@ -147,14 +147,15 @@ def _base_of(curve: Contrast) -> float:
 
 def _base_steps(att: AttGt) -> Float[np.ndarray, " G"]:
     steps: Float[np.ndarray, " G"] = att.event_time[
-        np.arange(len(att.cohorts)), att.comparison.base[:, 0]
+        np.arange(len(att.cohorts)), att.fit.comparison.base[:, 0]
     ].astype(np.float64)
     return steps
 
 
 def _check_base(att: AttGt) -> None:
-    if att.base != "universal" or att.estimator == "diff":
+    base, estimator = att.settings.base, att.settings.estimator
+    if base != "universal" or estimator == "diff":
         raise OptionError(
-            f"sensitivity: got base '{att.base}' and estimator '{att.estimator}', expected the "
+            f"sensitivity: got base '{base}' and estimator '{estimator}', expected the "
             "universal base and did or ancova: effects must be 0 at one common checkpoint"
         )

@@ -12,11 +12,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from pythia_profile.did.ancova import is_control, slope_scores
+from pythia_profile.did.ancova import slope_scores
 from pythia_profile.did.att import AttGt
-from pythia_profile.did.errors import NoRowsError
-from pythia_profile.did.group_means import Side
-from pythia_profile.did.moments import Rows
+from pythia_profile.did.group_means import GroupMeans
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,20 +34,20 @@ class Part:
     shares: Float[np.ndarray, "G K"]
 
 
-def functionals(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "K C1"]]]:
+def linear_forms(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "K C1"]]]:
     """Weights l_h (K, C + 1) of each group on its rows' z; groups without any are left out.
 
     An effect is Σ_h l_h · total_h. A group's own cells put weight on it, and the cells whose pool
     holds it take weight off. The last entry of each l_h makes its influence average to 0.
     """
-    att, plan = part.att, part.att.comparison
-    groups, width = len(att.sums.rows), len(att.checkpoints)
+    att, plan = part.att, part.att.fit.comparison
+    groups, width = len(att.fit.sums.rows), len(att.checkpoints)
     used = np.unique(part.weights.indices)
     weights = part.weights[:, used].tocsc()
-    treated, control = (_on_rows(att, side, used) for side in (att.treated, att.control))
+    treated, control = (_on_rows(att, side, used) for side in (att.fit.treated, att.fit.control))
     of_cohort = np.searchsorted(used, width * np.arange(len(att.cohorts) + 1))
     pool, within = plan.pool.ravel()[used], plan.own.ravel()[used]
-    controls = plan.controls(groups)
+    controls = plan.controls
     removed = np.zeros((weights.shape[0], width + 1))
     for h in range(groups):
         total = np.zeros_like(removed)
@@ -70,47 +68,37 @@ def quadratic_forms(
     part: Part,
 ) -> Iterator[tuple[int, Float[np.ndarray, "C1 C1"], Float[np.ndarray, "K C1"]]]:
     """Moments of each group, and the weights l_h with which they make up the variance."""
-    sums = part.att.sums
-    for h, functional in functionals(part):
-        yield h, sums.moment[h] * sums.factor[h], functional
+    sums = part.att.fit.sums
+    for h, form in linear_forms(part):
+        yield h, sums.moment[h] * sums.factor[h], form
 
 
 def row_scores(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
     """For each group, what each of its rows contributes to the errors of the contrasts."""
-    att, rows = part.att, rows_of(part.att)
+    att, fit, rows = part.att, part.att.fit, part.att.fit.rows_for("influence")
     width = len(att.checkpoints)
-    for h, functional in functionals(part):
-        scores = rows.z(h) @ functional.T
-        if att.adjustment is not None:
+    for h, form in linear_forms(part):
+        scores = rows.z(h) @ form.T
+        if fit.slopes is not None:
             for g in range(len(att.cohorts)):
-                if is_control(att.comparison, g, h, len(att.sums.rows)).any():
+                if fit.comparison.uses(g, h).any():
                     mine = part.weights[:, g * width : (g + 1) * width]
-                    slopes = slope_scores(att.comparison, att.adjustment, rows, att.control, g, h)
-                    scores += (mine @ slopes.T).T
+                    moved = slope_scores(fit.comparison, fit.slopes, rows, fit.control, g, h)
+                    scores += (mine @ moved.T).T
         yield h, scores
 
 
-def _on_rows(att: AttGt, side: Side, cells: Int[np.ndarray, " n"]) -> sparse.csr_array:
+def _on_rows(att: AttGt, side: GroupMeans, cells: Int[np.ndarray, " n"]) -> sparse.csr_array:
     """Weights of cells on the z of the rows of one side; (n, C + 1)."""
     width = len(att.checkpoints)
     known = att.identified.ravel()[cells]
     divisor = np.where(known, side.weight.ravel()[cells], 1.0)
-    theta, mean = att.comparison.theta.ravel()[cells], side.mean.ravel()[cells]
+    theta, mean = att.fit.comparison.theta.ravel()[cells], side.mean.ravel()[cells]
     entries = np.stack([np.ones_like(theta), -theta, -mean], axis=-1) / divisor[:, None]
     entries[~known] = 0.0
-    base = np.maximum(att.comparison.base.ravel()[cells], 0)
+    base = np.maximum(att.fit.comparison.base.ravel()[cells], 0)
     columns = np.stack([cells % width, base, np.full_like(base, width)], axis=-1)
     starts = np.arange(0, 3 * len(cells) + 1, 3)
     return sparse.csr_array(
         (entries.ravel(), columns.ravel(), starts), shape=(len(cells), width + 1)
     )
-
-
-def rows_of(att: AttGt) -> Rows:
-    """Return the rows of an estimate that has them."""
-    if att.rows is None:
-        raise NoRowsError(
-            "this estimate was made from moments alone, which hold no influence functions; "
-            "estimate from the rows, or use covariance()"
-        )
-    return att.rows

@@ -31,7 +31,7 @@ from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import NoRowsError, OptionError
 from pythia_profile.did.inference.aggregates import Kind, aggregate
 from pythia_profile.did.inference.contrasts import Contrast, contrast
-from pythia_profile.did.inference.influence import functionals
+from pythia_profile.did.inference.influence import linear_forms
 from pythia_profile.did.inference.simultaneous import Bands
 from pythia_profile.did.threads import one_blas_thread
 
@@ -82,23 +82,23 @@ def pilot(
         raise OptionError(
             f"effect: got {effect!r}, expected instantaneous, persistent, residual or cohort"
         )
-    if att.rows is None or att.adjustment is not None or att.comparison.control != "never":
+    if att.fit.rows is None or att.fit.slopes is not None or att.settings.control != "never":
         raise NoRowsError(
             "pilot: expected an estimate from rows, by did or diff, with never-treated controls"
         )
     each = aggregate(att, effect)
     single = each.only([at for at in each.at if at is not None])
     mean = _mean(att, single)
-    batches = per_row(clusters, att.rows.y, "clusters", np.int64)
-    labels = None if batches is None else batches[att.rows.place]
+    batches = per_row(clusters, att.fit.rows.y, "clusters", np.int64)
+    labels = None if batches is None else batches[att.fit.rows.place]
     components, control, shared = [], np.array([]), 0.0
-    common = dict(functionals(mean.parts[0]))
-    for h, own in functionals(single.parts[0]):
-        rows, count = att.rows.group(h), att.sums.rows[h]
-        changes = count * (att.rows.z(h) @ own.T)
+    common = dict(linear_forms(mean.parts[0]))
+    for h, own in linear_forms(single.parts[0]):
+        rows, count = att.fit.rows.group(h), att.fit.sums.rows[h]
+        changes = count * (att.fit.rows.z(h) @ own.T)
         if h == len(att.cohorts):
             control = changes.var(axis=0)
-            shared = float((count * (att.rows.z(h) @ common[h][0])).var())
+            shared = float((count * (att.fit.rows.z(h) @ common[h][0])).var())
         elif (mine := np.flatnonzero(own.any(axis=1))).size:
             batch = np.arange(count) if labels is None else labels[rows]
             components.append(_components(changes[:, mine[0]], batch))

@@ -97,14 +97,14 @@ def placebo(
             f"placebo: none of {len(att.cohorts)} cohorts has a scored checkpoint before its base; "
             "score earlier checkpoints"
         )
-    how = BootstrapSpec(draws, seed, multiplier, workers)
+    spec = BootstrapSpec(draws, seed, multiplier, workers)
     members = att.placebo & (att.se > 0)
     places = np.flatnonzero(members.any(axis=1))
     if not places.size:
         raise DegenerateError(f"placebo: all {int(att.placebo.sum())} cells have zero variance")
-    df = att.spread.pooled_df(members)
+    df = att.fit.variance.pooled_df(members)
     observed, largest = [], []
-    for g, errors in enumerate(cell_draws(att, how)):
+    for g, errors in enumerate(cell_draws(att, spec)):
         if (cells := np.flatnonzero(members[g])).size:
             sigma = interquartile_sigma(errors[cells])
             cells, sigma = cells[sigma > 0], sigma[sigma > 0]

@@ -9,7 +9,7 @@ in units of the outcome, which hold for all members of the family together with 
 
 A cell's variance is itself an estimate, from as few rows (or batches) as its cohort has. Student's
 t accounts for that: t(critical, df) has the tail probability of the critical value, at the degrees
-of freedom of the cell's standard error as one of the family (`spread`). In simulations with ten
+of freedom of the cell's standard error as one of the family (`variance`). In simulations with ten
 batches a cohort this lifts the coverage of bands over all cells from .2 to .9 and more.
 
 Source: Callaway and Sant'Anna (2021), algorithm 1 and corollary 1.
@@ -58,7 +58,7 @@ class Bands:
     critical : critical value on the normal scale; a single cell's would be 1.96 at level .95.
     size : cells in the family.
     degenerate : of these, cells without variance, which were dropped.
-    effective : how many independent cells would have the same critical value.
+    effective : spec many independent cells would have the same critical value.
     level : simultaneous coverage.
     draws : number of draws.
     seed : their seed.
@@ -137,16 +137,16 @@ def bands(
     >>> band.size, bool(band.lower[0, 1] > 0)
     (3, True)
     """
-    how = BootstrapSpec(draws, seed, multiplier, workers)
+    spec = BootstrapSpec(draws, seed, multiplier, workers)
     if isinstance(target, AttGt) and isinstance(family, str) and family in get_args(Kind):
         target, family = aggregate(target, family), "all"  # type: ignore[arg-type]
-    return bands_of([target], how, families=[family], level=level)[0]
+    return bands_of([target], spec, families=[family], level=level)[0]
 
 
 @one_blas_thread
 def bands_of(
     targets: Sequence[AttGt | Contrast],
-    how: BootstrapSpec,
+    spec: BootstrapSpec,
     *,
     families: Sequence[Family | None] | None = None,
     level: float = 0.95,
@@ -157,20 +157,20 @@ def bands_of(
     """
     if not 0 < level < 1:
         raise OptionError(f"level: got {level!r}, expected a number between 0 and 1")
-    if how.process == "covariance" and any(len(_panels(target)) > 1 for target in targets):
+    if spec.process == "covariance" and any(len(_panels(target)) > 1 for target in targets):
         raise NoRowsError(
             "multiplier 'covariance': two panels' common rows are not known from their moments; "
             "choose multiplier='normal'"
         )
     wanted = families or [None] * len(targets)
     names, members = zip(*map(family_members, targets, wanted), strict=True)
-    largest = [_Largest(t, m, how.draws) for t, m in zip(targets, members, strict=True)]
+    largest = [_Largest(t, m, spec.draws) for t, m in zip(targets, members, strict=True)]
     panels = {id(panel): panel for target in targets for panel in _panels(target)}
     for panel in panels.values():
-        for g, errors in enumerate(cell_draws(panel, how)):
+        for g, errors in enumerate(cell_draws(panel, spec)):
             for one in largest:
                 one.add(panel, g, errors)
-    return [_bands(name, one, how, level) for name, one in zip(names, largest, strict=True)]
+    return [_bands(name, one, spec, level) for name, one in zip(names, largest, strict=True)]
 
 
 def family_members(
@@ -290,13 +290,14 @@ def _rank(share: float, draws: int) -> int:
     return max(int(np.ceil(round(share * draws, 9))) - 1, 0)
 
 
-def _bands(name: str, largest: _Largest, how: BootstrapSpec, level: float) -> Bands:
+def _bands(name: str, largest: _Largest, spec: BootstrapSpec, level: float) -> Bands:
     largest.finish()
     target = largest.target
     estimate = target.att if isinstance(target, AttGt) else target.estimate
-    critical = float(np.sort(largest.largest)[_rank(level, how.draws)])
+    critical = float(np.sort(largest.largest)[_rank(level, spec.draws)])
     member = np.isfinite(largest.sigma)
-    half = stdtrit(target.spread.pooled_df(member), ndtr(critical)) * target.se
+    variance = target.fit.variance if isinstance(target, AttGt) else target.variance
+    half = stdtrit(variance.pooled_df(member), ndtr(critical)) * target.se
     tail = 2 * ndtr(-critical)
     return Bands(
         family=name,
@@ -312,8 +313,8 @@ def _bands(name: str, largest: _Largest, how: BootstrapSpec, level: float) -> Ba
         if 0 < tail < 1
         else float(tail == 0) * np.inf,
         level=level,
-        draws=how.draws,
-        seed=how.seed,
-        process=how.process,
-        notes=few_clusters(target.sums, len(target.cohorts)) if isinstance(target, AttGt) else (),
+        draws=spec.draws,
+        seed=spec.seed,
+        process=spec.process,
+        notes=few_clusters(target) if isinstance(target, AttGt) else (),
     )
