@@ -21,7 +21,7 @@ from scipy import sparse
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import NoControlError
 from pythia_profile.did.estimation import effects
-from pythia_profile.did.inference.influence import Part, row_scores, rows_of
+from pythia_profile.did.inference.influence import Part, row_scores
 from pythia_profile.did.panels import Panel
 from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import EstimationError
@@ -215,7 +215,8 @@ def bias_standard_error(parts: Sequence[tuple[Placebo, npt.NDArray[np.bool_]]]) 
     cells = sum(int(chosen.sum()) for _, chosen in parts)
     names, values = [], []
     for placebo, chosen in parts:
-        att, rows = placebo.att, rows_of(placebo.att)
+        att = placebo.att
+        rows = att.fit.rows_for("counterfactual check")
         grid = np.zeros(att.att.shape)
         grid[placebo.row, placebo.columns[chosen]] = 1 / cells
         weights = sparse.csr_array(grid.reshape(1, -1))
@@ -223,7 +224,7 @@ def bias_standard_error(parts: Sequence[tuple[Placebo, npt.NDArray[np.bool_]]]) 
             clusters = rows.clusters_of(h)
             # a cluster's label and a row's id may be equal numbers: the stream tells them apart
             names.append(np.c_[rows.cluster_stream[clusters], rows.cluster_id[clusters]])
-            values.append(rows.by_cluster(scores, h)[:, 0] * np.sqrt(att.sums.factor[h]))
+            values.append(rows.by_cluster(scores, h)[:, 0] * np.sqrt(att.fit.sums.factor[h]))
     if not names:
         return 0.0
     _, cluster = np.unique(np.concatenate(names), axis=0, return_inverse=True)
