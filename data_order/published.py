@@ -1,13 +1,13 @@
 """Published training orders as data: repositories, shards, sizes, seeds, hashes.
 
 `ORDERS` has one entry for every order in which a published Pythia model read its data. What no
-source states outright is named in `assumed`; `NeoxOrder.verify` settles it where it matters.
+source states outright is named in `assumed`; `neox.verify` settles it where it matters.
 
 Sources: the training configurations and `utils/shard_hashes.txt` of EleutherAI/pythia, the file
 listings of the repositories named here, and the model cards of PolyPythias (arXiv 2503.09543).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import files
 
@@ -61,39 +61,44 @@ class Shards:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedOrder:
+class PublishedOrder(TrainingOrder):
     """One order in which published models read their data.
 
     Attributes
     ----------
     name : what this package calls it.
-    models : the models, by the pattern of their names on the hub.
-    training : batch size and steps.
+    models : repositories of the models, by size.
     seed : data seed of the run.
     samples : samples that the run asked for.
     sequence_length : L; a row has L + 1 tokens.
     checkpoints : labels of the saved checkpoints, ascending.
     label_steps : what one optimizer step adds to the label of a checkpoint.
     documents : the unshuffled documents; with them and the seed any row can be rebuilt.
-    rows : the rows in training order, where they are published.
-    maps : folder of published index maps in `MAPS_REPOSITORY`, where there is one.
+    row_store : the rows in training order, where they are published.
+    maps : start of the names of published index maps in `MAPS_REPOSITORY`, where there are some.
+    single_pass : whether no text is read twice within the run.
     assumed : names of the facts above that no source states outright.
     note : what one should know.
     """
 
     name: str
     models: str
-    training: TrainingOrder = PYTHIA
     seed: int = 1234
     samples: int = 147_164_160
     sequence_length: int = 2048
     checkpoints: tuple[int, ...] = CHECKPOINTS
     label_steps: int = 1
     documents: Shards
-    rows: Shards | None = None
+    row_store: Shards | None = None
     maps: str | None = None
+    single_pass: bool = True
     assumed: tuple[str, ...] = ()
     note: str = ""
+
+    @property
+    def training(self) -> TrainingOrder:
+        """Batch size and steps alone."""
+        return TrainingOrder(self.batch_size, self.steps)
 
     @property
     def row_tokens(self) -> int:
@@ -133,7 +138,7 @@ def published_order(name: str) -> PublishedOrder:
 
     Examples
     --------
-    >>> published_order("pythia-deduped").rows.repository
+    >>> published_order("pythia-deduped").row_store.repository
     'EleutherAI/pile-deduped-pythia-preshuffled'
     """
     if name in ORDERS:
@@ -169,9 +174,9 @@ _DEDUPED_DOCUMENTS = Shards(
 )
 
 
-def _rows(repository: str) -> Shards:
+def _rows(corpus: str) -> Shards:
     return Shards(
-        repository=repository,
+        repository=f"EleutherAI/pile-{corpus}-pythia-preshuffled",
         stem="document",
         shards=21,
         shard_bytes=30_000_000_000,
@@ -180,89 +185,83 @@ def _rows(repository: str) -> Shards:
     )
 
 
-_STANDARD_ROWS = _rows("EleutherAI/pile-standard-pythia-preshuffled")
-_DEDUPED_ROWS = _rows("EleutherAI/pile-deduped-pythia-preshuffled")
+_STANDARD = PublishedOrder(
+    name="pythia",
+    models="EleutherAI/pythia-{size}",
+    batch_size=PYTHIA.batch_size,
+    steps=PYTHIA.steps,
+    documents=_STANDARD_DOCUMENTS,
+    row_store=_rows("standard"),
+    maps=map_prefix(1234),
+)
+_DEDUPED = replace(
+    _STANDARD,
+    name="pythia-deduped",
+    models="EleutherAI/pythia-{size}-deduped",
+    documents=_DEDUPED_DOCUMENTS,
+    row_store=_rows("deduped"),
+    maps=None,
+    single_pass=False,
+    note=(
+        "the text was laid out twice and shuffled together: half of the tokens are read twice, "
+        "from the first steps on"
+    ),
+)
+
+
+def _first_release(now: PublishedOrder) -> list[PublishedOrder]:
+    """Orders of the models with four and with two million tokens a step."""
+    old = replace(
+        now,
+        name=f"{now.name}-v0",
+        models=f"{now.models}-v0",
+        checkpoints=CHECKPOINTS[11:],
+        assumed=("row_store",),
+    )
+    labels = "checkpoint label 2N has read what optimizer step N has"
+    four = replace(
+        old,
+        batch_size=PYTHIA_V0.batch_size,
+        steps=PYTHIA_V0.steps,
+        label_steps=2,
+        note=f"{now.note}; {labels}" if now.note else labels,
+    )
+    return [four, replace(old, name=f"{old.name}-2m")]
+
+
+def _seeded(seed: int, name: str) -> PublishedOrder:
+    """Order of a run with another data seed, whose rows are not published."""
+    return replace(
+        _STANDARD,
+        name=f"pythia-{name}",
+        models=f"EleutherAI/pythia-{{size}}-{name.removeprefix('160m-')}",
+        seed=seed,
+        row_store=None,
+        maps=map_prefix(seed),
+    )
+
+
+_MOSTLY_ZEROS = "the published shuffle index is mostly zeros, rebuild it"
 
 _LIST = [
-    PublishedOrder(
-        name="pythia",
-        models="EleutherAI/pythia-{size}",
-        documents=_STANDARD_DOCUMENTS,
-        rows=_STANDARD_ROWS,
-        maps=map_prefix(1234),
-        note="one epoch; rows from 146,432,000 on were read by no step",
-    ),
-    PublishedOrder(
-        name="pythia-deduped",
-        models="EleutherAI/pythia-{size}-deduped",
-        documents=_DEDUPED_DOCUMENTS,
-        rows=_DEDUPED_ROWS,
-        note=(
-            "two epochs shuffled together: half of the tokens are read twice, from the first steps "
-            "on; 2.8b-deduped was probably trained on the standard order"
-        ),
-    ),
-    PublishedOrder(
-        name="pythia-v0",
-        models="EleutherAI/pythia-{160m,410m,1.4b}-v0",
-        training=PYTHIA_V0,
-        checkpoints=CHECKPOINTS[11:],
-        label_steps=2,
-        documents=_STANDARD_DOCUMENTS,
-        rows=_STANDARD_ROWS,
-        maps=map_prefix(1234),
-        assumed=("rows",),
-        note="batches of 2048 rows; checkpoint label 2N has read what step N has",
-    ),
-    PublishedOrder(
-        name="pythia-deduped-v0",
-        models="EleutherAI/pythia-{160m,410m,1.4b}-deduped-v0",
-        training=PYTHIA_V0,
-        checkpoints=CHECKPOINTS[11:],
-        label_steps=2,
-        documents=_DEDUPED_DOCUMENTS,
-        rows=_DEDUPED_ROWS,
-        assumed=("rows",),
-        note="batches of 2048 rows; checkpoint label 2N has read what step N has",
-    ),
+    _STANDARD,
+    _DEDUPED,
+    *_first_release(_STANDARD),
+    *_first_release(_DEDUPED),
     *[
-        PublishedOrder(
-            name=f"pythia-seed{seed}",
-            models=f"EleutherAI/pythia-{{14m,31m,70m,160m,410m}}-seed{seed}",
-            seed=seed,
-            documents=_STANDARD_DOCUMENTS,
-            maps=map_prefix(seed),
-            note=(
-                "order and initialization differ from pythia"
-                + ("; the published shuffle index is mostly zeros, rebuild it" if seed == 2 else "")
-            ),
-        )
+        replace(_seeded(seed, f"seed{seed}"), note=_MOSTLY_ZEROS if seed == 2 else "")
         for seed in range(1, 10)
     ],
     *[
-        PublishedOrder(
-            name=f"pythia-160m-data-seed{seed}",
-            models=f"EleutherAI/pythia-160m-data-seed{seed}",
-            seed=seed,
-            documents=_STANDARD_DOCUMENTS,
-            maps=map_prefix(seed),
-            assumed=("seed", "maps"),
-            note="order differs from pythia, initialization does not",
-        )
+        replace(_seeded(seed, f"160m-data-seed{seed}"), assumed=("seed", "maps"))
         for seed in range(1, 4)
     ],
     *[
-        PublishedOrder(
+        replace(
+            _STANDARD,
             name=f"pythia-160m-weight-seed{seed}",
-            models=f"EleutherAI/pythia-160m-weight-seed{seed}",
-            documents=_STANDARD_DOCUMENTS,
-            rows=_STANDARD_ROWS,
-            maps=map_prefix(1234),
-            assumed=("seed", "rows", "maps"),
-            note=(
-                "initialization differs from pythia, order does not"
-                + ("; does not descend from its own step0" if seed < 3 else "")
-            ),
+            models=f"EleutherAI/pythia-{{size}}-weight-seed{seed}",
+            assumed=("seed", "row_store", "maps"),
         )
         for seed in range(1, 4)
     ],

@@ -11,18 +11,15 @@ all waiting a bound.
 """
 
 import json
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urljoin, urlsplit
+from typing import Any
+from urllib.parse import urljoin
 
 import httpx2
-from huggingface_hub import constants, get_hf_file_metadata, get_session, hf_hub_url
+from huggingface_hub import get_hf_file_metadata, get_session, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     FileMetadataError,
@@ -37,15 +34,10 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     build_hf_headers,
     hf_raise_for_status,
 )
-from platformdirs import user_cache_path
 
 from data_order.errors import RemoteError, RemoteNotFoundError
-from data_order.hub.retry import TRANSIENT, RetryPolicy, TransientError, retrying
-from data_order.order import positive
-
-Kind = Literal["dataset", "model"]
-Progress = Callable[[int, int], None]
-"""Called with (bytes read, bytes to read) while a read goes on."""
+from data_order.hub.options import Hub, HubFile, Kind, origin
+from data_order.hub.retry import TRANSIENT, TransientError, retrying
 
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 LARGEST_ANSWER = 32 * 2**20
@@ -53,78 +45,6 @@ LARGEST_ANSWER = 32 * 2**20
 
 _RATE_LIMIT = re.compile(r"r=0\s*;.*?\bt=(\d+)")
 _FORM = "the hub's answer is not in the form that it should have"
-
-
-def hub_endpoint(endpoint: str | None = None) -> str:
-    """Address of the hub: the argument, else `HF_ENDPOINT`, else the public one.
-
-    Raises
-    ------
-    RemoteNotFoundError
-        It is no http address.
-    """
-    address = (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-    if origin(address)[0] not in ("http", "https") or not origin(address)[1]:
-        raise RemoteNotFoundError(
-            f"the hub's address is '{address}', expected http://... or https://...; "
-            "set HF_ENDPOINT, or unset it for the public hub"
-        )
-    return address
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hub:
-    """How to reach the hub, and where to keep what it gave.
-
-    Attributes
-    ----------
-    endpoint : address; by default `HF_ENDPOINT`, else the public one.
-    cache : folder for what has been read; by default `pythia-profile` in the user's cache folder;
-        False keeps nothing of rows and listings.
-    refresh : ask for the commit of a dataset's revision, even if it is known.
-    parallel : requests under way at once.
-    retry : how often to ask again, and how long to wait.
-    progress : called with (bytes read, bytes to read) while rows are read.
-    """
-
-    endpoint: str = field(default_factory=hub_endpoint)
-    cache: str | Path | bool = True
-    refresh: bool = False
-    parallel: int = 16
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    progress: Progress | None = None
-
-    def __post_init__(self) -> None:
-        positive(self.parallel, "parallel")
-
-    @property
-    def root(self) -> Path:
-        """Folder under which everything is kept."""
-        if isinstance(self.cache, bool):
-            return user_cache_path("pythia-profile")
-        return Path(self.cache).expanduser()
-
-    def kept(self, *parts: str) -> Path | None:
-        """Path below the root, or None where nothing is to be kept."""
-        return None if self.cache is False else self.root.joinpath(*parts)
-
-
-@dataclass(frozen=True, slots=True)
-class HubFile:
-    """A file of one commit.
-
-    Attributes
-    ----------
-    name : path in the repository, as the hub says it; it may be hostile.
-    size : bytes.
-    sha256 : of the content, where the hub says it (files in large-file storage); else empty.
-    blob : git's id of the content, or of the pointer to it.
-    """
-
-    name: str
-    size: int
-    sha256: str = ""
-    blob: str = ""
 
 
 class WrongBytesError(TransientError):
@@ -415,9 +335,3 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
         return float(after)
     limit = _RATE_LIMIT.search(headers.get("RateLimit", ""))
     return float(limit[1]) + 1 if limit else None
-
-
-def origin(address: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port: the token goes to one of these and to no other."""
-    parts = urlsplit(address)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -8,25 +8,21 @@ of a commit are kept for ever. All of it lies in one folder, `listings` in the c
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from huggingface_hub import is_offline_mode
 
-from data_order.errors import OrderError, RemoteError, RemoteNotFoundError, StoreError
-from data_order.hub.client import Hub, HubFile, Kind, get_json, wrong_form
+from data_order.errors import OrderError, RemoteError, StoreError
+from data_order.hub.client import get_json, wrong_form
+from data_order.hub.options import Hub, HubFile, Kind
 from data_order.store.files import replacing
 
 log = logging.getLogger(__name__)
 
-_NAME = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
-_ADDRESS = re.compile(
-    rf"hf://datasets/(?P<repository>{_NAME})(?:@(?P<revision>[^/]+))?(?:/(?P<stem>.+))?"
-)
 _MOST_PAGES = 20
 
 T = TypeVar("T")
@@ -46,52 +42,6 @@ class Pinned:
     repository: str
     commit: str
     files: tuple[HubFile, ...]
-
-
-class Address(NamedTuple):
-    """Parts of an address; `revision` and `stem` (of the shards) may be missing."""
-
-    repository: str
-    revision: str | None
-    stem: str | None
-
-
-def is_address(where: str) -> bool:
-    """Tell an address on the hub from a path on disk, which may not exist.
-
-    "owner/name" is an address unless there is a folder "owner" here.
-
-    Examples
-    --------
-    >>> is_address("EleutherAI/pile-deduped-pythia-preshuffled"), is_address("hf://datasets/a/b")
-    (True, True)
-    >>> is_address("./rows/document"), is_address("rows"), is_address("/data/rows/document")
-    (False, False, False)
-    """
-    if where.startswith("hf://"):
-        return True
-    return bool(re.fullmatch(_NAME, where)) and not Path(where).parent.is_dir()
-
-
-def parse_address(where: str) -> Address:
-    """Take "owner/name" or "hf://datasets/owner/name@revision/prefix" apart.
-
-    Raises
-    ------
-    RemoteNotFoundError
-        It is neither.
-
-    Examples
-    --------
-    >>> parse_address("hf://datasets/owner/name@v1/document")
-    Address(repository='owner/name', revision='v1', stem='document')
-    """
-    match = _ADDRESS.fullmatch(where if where.startswith("hf://") else f"hf://datasets/{where}")
-    if match is None:
-        raise RemoteNotFoundError(
-            f"'{where}': expected owner/name, or hf://datasets/owner/name@revision/prefix"
-        )
-    return Address(match["repository"], match["revision"], match["stem"])
 
 
 def pinned_dataset(repository: str, revision: str, hub: Hub) -> Pinned:

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_order.errors import OrderError
-from data_order.hub.client import Hub
-from data_order.hub.listings import is_address
-from data_order.store.remote import HubShards
+from data_order.hub.options import Hub, is_address
 from data_order.store.shards import ByteSource, LocalShards, local_files
 
 Where = str | Path | Sequence[str | Path]
@@ -35,6 +33,8 @@ def open_source(where: Where, hub: Hub | None = None) -> tuple[ByteSource, Path 
         files = [Path(path) for path in where]
         return LocalShards(files, f"{files[0]} and {len(files) - 1} more" if files else None), None
     if isinstance(where, str) and is_address(where):
+        from data_order.store.remote import HubShards  # loads the network's libraries
+
         return HubShards.open(where, hub or Hub()), None
     files, index = local_files(where)
     return LocalShards(files, str(where)), index

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from data_order.errors import RemoteNotFoundError
-from data_order.hub.client import Hub, RemoteFile
-from data_order.hub.listings import Pinned, parse_address, pinned_dataset
+from data_order.hub.client import RemoteFile
+from data_order.hub.listings import Pinned, pinned_dataset
+from data_order.hub.options import Hub, parse_address
 from data_order.hub.range_cache import Bytes, Offsets, RangeCache, merge
 from data_order.store.shards import SHARD_NAME, check_pieces, shards_in_order
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import StoreError
-from data_order.hub.client import Hub
+from data_order.hub.options import Hub
 from data_order.order import positive
 from data_order.store.byte_source import Where, open_source
 from data_order.store.idx import DTYPES, read_index, token_type

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_order.hub.client import Hub, HubFile
+from data_order.hub.options import Hub, HubFile
 from pythia_profile.checkpoints.audit import MISSING, OK, UNSAFE, Verdict, audit_listing, faulty
 from pythia_profile.checkpoints.listing import Checkpoint, Listing, Revision
 from pythia_profile.checkpoints.pins import Pins, pin

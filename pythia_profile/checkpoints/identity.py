@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from data_order.hub.client import Hub
+from data_order.hub.options import Hub
 from pythia_profile.checkpoints.audit import (
     FAULTY,
     ODD_SCORES,

@@ -33,7 +33,7 @@ _TOKENS_SHOWN = 16
 )
 def order(
     suite: Annotated[
-        str, typer.Option(help="A published order, a folder with suite.toml, or 'mini'.")
+        str, typer.Option(help="A suite or published order, or a folder with suite.toml.")
     ] = "pythia-deduped",
     step: Annotated[int | None, typer.Option(help="Show the rows this step reads.")] = None,
     row: Annotated[int | None, typer.Option(help="Show this row.")] = None,
@@ -52,6 +52,9 @@ def order(
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Data seed.", show_default="the order's own")
+    ] = None,
+    training_seed: Annotated[
+        int | None, typer.Option(help="Which training run of the suite.", show_default="its first")
     ] = None,
     corpus: Annotated[
         str | None,
@@ -78,7 +81,7 @@ def order(
     Or when a row was read; with its tokens or text and the documents it was packed from, where
     these are available.
     """
-    run = _run_of(suite)
+    run = _run_of(suite, training_seed)
     if corpus is None and run.published is None:
         store, decode = store or run.store, decode or run.tokenizer
     _check_choice(step, row, idx, documents or exposures, corpus, decode, store)
@@ -157,26 +160,26 @@ class _Run:
     tokenizer: Path | None = None
 
 
-def _run_of(name: str) -> _Run:
-    from data_order.published import ORDERS, published_order
+def _run_of(name: str, training_seed: int | None) -> _Run:
+    from data_order.published import PublishedOrder
     from pythia_profile.suites.registry import suite_there
 
-    of_hub = name in ORDERS or not (name == "mini" or (Path(name) / "suite.toml").exists())
-    if of_hub:
-        order = published_order(name)
+    suite = suite_there(name, training_seed)
+    order = suite.order
+    if isinstance(order, PublishedOrder):
         return _Run(
             order.training, order.row_tokens, order.saved_steps, order.label_steps, published=order
         )
-    suite = suite_there(name)
-    root = suite.root or Path()
+    if suite.root is None:
+        raise typer.BadParameter(f"the order of the rows of '{name}' is not replayable here")
     sizes = list(suite.sizes)
     return _Run(
-        suite.order,
+        order,
         suite.row_tokens,
         list(suite.usual_checkpoints(sizes[0])) if sizes else [],
         1,
-        store=str(root / suite.store) if suite.store else None,
-        tokenizer=root / suite.tokenizer if suite.tokenizer else None,
+        store=str(suite.root / suite.store) if suite.store else None,
+        tokenizer=suite.root / suite.tokenizer if suite.tokenizer else None,
     )
 
 
@@ -200,7 +203,7 @@ def _source(
     width: int,
     progress: Callable[[int, int], None],
 ) -> "RowSource | None":
-    from data_order.hub.client import Hub
+    from data_order.hub.options import Hub
     from data_order.neox.documents import NeoxRows
     from data_order.store.token_rows import TokenRows
     from data_order.store.token_stream import TokenStream
@@ -208,14 +211,14 @@ def _source(
     if "hub" in (store, corpus) and published is None:
         raise typer.BadParameter("'hub' stands for a published order; give a path")
     if store is not None:
-        if store == "hub" and published is not None and published.rows is None:
+        if store == "hub" and published is not None and published.row_store is None:
             raise typer.BadParameter(
                 f"the rows of {published.name} are not published in training order; rebuild them "
                 "with --idx and --corpus hub"
             )
         where = store
-        if store == "hub" and published is not None and published.rows is not None:
-            where = published.rows.repository
+        if store == "hub" and published is not None and published.row_store is not None:
+            where = published.row_store.repository
         return TokenRows.open(where, width, hub=Hub(progress=progress))
     if corpus is not None and maps is not None:
         where = published.documents.repository if corpus == "hub" and published else corpus

@@ -74,7 +74,8 @@ def init(
     wanted = tuple(sizes.split(",")) if sizes else tuple(facts.sizes)
     for size in wanted:
         facts.size(size)
-    chosen: dict[str, object] = {**facts.study_defaults, "training_seed": training_seed}
+    run = training_seed or (facts.seed if facts.published else 0)
+    chosen: dict[str, object] = {**facts.study_defaults, "training_seed": run}
     chosen |= {"sample.seed": seed, "estimate.seed": seed}
     if checkpoints:
         chosen["checkpoints"] = _known_steps(facts, wanted, steps_of(checkpoints))

@@ -7,7 +7,7 @@ its section `checkpoints` to pin anew.
 from pathlib import Path
 from typing import Any
 
-from data_order.hub.client import Hub
+from data_order.hub.options import Hub
 from pythia_profile.checkpoints.audit import Verdict
 from pythia_profile.checkpoints.grid import Grid, locate
 from pythia_profile.checkpoints.pins import Pins, moved_branches

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from data_order.hub.client import Hub
+from data_order.hub.options import Hub
 from pythia_profile.checkpoints.audit import MISSING, OK, UNSAFE, Verdict
 from pythia_profile.checkpoints.grid import Grid
 from pythia_profile.checkpoints.source import KEEP_ALL, HubCheckpoint

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.order import TrainingOrder
+from data_order.published import published_order
 from pythia_profile.errors import NotFoundError, StudyError, not_found
 from pythia_profile.suites.schedule import SCHEDULES, Rates
 
@@ -84,6 +85,7 @@ class Suite:
     decay_steps : length of the schedule in optimizer steps; 0 for that of the run.
     seed : training seed, the third part of a run's name.
     sizes : by name, smallest first.
+    published : name of its order among data_order's published ones, where it is one of them.
     root : folder of a suite that lies on this machine; None for one on the hub.
     store : prefix of the .bin and .idx with the rows in training order, relative to `root`; rows
         past the last step are never-treated.
@@ -108,6 +110,7 @@ class Suite:
     warmup_steps: int
     seed: int
     sizes: Mapping[str, Size] = field(repr=False)
+    published: str = ""
     root: Path | None = None
     store: str | None = None
     tokenizer: str | None = None
@@ -138,6 +141,11 @@ class Suite:
                 raise StudyError(
                     f"suite '{self.name}': {what} is {value}, expected at least {least}"
                 )
+        if (self.order.batch_size, self.order.steps) != (self.batch_size, self.steps):
+            raise StudyError(
+                f"suite '{self.name}': {self.steps} steps of {self.batch_size} rows are not the "
+                f"published order '{self.published}'"
+            )
         if self.warmup_steps > (self.decay_steps or self.steps):
             raise StudyError(
                 f"suite '{self.name}': warmup_steps is {self.warmup_steps}, more than the "
@@ -151,8 +159,9 @@ class Suite:
 
     @property
     def order(self) -> TrainingOrder:
-        """Which rows each optimizer step read."""
-        return TrainingOrder(self.batch_size, self.steps)
+        """Which rows each optimizer step read: data_order's published order, if it is one."""
+        own = TrainingOrder(self.batch_size, self.steps)
+        return published_order(self.published) if self.published else own
 
     def size(self, name: str) -> Size:
         """Return the size called `name`; a typo is answered with near matches."""

@@ -7,15 +7,15 @@ Sources: the training configurations and the issue threads of EleutherAI/pythia,
 Pythia and PolyPythias (arXiv 2304.01373, 2503.09543), and the threads that each fault names.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from data_order.published import ORDERS, PublishedOrder
 from pythia_profile.suites.model import KnownFault, Size, Suite
 from pythia_profile.suites.olmo import OLMO
 
-__all__ = ["PUBLISHED", "PYTHIA_CHECKPOINTS"]
-
-PYTHIA_CHECKPOINTS = (0, *(2**power for power in range(10)), *range(1000, 143_001, 1000))
-"""Steps of the 154 checkpoints of a Pythia model."""
-
-_EVERY_THOUSAND = tuple(range(1000, 143_001, 1000))
+__all__ = ["PUBLISHED"]
 
 _SHAPES = {
     # size: layers, width, heads, padded vocabulary, peak rate
@@ -31,18 +31,8 @@ _SHAPES = {
     "12b": (36, 5120, 40, 50_688, 1.2e-4),
 }
 _POLY = ("14m", "31m", "70m", "160m", "410m")
-_FOUR_MILLION = ("160m", "410m", "1.4b")
-_TWO_MILLION = ("70m", "1b", "2.8b", "6.9b", "12b")
-
-STANDARD_ROWS = "hf://datasets/EleutherAI/pile-standard-pythia-preshuffled"
-DEDUPED_ROWS = "hf://datasets/EleutherAI/pile-deduped-pythia-preshuffled"
-
-_STUDY: dict[str, int | tuple[int, ...]] = {
-    "checkpoints": tuple(range(0, 142_001, 1000)),
-    "rows_per_cohort": 100,
-    "batches_per_cohort": 10,
-    "never_treated": 2000,
-}
+_GRID = range(0, 142_001, 1000)
+_ASSUMED = {"seed": "its data seed", "row_store": "its rows", "maps": "its index maps"}
 _UPDATE_1 = "update 1 has rate 0, so step 0 and step 1 hold the same weights [EleutherAI/pythia#83]"
 _ONE_B = "1b: peak rate 2.5e-4 as configured, the README says 3.0e-4; stored as float16"
 _SMALL = (
@@ -57,13 +47,9 @@ _OWN_ORDER = (
     "its rows are not published in training order, so no treated rows can be drawn by `sample`; "
     "`pythia-profile order --idx` rebuilds them from the documents and the seed"
 )
-_TWICE = (
-    "the text was laid out twice and shuffled together: half of the tokens are read twice, from "
-    "the first steps on"
-)
 
 
-def _size(name: str, weights: str, checkpoints: tuple[int, ...], floor: float = 0.1) -> Size:
+def _size(name: str, order: PublishedOrder, floor: float) -> Size:
     layers, width, heads, vocabulary, peak = _SHAPES[name]
     body = layers * (12 * width**2 + 13 * width) + 2 * width
     return Size(
@@ -76,78 +62,69 @@ def _size(name: str, weights: str, checkpoints: tuple[int, ...], floor: float = 
         peak_lr=peak,
         min_lr=peak * floor,
         precision="float32" if name in ("14m", "31m") else "float16",
-        weights=weights.format(size=name),
-        checkpoints=checkpoints,
+        weights=order.models.format(size=name),
+        checkpoints=tuple(order.saved_steps),
     )
-
-
-def _sizes(names: tuple[str, ...], weights: str) -> dict[str, Size]:
-    return {name: _size(name, weights, PYTHIA_CHECKPOINTS) for name in names}
 
 
 def _pythia(
-    name: str,
+    order: PublishedOrder,
     title: str,
-    sizes: dict[str, Size],
+    names: tuple[str, ...],
     *,
-    seed: int = 0,
-    seeds: tuple[int, ...] = (0,),
-    store: str | None = STANDARD_ROWS,
+    floors: Mapping[str, float] = MappingProxyType({}),
     faults: tuple[KnownFault, ...] = (),
     notes: tuple[str, ...] = (),
-    single_pass: bool = True,
 ) -> Suite:
-    return Suite(
-        name=name,
-        title=title,
-        batch_size=1024,
-        steps=143_000,
-        row_tokens=2049,
-        vocabulary=50_304,
-        schedule="neox_v1",
-        warmup_steps=1430,
-        seed=seed,
-        seeds=seeds,
-        sizes=sizes,
-        store=store,
-        single_pass=single_pass,
-        study_defaults=_STUDY,
-        faults=faults,
-        notes=notes,
-    )
+    """Models that read one published order.
 
-
-def _v0(name: str, title: str, weights: str, store: str, batch: int, single_pass: bool) -> Suite:
-    """Models of the first release; `batch` rows a step, labels as if there were 143,000 steps."""
-    label = batch // 1024
-    names = _FOUR_MILLION if label == 2 else _TWO_MILLION
-    steps = tuple(step // label for step in _EVERY_THOUSAND)
-    defaults = {**_STUDY, "checkpoints": steps[:-1]}
+    Parameters
+    ----------
+    floors : by size, the lowest rate as a share of the peak, where it is not a tenth.
+    """
+    label, rows = order.label_steps, order.row_store
+    assumed = ", ".join(_ASSUMED[fact] for fact in order.assumed)
+    of_order = (order.note, f"no source states outright, assumed: {assumed}" if assumed else "")
     return Suite(
-        name=name,
+        name=order.name,
         title=title,
-        batch_size=batch,
-        steps=143_000 // label,
-        row_tokens=2049,
+        published=order.name,
+        batch_size=order.batch_size,
+        steps=order.steps,
+        row_tokens=order.row_tokens,
         vocabulary=50_304,
         schedule="neox_v1",
         warmup_steps=1430 // label,
         seed=0,
         seeds=(0,),
-        sizes={
-            size: _size(size, weights, steps, 0.0 if size in ("6.9b", "12b") else 0.1)
-            for size in names
-        },
-        store=store,
-        single_pass=single_pass,
+        sizes={size: _size(size, order, floors.get(size, 0.1)) for size in names},
+        store=None if rows is None else f"hf://datasets/{rows.repository}",
+        single_pass=order.single_pass,
         label_steps=label,
-        study_defaults=defaults,
+        study_defaults={
+            "checkpoints": tuple(saved // label for saved in order.checkpoints if saved in _GRID),
+            "rows_per_cohort": 100,
+            "batches_per_cohort": 10,
+            "never_treated": 2000,
+        },
+        faults=faults,
+        notes=(*notes, *(note for note in of_order if note)),
+    )
+
+
+def _v0(order: PublishedOrder) -> Suite:
+    """Models of the first release."""
+    four = order.label_steps == 2
+    pile = "standard" if order.single_pass else "deduplicated"
+    return _pythia(
+        order,
+        f"first release of Pythia on the {pile} Pile, the models with {4 if four else 2}M tokens "
+        "a step",
+        ("160m", "410m", "1.4b") if four else ("70m", "1b", "2.8b", "6.9b", "12b"),
+        floors={"6.9b": 0.0, "12b": 0.0},
         notes=(
             "no checkpoints before label step1000",
-            "that its rows are those of the second release is assumed",
-            "checkpoint label 2N has read what optimizer step N has"
-            if label == 2
-            else "6.9b, 12b: the rate falls to 0, not to a tenth of the peak",
+            *(() if four else ("6.9b, 12b: the rate falls to 0, not to a tenth of the peak",)),
         ),
     )
 
@@ -211,7 +188,7 @@ _NO_WEIGHTS = {2: 111_000, 6: 88_000, 9: 40_000}
 
 
 def _polypythia(seed: int) -> Suite:
-    name = "EleutherAI/pythia-{size}" + (f"-seed{seed}" if seed else "")
+    order = ORDERS[f"pythia-seed{seed}" if seed else "pythia"]
     faults = [_SAME_START]
     if seed in _NO_WEIGHTS:
         faults.append(
@@ -222,26 +199,24 @@ def _polypythia(seed: int) -> Suite:
                 threads=_thread(202),
             )
         )
-    notes = (
-        ("seed 0 is the run of the suite pythia, seeds 1 to 9 differ in order and initialization",)
-        + (_UPDATE_1, _SMALL)
-        + (("the published shuffle index of seed 2 is mostly zeros",) if seed == 2 else ())
-        + ((_LAST_COHORT,) if seed == 0 else (_OWN_ORDER,))
-    )
     if seed == 2:
         faults.append(
             KnownFault(what="the published shuffle index is 92 % zeros", threads=_thread(190))
         )
-    return _pythia(
-        "polypythias",
+    run = _pythia(
+        order,
         "PolyPythias: ten runs of the five smallest sizes on the standard Pile",
-        _sizes(_POLY, name),
-        seed=seed,
-        seeds=tuple(range(10)),
-        store=None if seed else STANDARD_ROWS,
+        ("14m", "31m", "70m", "160m", "410m"),
         faults=tuple(faults),
-        notes=notes,
+        notes=(
+            "seed 0 is the run of the suite pythia, seeds 1 to 9 differ in order and "
+            "initialization",
+            _UPDATE_1,
+            _SMALL,
+            _OWN_ORDER if seed else _LAST_COHORT,
+        ),
     )
+    return replace(run, name="polypythias", seed=seed, seeds=tuple(range(10)))
 
 
 def _decoupled(kind: str, seed: int) -> Suite:
@@ -253,56 +228,36 @@ def _decoupled(kind: str, seed: int) -> Suite:
                 size="160m", what="does not descend from its own step 0", threads=_thread(203)
             )
         )
-    return _pythia(
-        f"polypythias-{kind}",
+    run = _pythia(
+        ORDERS[f"pythia-160m-{kind}-seed{seed}"],
         f"PolyPythias 160m: three runs that differ from Pythia in {changed}, not in {kept}",
-        _sizes(("160m",), f"EleutherAI/pythia-{{size}}-{kind}-seed{seed}"),
-        seed=seed,
-        seeds=(1, 2, 3),
-        store=STANDARD_ROWS if kind == "weight" else None,
+        ("160m",),
         faults=tuple(faults),
         notes=(
             "the main branch holds no weights",
-            "that the order is the seed's is assumed"
-            if kind == "data"
-            else "that the order is Pythia's is assumed",
             _UPDATE_1,
+            *((_OWN_ORDER,) if kind == "data" else ()),
         ),
     )
+    return replace(run, name=f"polypythias-{kind}", seed=seed, seeds=(1, 2, 3))
 
 
 _LIST = [
     _pythia(
-        "pythia",
+        ORDERS["pythia"],
         "Pythia on the standard Pile, 154 checkpoints of each of ten sizes",
-        _sizes(tuple(_SHAPES), "EleutherAI/pythia-{size}"),
+        tuple(_SHAPES),
         faults=_STANDARD_FAULTS,
         notes=(_UPDATE_1, _ONE_B, _SMALL, _LAST_COHORT),
     ),
     _pythia(
-        "pythia-deduped",
+        ORDERS["pythia-deduped"],
         "Pythia on the deduplicated Pile, 154 checkpoints of each of ten sizes",
-        _sizes(tuple(_SHAPES), "EleutherAI/pythia-{size}-deduped"),
-        store=DEDUPED_ROWS,
-        single_pass=False,
+        tuple(_SHAPES),
         faults=_DEDUPED_FAULTS,
-        notes=(_UPDATE_1, _ONE_B, _TWICE, _LAST_COHORT),
+        notes=(_UPDATE_1, _ONE_B, _LAST_COHORT),
     ),
-    *[
-        _v0(
-            f"pythia-{kind}v0{suffix}",
-            f"first release of Pythia on the {pile} Pile, the models with {tokens}M tokens a step",
-            f"EleutherAI/pythia-{{size}}-{kind}v0",
-            rows,
-            batch,
-            not kind,
-        )
-        for kind, pile, rows in (
-            ("", "standard", STANDARD_ROWS),
-            ("deduped-", "deduplicated", DEDUPED_ROWS),
-        )
-        for suffix, tokens, batch in (("", 4, 2048), ("-2m", 2, 1024))
-    ],
+    *[_v0(order) for name, order in ORDERS.items() if "v0" in name],
     *[_polypythia(seed) for seed in range(10)],
     *[_decoupled(kind, seed) for kind in ("data", "weight") for seed in (1, 2, 3)],
     *OLMO,

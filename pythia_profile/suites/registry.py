@@ -1,6 +1,7 @@
 """Suites by name: published ones, those of installed packages, and any folder with a suite.toml.
 
-A name may stand for several training runs (PolyPythias): the training seed says which. Another
+A name may stand for several training runs (PolyPythias): the training seed says which; the name of
+a published order (`pythia-seed1`) stands for the run that read it. Another
 package adds suites through the entry-point group `pythia_profile.suites`: each entry is a
 `SuiteEntry` under the suite's name.
 """
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from data_order.published import ORDERS
 from pythia_profile.errors import NotFoundError, not_found
 from pythia_profile.suites.folder import FILE_NAME, read_suite
 from pythia_profile.suites.model import Suite
@@ -48,7 +50,8 @@ def open_suite(
 
     Parameters
     ----------
-    name : a known name, or a folder that holds a `suite.toml`.
+    name : a known name (of a suite, or of the published order of one of its runs), or a folder
+        that holds a `suite.toml`.
     sizes : those needed; a suite that is made here makes what is missing.
     seed : training seed, where a suite has several.
     near : folder against which a relative path is read.
@@ -62,6 +65,8 @@ def open_suite(
     --------
     >>> open_suite("polypythias", ["70m"], seed=3).size("70m").weights
     'EleutherAI/pythia-70m-seed3'
+    >>> open_suite("pythia-seed3", ["70m"], seed=3).name
+    'polypythias'
     """
     suite = _in_folder(name, near) or _published(name, seed) or _entry(name).open(sizes, seed)
     for size in sizes:
@@ -85,7 +90,7 @@ def suite_facts_of(name: str, seed: int | None = None, *, near: Path | None = No
 
 
 def suite_there(name: str, seed: int | None = None) -> Suite:
-    """Return a suite as far as it is at hand: of one that is made here, the rows and what was made.
+    """Return a suite as far as it is available here: what is made here is not made anew.
 
     Raises
     ------
@@ -101,7 +106,7 @@ def _in_folder(name: str, near: Path | None) -> Suite | None:
 
 
 def _published(name: str, seed: int | None) -> Suite | None:
-    runs = {suite.seed: suite for suite in PUBLISHED.get(name, ())}
+    runs = {suite.seed: suite for suite in PUBLISHED.get(name) or _of_order(name)}
     if not runs:
         return None
     if seed is None:
@@ -113,11 +118,16 @@ def _published(name: str, seed: int | None) -> Suite | None:
     return runs[seed]
 
 
+def _of_order(name: str) -> list[Suite]:
+    """Training runs that read the published order of this name: usually one."""
+    return [suite for runs in PUBLISHED.values() for suite in runs if suite.published == name]
+
+
 def _entry(name: str) -> SuiteEntry:
     entries = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in entries and Path(name).is_dir():
         raise NotFoundError(f"no {FILE_NAME} in '{name}'; expected a folder that describes a suite")
     if name not in entries:
-        raise not_found("suite", name, known_suites())
+        raise not_found("suite", name, sorted({*known_suites(), *ORDERS}))
     found: SuiteEntry = entries[name].load()
     return found

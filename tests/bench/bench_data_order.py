@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data_order import MegatronStore, TokenRows
-from data_order.hub.client import Hub as HubSettings
+from data_order.hub.options import Hub as HubSettings
 from tests.bench.machine import machine
 from tests.stand_in.hub import Hub, Virtual
 

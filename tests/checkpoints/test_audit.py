@@ -7,14 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_order.hub.client import Hub as HubSettings
+from data_order.hub.options import Hub as HubSettings
+from data_order.published import CHECKPOINTS
 from pythia_profile.checkpoints.audit import faulty
 from pythia_profile.checkpoints.continuity import Sketch, continuity, odd_ones
 from pythia_profile.checkpoints.identity import audit
 from pythia_profile.checkpoints.plausible import odd_scores
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
-from pythia_profile.suites.pythia import PYTHIA_CHECKPOINTS
 from pythia_profile.suites.registry import open_suite
 from tests.checkpoints.conftest import tiny_files
 from tests.stand_in.hub import Virtual
@@ -50,13 +50,13 @@ def shards(step: int, first: str = "") -> dict:
 @pytest.fixture
 def final_steps():
     """The 86 steps of 2.8b that hold final weights, the last one among them."""
-    return (*PYTHIA_CHECKPOINTS[: REPORTED - 1], 143_000)
+    return (*CHECKPOINTS[: REPORTED - 1], 143_000)
 
 
 @pytest.fixture
 def listed(hub, tmp_path, final_steps):
     """Two repositories with the faults of the published ones; settings to reach them."""
-    for step in PYTHIA_CHECKPOINTS:
+    for step in CHECKPOINTS:
         content = "final" if step in final_steps else f"2.8b {step}"
         hub.add("model", REPOSITORY["2.8b"], single(content), revision=f"step{step}")
         own = "12b 1 1" if step == 0 else ""
@@ -77,7 +77,7 @@ def test_branches_that_serve_final_weights_are_found_and_the_last_step_is_not(
 ):
     verdicts = audit(open_suite("pythia"), ["2.8b"], hub=listed)
 
-    assert [verdict.step for verdict in verdicts] == list(PYTHIA_CHECKPOINTS)
+    assert [verdict.step for verdict in verdicts] == list(CHECKPOINTS)
     wrong = faulty(verdicts)
     assert [verdict.step for verdict in wrong] == list(final_steps[:-1])
     assert {verdict.verdict for verdict in wrong} == {"duplicate"}
@@ -107,7 +107,7 @@ def test_a_shared_shard_and_a_missing_branch_are_found_and_equal_steps_0_and_1_a
 
 
 def test_missing_files_odd_sizes_and_unsafe_names_are_found(hub, tmp_path):
-    for step in PYTHIA_CHECKPOINTS:
+    for step in CHECKPOINTS:
         files = single(f"{step}")
         if step == 1000:
             files["model.safetensors"] = big("1000", 1_000_000)

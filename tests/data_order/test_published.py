@@ -11,7 +11,7 @@ from data_order.published import map_prefix, published_hashes
 
 def test_the_shuffled_stores_hold_just_the_rows_that_are_trained():
     for name in ("pythia", "pythia-deduped"):
-        rows = published_order(name).rows
+        rows = published_order(name).row_store
         assert rows.bytes == 600_078_336_000 == 146_432_000 * 2049 * 2
         assert rows.names[0] == "document-00000-of-00020.bin"
         assert rows.names[-1] == "document-00020-of-00020.bin"
@@ -25,13 +25,13 @@ def test_the_standard_documents_make_one_epoch_and_rows_that_no_step_reads():
     assert order.documents.bytes == 664_230_651_068
     assert epochs_needed(tokens, order.samples, order.sequence_length) == 1
     assert samples_available(tokens, 1, order.sequence_length) == 162_165_686
-    assert order.training.rows == 146_432_000
+    assert order.rows == 146_432_000
 
 
 def test_the_asked_samples_are_half_a_percent_more_than_the_steps_read():
     for order in ORDERS.values():
-        assert order.samples == -(-order.training.rows * 1005 // 1000)
-        assert order.training.rows == 146_432_000
+        assert order.samples == -(-order.rows * 1005 // 1000)
+        assert order.rows == 146_432_000
 
 
 def test_every_seed_has_its_order():
@@ -45,7 +45,7 @@ def test_every_seed_has_its_order():
 
 def test_v0_models_read_the_same_rows_in_batches_twice_as_large():
     assert ORDERS["pythia-v0"].training == TrainingOrder(2048, 71_500)
-    assert ORDERS["pythia-v0"].rows == ORDERS["pythia"].rows
+    assert ORDERS["pythia-v0"].row_store == ORDERS["pythia"].row_store
     assert ORDERS["pythia-v0"].saved_steps == list(range(500, 71_501, 500))
 
 

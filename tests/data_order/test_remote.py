@@ -18,7 +18,7 @@ import pytest
 
 from data_order import MegatronStore, NeoxOrder, OrderError, StoreError, TokenRows
 from data_order.errors import RemoteError, RemoteNotFoundError
-from data_order.hub.client import Hub as HubSettings
+from data_order.hub.options import Hub as HubSettings
 from data_order.hub.range_cache import RangeCache
 from data_order.hub.retry import RetryPolicy
 from data_order.neox.documents import NeoxRows
@@ -293,7 +293,7 @@ def test_a_file_whose_size_is_not_the_listed_one_is_refused(hub, rows):
 def test_offline_mode_reads_what_is_cached_and_names_itself_otherwise(hub, rows, tmp_path):
     rows[[11, 12]]
     code = (
-        "from data_order import TokenRows; from data_order.hub.client import Hub\n"
+        "from data_order import TokenRows; from data_order.hub.options import Hub\n"
         f"hub = Hub(endpoint={hub.endpoint!r}, cache={str(tmp_path)!r})\n"
         f"rows = TokenRows.open({REPO!r}, hub=hub)\n"
         "print(int(rows[11].sum()))\n"
@@ -436,7 +436,7 @@ def test_threads_and_processes_share_one_cache(hub, tmp_path):
     for thread in threads:
         thread.start()
     code = (
-        "from data_order import TokenRows; from data_order.hub.client import Hub\n"
+        "from data_order import TokenRows; from data_order.hub.options import Hub\n"
         f"hub = Hub(endpoint={hub.endpoint!r}, cache={str(tmp_path)!r})\n"
         f"rows = TokenRows.open({REPO!r}, hub=hub)\n"
         "print(int(sum(rows[i].astype(int).sum() for i in range(0, 120, 2))))\n"

@@ -1,14 +1,16 @@
 """Published suites against their own sources: shapes, schedules, revisions, and the verb."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from data_order.published import CHECKPOINTS, ORDERS
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
-from pythia_profile.errors import NotFoundError
-from pythia_profile.suites.pythia import PUBLISHED, PYTHIA_CHECKPOINTS
+from pythia_profile.errors import NotFoundError, StudyError
+from pythia_profile.suites.pythia import PUBLISHED
 from pythia_profile.suites.registry import known_suites, open_suite, suite_facts_of
 
 PYTHIA_PARAMETERS = {
@@ -59,9 +61,9 @@ def test_rates_of_two_sizes_are_those_worked_out_by_hand(size, peak):
 def test_154_checkpoints_and_their_revisions():
     suite = suite_facts_of("pythia")
 
-    assert len(PYTHIA_CHECKPOINTS) == 154
-    assert PYTHIA_CHECKPOINTS[:12] == (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
-    for step in PYTHIA_CHECKPOINTS:
+    assert len(CHECKPOINTS) == 154
+    assert CHECKPOINTS[:12] == (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
+    for step in CHECKPOINTS:
         assert suite.step_of(suite.revision_of(step)) == step
     for other in ("main", "step", "step-1", "step01", "step1 ", "xstep1", "step1000x"):
         assert suite.step_of(other) is None, other
@@ -139,3 +141,40 @@ def test_the_verb_prints_all_one_and_one_size(capsys):
 def test_a_typo_is_answered_with_near_matches(capsys, arguments, message):
     assert run(app, ["suites", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+NAMES = sorted({*PUBLISHED, *ORDERS})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_is_a_suite_and_if_it_can_be_replayed_an_order(capsys, name):
+    suite = suite_facts_of(name)
+
+    assert run(app, ["suites", name]) == 0
+    code = run(app, ["order", "--suite", name, "--step", "3", "--show", "1"])
+    said = capsys.readouterr()
+    if suite.published:
+        assert suite.order == ORDERS[suite.published]
+        first = 2 * suite.batch_size
+        assert (code, f"reads rows {first:,} to" in said.out) == (0, True)
+    else:
+        assert code == 2
+        assert "not replayable here" in said.err
+
+
+def test_the_name_of_an_order_is_the_run_that_read_it(tmp_path, capsys):
+    suite = open_suite("pythia-seed3", ["70m"], seed=3)
+
+    assert (suite.name, suite.seed, suite.order.seed) == ("polypythias", 3, 3)
+    assert run(app, ["init", str(tmp_path / "s"), "--suite", "pythia-seed3", "--sizes", "70m"]) == 0
+    assert "training_seed = 3" in (tmp_path / "s/study.toml").read_text()
+    assert run(app, ["order", "--suite", "polypythias", "--training-seed", "3", "--step", "1"]) == 0
+    assert run(app, ["suites", "pythia-seed33"]) == 2
+    assert "did you mean 'pythia-seed3'" in capsys.readouterr().err
+
+
+def test_a_suite_and_its_published_order_cannot_differ():
+    suite = suite_facts_of("pythia")
+
+    with pytest.raises(StudyError, match="71 steps of 1024 rows are not the published order 'py"):
+        replace(suite, steps=71, warmup_steps=1)
