@@ -20,6 +20,7 @@ from pythia_profile.figures.style import name_outcome
 from pythia_profile.profiles.sentences import Group, check_groups
 from pythia_profile.report import words
 from pythia_profile.report.provenance import (
+    assumptions,
     estimation_facts,
     size_table,
     stage_table,
@@ -36,19 +37,19 @@ LARGEST_INLINE = 300_000
 """Bytes of the largest table that is put into the page; larger ones are named by their file."""
 
 FIGURES = {
-    "heatmap": "Effect of being read, for every cohort at every checkpoint, one panel a size",
+    "heatmap": "Effect of training, for every cohort at every checkpoint, one panel a size",
     "event_time": "Mean effect against optimizer steps since the cohort, with bands",
     "instantaneous": "Instantaneous effect of each cohort, and the learning rate that read it",
-    "residual": "Effect that is left at the last checkpoint, for each cohort",
+    "residual": "Effect at the last checkpoint, for each cohort",
     "agreement": "Correlation of the sizes' profiles, split-half reliability on the diagonal",
-    "counterfactual": "Estimated against true effect, and their difference by lag",
+    "counterfactual": "Estimated against true effect, and their difference by event time",
 }
-"""Figures of the report, and what a reader who cannot see them is told."""
+"""Figures of the report, and their text for readers who cannot see them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What the page says of one outcome.
+    """The part of the page on one outcome.
 
     Attributes
     ----------
@@ -122,7 +123,7 @@ def render(
     grid : from `quality`.
     lock : the study's lock file.
     stale : stages that the page warns of.
-    name : what the study's folder is called.
+    name : of the study's folder.
     """
     environment = Environment(
         loader=PackageLoader("pythia_profile.report"),
@@ -145,6 +146,7 @@ def render(
         else [],
         checkpoints=words.checkpoint_sentences(lock),
         estimation=estimation_facts(study),
+        assumed=assumptions(study, lock),
         suite=suite_facts(study, lock),
         sizes=sheet(size_table(study, lock)),
         stages=sheet(stage_table(lock), {"seconds": 1}),
@@ -208,7 +210,7 @@ def _figure(path: Path, label: str) -> Markup | None:
     """
     if not path.exists():
         return None
-    svg = path.read_text()
+    svg = path.read_text(encoding="utf-8")
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'id="([^"]+)"', rf'id="{path.stem}-\1"', svg)
     svg = re.sub(r'(href="|url\()#([^")]+)', rf"\1#{path.stem}-\2", svg)

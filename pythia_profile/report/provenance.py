@@ -10,30 +10,51 @@ import polars as pl
 
 from pythia_profile.study import Study
 
-__all__ = ["estimation_facts", "size_table", "stage_table", "suite_facts"]
+__all__ = [
+    "assumptions",
+    "estimation_facts",
+    "imported_facts",
+    "size_table",
+    "stage_table",
+    "suite_facts",
+]
 
 STAGES = {
-    "sample": "drew the rows to score; trained the models, where the suite is trained here and "
-    "they were not there yet",
-    "score": "ran every checkpoint over the rows",
-    "att": "estimated ATT(g, c), its bands and the tests before treatment",
-    "profile": "averaged the effects; compared the sizes",
-    "check": "looked for what the effects rest on",
-    "counterfactual": "retrained without some cohorts; set estimates against the truth",
+    "sample": "drew the rows to score (and trained the models of a suite that is trained locally)",
+    "score": "scored the rows at every checkpoint",
+    "att": "estimated ATT(g, c), simultaneous bands and placebo tests",
+    "profile": "aggregated the effects; compared sizes",
+    "check": "computed the diagnostics",
+    "counterfactual": "retrained without some cohorts; compared estimates with true effects",
     "plot": "drew the figures",
 }
-"""What each stage does, in order. The report cannot know how long it takes itself."""
+"""What each stage did, in order. The report cannot know its own duration."""
 
 _CONTROLS = {
-    "never": "rows that no step up to the last checkpoint reads (never-treated)",
+    "never": "never-treated rows, which no step up to the last checkpoint reads",
     "not_yet": "rows of cohorts that are read after the checkpoint (not yet treated)",
-    "both": "rows that no step up to the last checkpoint reads, and rows of cohorts that are read "
-    "after the checkpoint",
+    "both": "never-treated rows, and rows of cohorts that are read after the checkpoint",
 }
 _BASES = {
-    "universal": "every cell is a change since the last checkpoint before its cohort",
-    "varying": "from the cohort on, a cell is a change since the last checkpoint before the "
-    "cohort; before it, since the checkpoint before the cell. The checks use the former for all",
+    "universal": "for all cells, the last checkpoint before {start}",
+    "varying": "from {start} on, the last checkpoint before it; for earlier cells, the checkpoint "
+    "before each. The diagnostics use the former for all",
+}
+_ESTIMATORS = {
+    "did": "difference-in-differences: change since the base checkpoint, treated minus control",
+    "diff": "plain difference: outcome at the checkpoint, treated minus control, without a base",
+    "ancova": "analysis of covariance: change since the base checkpoint, treated minus control, "
+    "adjusted for the outcome at the base",
+}
+_MISSING = {
+    "error": "no estimate is made if a row lacks a score",
+    "balanced": "rows that lack a score at any checkpoint are left out",
+    "available": "each cell uses the rows that have the scores it needs",
+}
+_FAMILIES = {
+    "post": "all cells from the cohort on; cells before treatment have a band of their own",
+    "placebo": "all cells before treatment",
+    "all": "all cells",
 }
 _FAULTY = {
     "refuse": "the study is not scored if a checkpoint is not what it claims to be",
@@ -49,38 +70,90 @@ def estimation_facts(study: Study) -> list[tuple[str, str]]:
     --------
     >>> study = Study(suite="pythia", sizes=("70m",))
     >>> dict(estimation_facts(study))["standard errors"]
-    "by batch (clusters = 'auto': rows are drawn from 10 batches of each cohort)"
+    "clustered by batch (clusters = 'auto': rows are drawn from 10 batches of each cohort)"
     """
-    sample, score, estimate = study.sample, study.score, study.estimate
-    drawn = (
-        f"from {sample.batches_per_cohort} batches of each cohort"
-        if sample.batches_per_cohort
-        else "over all rows of each cohort"
-    )
+    sample, score, chosen = study.sample, study.score, study.estimation
+    batches = sample.batches_per_cohort
+    drawn = f"from {batches} batches of each cohort" if batches else "over all rows of each cohort"
+    ahead = chosen.anticipation
+    start = f"the {ahead} checkpoints of anticipation" if ahead else "its cohort"
+    why = f": rows are drawn {drawn}" if study.estimate.clusters == "auto" else ""
+    family = _FAMILIES.get(chosen.family, f"the cells of {chosen.family}")
     return [
         ("outcomes", ", ".join(study.outcomes)),
-        (
-            "treated rows",
-            f"{sample.rows_per_cohort:,} a cohort, or all it has, drawn {drawn}",
-        ),
+        ("treated rows", f"up to {sample.rows_per_cohort:,} a cohort, drawn {drawn}"),
         (
             "controls",
-            f"{_CONTROLS[estimate.control]}; {sample.never_treated:,} never-treated rows were "
-            f"asked for (control = '{estimate.control}')",
+            f"{_CONTROLS[chosen.control]}; {sample.never_treated:,} never-treated rows were "
+            f"requested (control = '{chosen.control}')",
         ),
-        ("base", f"{_BASES[estimate.base]} (base = '{estimate.base}')"),
-        ("anticipation", "none: effects may begin with the step that reads the row, not before"),
-        ("standard errors", _clusters(study, drawn)),
+        ("estimator", f"{_ESTIMATORS[chosen.estimator]} (estimator = '{chosen.estimator}')"),
+        ("base", f"{_BASES[chosen.base].format(start=start)} (base = '{chosen.base}')"),
         (
-            "intervals",
-            f"{100 * estimate.level:g} %; bands are simultaneous over all cells or lines of their "
-            f"kind, by {estimate.draws:,} bootstrap draws with seed {estimate.seed}",
+            "anticipation",
+            f"effects may begin up to {ahead} checkpoints before the cohort's (anticipation = "
+            f"{ahead})"
+            if ahead
+            else "none: effects may begin with the step that reads the row, not before "
+            "(anticipation = 0)",
+        ),
+        ("missing scores", f"{_MISSING[chosen.missing]} (missing = '{chosen.missing}')"),
+        (
+            "standard errors",
+            f"clustered by {chosen.clusters} (clusters = '{study.estimate.clusters}'{why})",
         ),
         (
-            "forward pass",
-            f"{score.dtype}, {score.attention} attention, device {score.device}",
+            "bands",
+            f"{100 * chosen.level:g} % (level = {chosen.level:g}), simultaneous over {family} "
+            f"(family = '{chosen.family}'); for profiles, over the estimates of one kind",
         ),
+        (
+            "bootstrap",
+            f"{chosen.draws:,} draws (draws = {chosen.draws}) with seed {chosen.seed} (seed = "
+            f"{chosen.seed})",
+        ),
+        ("forward pass", f"{score.dtype}, {score.attention} attention, device {score.device}"),
         ("faulty checkpoints", f"{_FAULTY[score.faulty]} (faulty = '{score.faulty}')"),
+    ]
+
+
+def assumptions(study: Study, lock: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name what the estimates assume, as the settings of the study have it."""
+    ahead, suite = study.estimate.anticipation, lock.get("suite", {})
+    trends = (
+        "Parallel trends",
+        "had it not been read, a row would have changed from the base checkpoint on as the control "
+        "rows did. The placebo tests look for violations before treatment.",
+    )
+    levels = (
+        "Equal levels",
+        "had it not been read, a row would have had the outcome of the control rows, on average. "
+        "The placebo tests look for violations before treatment.",
+    )
+    early = f", apart from the {ahead} checkpoints before its cohort" if ahead else ""
+    once = "; true of this suite by construction" if suite.get("single_pass") else ""
+    return [
+        levels if study.estimate.estimator == "diff" else trends,
+        ("No anticipation", f"a row has no effect before it is read{early}."),
+        (
+            "No interference",
+            "reading one row does not change the memory of another by more than what all rows "
+            "share; near-duplicates would violate this.",
+        ),
+        ("Single exposure", f"a row is read once within the run{once}."),
+        ("Checkpoints are what they claim", "checkpoint c holds the weights after c updates."),
+    ]
+
+
+def imported_facts(lock: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name the stages whose tables come from elsewhere, with the hashes of their files."""
+    return [
+        (
+            f"imported, not made by this study ({name})",
+            ", ".join(f"{file} {digest[:12]}" for file, digest in record["outputs"].items()),
+        )
+        for name, record in lock.get("stages", {}).items()
+        if record.get("source") == "imported"
     ]
 
 
@@ -89,7 +162,8 @@ def suite_facts(study: Study, lock: Mapping[str, Any]) -> list[tuple[str, str]]:
     suite = lock.get("suite", {})
     drawn, bootstrap = study.sample.seed, study.estimate.seed
     seeds = f"training {study.training_seed}, sample {drawn}, bootstrap {bootstrap}"
-    return [*(_described(suite) if suite else ()), ("seeds", seeds), *_warnings(study, suite)]
+    described = _described(suite) if suite else ()
+    return [*described, ("seeds", seeds), *imported_facts(lock), *_warnings(study, suite)]
 
 
 def size_table(study: Study, lock: Mapping[str, Any]) -> pl.DataFrame:
@@ -118,15 +192,15 @@ def size_table(study: Study, lock: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def stage_table(lock: Mapping[str, Any]) -> pl.DataFrame:
-    """Say what each stage did, its seconds, and the hashes of what it wrote."""
+    """List what each stage did, its seconds, and the hashes of its output."""
     records = lock.get("stages", {})
     return pl.DataFrame(
         [
             {
                 "stage": name,
-                "what it did": what,
-                "seconds": float(records[name]["seconds"]),
-                "wrote (SHA-256 begins)": ", ".join(
+                "what it did": "imported" if records[name].get("source") == "imported" else what,
+                "seconds": float(records[name].get("seconds", 0.0)),
+                "output (start of SHA-256)": ", ".join(
                     f"{file} {digest[:12]}" for file, digest in records[name]["outputs"].items()
                 ),
             }
@@ -134,14 +208,6 @@ def stage_table(lock: Mapping[str, Any]) -> pl.DataFrame:
             if name in records
         ]
     )
-
-
-def _clusters(study: Study, drawn: str) -> str:
-    by = study.estimate.clusters
-    if by != "auto":
-        return f"by {by} (clusters = '{by}')"
-    chosen = "batch" if study.sample.batches_per_cohort else "row"
-    return f"by {chosen} (clusters = 'auto': rows are drawn {drawn})"
 
 
 def _described(suite: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -158,14 +224,14 @@ def _described(suite: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "learning rate", rates
     yield "order of rows", f"shuffled with seed {suite['seed']}; row store: {suite['store']}"
     if suite["label_steps"] > 1:
-        yield "checkpoint labels", f"count {suite['label_steps']:,} steps"
+        yield "checkpoint labels", f"one label a {suite['label_steps']:,} steps"
     yield "revisions", str(suite["revision"])
     tokenizer = f", {suite['tokenizer']}" if suite["tokenizer"] else ""
     yield "vocabulary", f"{suite['vocabulary']:,} tokens{tokenizer}"
 
 
 def _warnings(study: Study, suite: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what is known of the suite, less the faults of sizes that the study has not."""
+    """Yield the notes on the suite, and the known faults of the sizes of the study."""
     for note in suite.get("notes", ()):
         yield "note", note
     for fault in suite.get("faults", ()):

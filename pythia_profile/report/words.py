@@ -1,4 +1,4 @@
-"""The numbers of a study in words: one honest sentence for each thing that was measured.
+"""The numbers of a study in words: one sentence for each thing that was measured.
 
 In: the tables. Out: plain sentences, which the report sets beside its figures.
 """
@@ -35,18 +35,19 @@ def headline(tables: Tables, outcome: str) -> list[str]:
         }
         now, later, last = line["instantaneous"], line["persistent"], line["residual"]
         known = abs(now["att"]) > 2 * now["se"]
-        share = f", {last['att'] / now['att']:.0%} of what it was at once" if known else ""
+        share = f", {last['att'] / now['att']:.0%} of the instantaneous effect" if known else ""
         verb = "raised" if now["att"] >= 0 else "changed"
         sentences.append(
             f"{size}: training on a row {verb} its {name_outcome(outcome)} by {_estimate(now)} at "
             f"the next checkpoint (instantaneous), by {_estimate(later)} on average over later "
-            f"ones (persistent), and by {_estimate(last)} at the last checkpoint (residual){share}."
+            f"checkpoints (persistent), and by {_estimate(last)} at the last checkpoint "
+            f"(residual){share}."
         )
     return sentences
 
 
 def placebo_sentences(tables: Tables, outcome: str) -> list[str]:
-    """Say what the tests before treatment say of each size."""
+    """Give the result of the placebo tests, one sentence a size."""
     tests = tables["placebo"].filter(pl.col("outcome") == outcome)
     sentences = []
     for size in tests["size"].unique(maintain_order=True):
@@ -54,7 +55,7 @@ def placebo_sentences(tables: Tables, outcome: str) -> list[str]:
         joint = of_size.filter(pl.col("over") == "joint").row(0, named=True)
         cohorts = of_size.filter(pl.col("over") == "cohort")
         rejected = cohorts.filter(pl.col("p_value") < 0.05)
-        verdict = "no sign" if joint["p_value"] >= 0.01 else "a sign"
+        verdict = "no evidence" if joint["p_value"] >= 0.01 else "evidence"
         sentences.append(
             f"{size}: {verdict} of effects before treatment (largest |z| {joint['statistic']:.2f}, "
             f"p = {joint['p_value']:.3f}; {len(rejected)} of {len(cohorts)} cohorts reject at 5 % "
@@ -112,14 +113,14 @@ def counterfactual_sentences(summary: pl.DataFrame, level: float = 0.95) -> list
     related = line["correlation"]
     correlated = "" if related is None else f" It correlates {related:.2f} with the truth."
     return [
-        f"Twin runs of {line['size']} that never read {cohorts} of the cohorts give the true "
-        f"effect on {name_outcome(line['outcome'])} for {line['cells']} cells. The estimate is off "
-        f"by {bias}.{correlated} Its pointwise {100 * level:g} % intervals hold the truth in "
+        f"Retraining {line['size']} without each of {cohorts} cohorts gives the true effect on "
+        f"{name_outcome(line['outcome'])} for {line['cells']} cells. The estimate is off by {bias}."
+        f"{correlated} Its pointwise {100 * level:g} % intervals cover the truth in "
         f"{line['coverage']:.0%} of the cells.",
-        "± is one standard error of the mean error. The cells of a cohort rest on the same rows, "
-        "and all cells on the same never-treated rows, so their errors go together: errors of one "
-        "sign for all cells of a cohort are to be expected, and the share of cells whose interval "
-        "holds the truth is that of few independent cases. The standard error counts this.",
+        "± is one standard error of the mean error. All cells of a cohort use the same rows, and "
+        "all cells the same control rows, so their errors are correlated: errors of one sign for a "
+        "whole cohort are to be expected, and the coverage is that of a few independent cases. The "
+        "standard error accounts for this.",
     ]
 
 
@@ -130,7 +131,7 @@ def _estimate(line: Mapping[str, float]) -> str:
 
 
 def checkpoint_sentences(lock: Mapping[str, Any]) -> list[str]:
-    """Say which checkpoints are not what they claim to be or are not there, and what was chosen."""
+    """List faulty and missing checkpoints, and what was chosen for them."""
     audit = lock.get("audit", {})
     chosen = {"skip": "left out", "accept": "scored all the same"}.get(audit.get("choice"), "")
     return [

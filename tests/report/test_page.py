@@ -68,11 +68,11 @@ def test_words_carry_the_numbers_of_the_tables(tables):
     assert first.startswith(
         "xs: training on a row raised its log-likelihood (nats per token) by 0.200"
     )
-    assert "0.100 ± 0.010 at the last checkpoint (residual), 50% of what it was at once." in first
-    assert "25% of what it was" in second
+    assert "0.100 ± 0.010 at the last checkpoint (residual), 50% of the instantaneous" in first
+    assert "25% of the instantaneous" in second
     (placebo,) = words.placebo_sentences(tables, OUTCOME)
     assert placebo == (
-        "xs: no sign of effects before treatment (largest |z| 2.50, p = 0.300; 1 of 2 cohorts "
+        "xs: no evidence of effects before treatment (largest |z| 2.50, p = 0.300; 1 of 2 cohorts "
         "reject at 5 % after Holm's correction)."
     )
     (rate,) = words.rate_sentences(tables, OUTCOME)
@@ -84,11 +84,11 @@ def test_words_carry_the_numbers_of_the_tables(tables):
     )
 
 
-def test_a_sign_of_early_effects_is_called_one(tables):
+def test_evidence_of_early_effects_is_called_that(tables):
     failed = tables["placebo"].with_columns(p_value=pl.lit(0.004))
 
     assert (
-        "xs: a sign of effects before treatment"
+        "xs: evidence of effects before treatment"
         in words.placebo_sentences({"placebo": failed}, OUTCOME)[0]
     )
 
@@ -226,7 +226,7 @@ def test_an_effect_that_is_not_told_from_zero_has_no_share_left(tables):
     assert "nan" not in first
     assert first.endswith("0.000 ± 0.010 at the last checkpoint (residual).")
     assert "s: training on a row changed its" in second
-    assert second.endswith("50% of what it was at once.")
+    assert second.endswith("50% of the instantaneous effect.")
 
 
 def test_the_truth_is_told_with_its_error_in_standard_errors():
@@ -238,9 +238,9 @@ def test_the_truth_is_told_with_its_error_in_standard_errors():
 
     told, meaning = words.counterfactual_sentences(summary, 0.9)
 
-    assert "never read 2 of the cohorts" in told
+    assert "without each of 2 cohorts" in told
     assert "-0.0040 ± 0.0100 on average over these cells, 0.4 standard errors from 0" in told
-    assert "Its pointwise 90 % intervals hold the truth in 88% of the cells" in told
+    assert "Its pointwise 90 % intervals cover the truth in 88% of the cells" in told
     assert "± is one standard error" in meaning
     exact = summary.with_columns(bias_se=0.0, correlation=pl.lit(None, pl.Float64))
     assert "nan" not in words.counterfactual_sentences(exact)[0]

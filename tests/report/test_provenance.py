@@ -5,6 +5,8 @@ import re
 import polars as pl
 import pytest
 
+from pythia_profile.did.settings import Estimation
+from pythia_profile.report.provenance import estimation_facts
 from pythia_profile.report.sheets import sheet
 from pythia_profile.study import new_study
 from tests.report.test_page import page_of, text_of
@@ -72,10 +74,23 @@ def test_provenance_is_words_and_only_of_the_sizes_of_the_study(tables):
         ({"batches_per_cohort": 0}, "by row (clusters = 'auto': rows are drawn over all rows"),
         ({"batches_per_cohort": 5}, "by batch (clusters = 'auto': rows are drawn from 5 batches"),
         ({"batches_per_cohort": 5, "clusters": "row"}, "by row (clusters = 'row')"),
+        ({"estimator": "ancova"}, "analysis of covariance"),
+        ({"estimator": "diff"}, "Equal levels : had it not been read"),
+        ({"missing": "available"}, "each cell uses the rows that have the scores it needs"),
+        ({"anticipation": 2}, "up to 2 checkpoints before the cohort's (anticipation = 2)"),
+        ({"anticipation": 2}, "the last checkpoint before the 2 checkpoints of anticipation"),
+        ({"anticipation": 2}, "apart from the 2 checkpoints before its cohort"),
+        ({"family": "all"}, "simultaneous over all cells (family = 'all')"),
         ({"control": "not_yet"}, "rows of cohorts that are read after the checkpoint"),
-        ({"base": "varying"}, "since the checkpoint before the cell"),
-        ({"level": 0.9, "draws": 250}, "90 %; bands are simultaneous"),
-        ({"draws": 2500, "estimate.seed": 11}, "by 2,500 bootstrap draws with seed 11"),
+        ({"base": "varying"}, "for earlier cells, the checkpoint before each"),
+        (
+            {"level": 0.9, "draws": 250},
+            "90 % (level = 0.9), simultaneous over all cells from the cohort on",
+        ),
+        (
+            {"draws": 2500, "estimate.seed": 11},
+            "2,500 draws (draws = 2500) with seed 11 (seed = 11)",
+        ),
         ({}, "anticipation none"),
     ],
 )
@@ -83,6 +98,29 @@ def test_the_page_says_how_it_was_estimated(tables, settings, said):
     page = page_of(tables, new_study("mini", ("xs", "s"), settings))
 
     assert said in text_of(page)
+
+
+def test_every_setting_of_the_estimate_is_stated_with_its_value():
+    settings = {"anticipation": 2, "estimator": "ancova", "missing": "available", "seed": 5}
+    chosen = Estimation(**settings, clusters="row", base="varying", control="both", family="all")
+    study = new_study("mini", ("xs",), {f"estimate.{k}": v for k, v in dict(chosen).items()})
+
+    stated = " ".join(text for _, text in estimation_facts(study))
+
+    for name, value in dict(chosen).items():
+        assert f"{name} = {value!r}" in stated, name
+
+
+def test_tables_from_elsewhere_are_said_to_be(tables):
+    stages = {
+        "sample": {"source": "imported", "outputs": {"rows.parquet": "ab" * 32}},
+        "att": {"seconds": 1.0, "outputs": {"att.parquet": "cd" * 32}},
+    }
+
+    text = text_of(page_of(tables, stages=stages))
+
+    assert "imported, not made by this study (sample) rows.parquet abababababab" in text
+    assert "not made by this study (att)" not in text
 
 
 def test_a_column_has_one_format():
