@@ -17,7 +17,7 @@ from pythia_profile.profiles.estimates import estimate_effects as estimate
 from pythia_profile.profiles.profile import profile as profile
 from pythia_profile.profiles.study_power import power as power
 from pythia_profile.scoring.noise import noise_floor as noise_floor
-from pythia_profile.scoring.rows import score_checkpoint as score_checkpoint
+from pythia_profile.scoring.forward import score_checkpoint as score_checkpoint
 from pythia_profile.scoring.run import score as score
 from pythia_profile.scoring.surprisal import token_statistics as token_statistics
 from pythia_profile.study import (

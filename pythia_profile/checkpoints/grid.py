@@ -1,8 +1,8 @@
 """The checkpoints of a study: where each one is, what it hashes to, and whether it is sound.
 
-In: a suite, sizes, steps; for a suite on the hub what is pinned. Out: a `Grid` with one place for
-each checkpoint that can be read, and a verdict for each that was asked for. Suites in a folder are
-judged in the same way, by the hashes of their files.
+In: a suite, sizes, steps; for a suite on the hub what is pinned. Out: a `Grid` with the location
+of each checkpoint that can be read, and a verdict for each that was asked for. Suites in a folder
+are judged in the same way, by the hashes of their files.
 """
 
 import logging
@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_order.hub.options import Hub, HubFile
-from pythia_profile.checkpoints.audit import MISSING, OK, UNSAFE, Verdict, audit_listing, faulty
 from pythia_profile.checkpoints.listing import Checkpoint, Listing, Revision
 from pythia_profile.checkpoints.pins import Pins, pin
+from pythia_profile.checkpoints.prefetch import Source
 from pythia_profile.checkpoints.source import HubCheckpoint
-from pythia_profile.checkpoints.supply import Source
+from pythia_profile.checkpoints.verdicts import MISSING, OK, UNSAFE, Verdict, audit_listing, faulty
 from pythia_profile.errors import NotFoundError, RefusedError, StudyError
 from pythia_profile.store import file_sha256
 from pythia_profile.suites.model import Suite
 
-__all__ = ["CHOICES", "Grid", "Place", "folder_listing", "locate"]
+__all__ = ["CHOICES", "Grid", "Located", "folder_listing", "locate"]
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ CHOICES = ("refuse", "skip", "accept")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Located:
     """One checkpoint that can be read.
 
     Attributes
@@ -51,12 +51,12 @@ class Grid:
 
     Attributes
     ----------
-    places : those that can be read, by size and step.
+    located : those that can be read, by size and step.
     verdicts : one for each that was asked for.
     pins : what the hub said; None where nothing lies there.
     """
 
-    places: tuple[Place, ...]
+    located: tuple[Located, ...]
     verdicts: tuple[Verdict, ...]
     pins: Pins | None = field(default=None, repr=False)
 
@@ -67,11 +67,11 @@ class Grid:
 
     @property
     def missing(self) -> list[Verdict]:
-        """Verdicts of checkpoints that are not there."""
+        """Verdicts of checkpoints that do not exist."""
         return [verdict for verdict in self.verdicts if verdict.verdict == MISSING]
 
-    def chosen(self, choice: str) -> list[Place]:
-        """Places to score, by the user's choice on faulty checkpoints.
+    def chosen(self, choice: str) -> list[Located]:
+        """Checkpoints to score, by the user's choice on faulty checkpoints.
 
         Raises
         ------
@@ -87,12 +87,12 @@ class Grid:
             raise RefusedError(_refusal(self))
         left_out = bad if choice == "skip" else {}
         for verdict in self.missing:
-            log.warning("%s step %d is not there: %s", verdict.size, verdict.step, _why(verdict))
+            log.warning("%s step %d is missing: %s", verdict.size, verdict.step, _why(verdict))
         unsafe = {key for key, verdict in bad.items() if verdict.verdict == UNSAFE}
         return [
-            place
-            for place in self.places
-            if (place.size, place.step) not in left_out and (place.size, place.step) not in unsafe
+            one
+            for one in self.located
+            if (one.size, one.step) not in left_out and (one.size, one.step) not in unsafe
         ]
 
 
@@ -122,7 +122,7 @@ def locate(
         The hub does not say what it has.
     """
     hub = hub or Hub()
-    places: list[Place] = []
+    located: list[Located] = []
     verdicts: list[Verdict] = []
     wanted = {size: _steps(suite, size, steps) for size in sizes}
     for size in sizes:
@@ -145,8 +145,8 @@ def locate(
             if revision is None or revision.checkpoint is None:
                 continue
             source = _source(suite, size, step, revision, revision.checkpoint, hub, keep)
-            places.append(Place(size, step, source, _hashes(revision.checkpoint)))
-    return Grid(tuple(places), tuple(verdicts), pins)
+            located.append(Located(size, step, source, _hashes(revision.checkpoint)))
+    return Grid(tuple(located), tuple(verdicts), pins)
 
 
 def folder_listing(suite: Suite, size: str, steps: Sequence[int]) -> Listing:

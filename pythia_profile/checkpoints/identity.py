@@ -11,15 +11,15 @@ from pathlib import Path
 import polars as pl
 
 from data_order.hub.options import Hub
-from pythia_profile.checkpoints.audit import (
+from pythia_profile.checkpoints.grid import Grid, locate
+from pythia_profile.checkpoints.pins import Pins
+from pythia_profile.checkpoints.verdicts import (
     FAULTY,
     ODD_SCORES,
     ODD_WEIGHTS,
     OK,
     Verdict,
 )
-from pythia_profile.checkpoints.grid import Grid, locate
-from pythia_profile.checkpoints.pins import Pins
 from pythia_profile.errors import CheckpointError
 from pythia_profile.suites.model import Suite
 
@@ -113,16 +113,16 @@ def _odd_weights(
 
     odd: dict[int, list[str]] = {}
     sketches = []
-    for place in sorted(grid.places, key=lambda place: place.step):
-        tell(f"{suite.name} {size}: reading the weights of step {place.step}")
+    for one in sorted(grid.located, key=lambda one: one.step):
+        tell(f"{suite.name} {size}: reading the weights of step {one.step}")
         try:
-            if isinstance(place.source, Path):
-                sketches.append((place.step, sketch(place.source)))
+            if isinstance(one.source, Path):
+                sketches.append((one.step, sketch(one.source)))
                 continue
-            with place.source.held() as folder:
-                sketches.append((place.step, sketch(folder)))
+            with one.source.held() as folder:
+                sketches.append((one.step, sketch(folder)))
         except CheckpointError as error:
-            odd[place.step] = [str(error)]
+            odd[one.step] = [str(error)]
 
     def same(first: int, last: int) -> bool:
         return suite.same_weights(size, first, last)

@@ -14,7 +14,7 @@ from pythia_profile.cli.options import AsJson, print_json, steps_of
 from pythia_profile.text import steps_text, text_table
 
 if TYPE_CHECKING:
-    from pythia_profile.checkpoints.audit import Verdict
+    from pythia_profile.checkpoints.verdicts import Verdict
     from pythia_profile.suites.model import Suite
 
 log = logging.getLogger(__name__)
@@ -133,8 +133,8 @@ def audit(
     Reads file listings only, unless --weights is given; for a study that has been scored, its
     scores are examined, too. Exits with code 4 where a checkpoint is faulty.
     """
-    from pythia_profile.checkpoints.audit import faulty
     from pythia_profile.checkpoints.identity import audit as judge
+    from pythia_profile.checkpoints.verdicts import faulty
 
     chosen = _chosen(what, seed)
     names = [name.strip() for name in sizes.split(",")] if sizes else chosen.pop("sizes")
@@ -183,7 +183,7 @@ def _chosen(what: str, seed: int | None) -> dict[str, Any]:
     found["steps"] = list(study.checkpoints) or None
     try:
         found["rows"] = read_table(folder / "rows.parquet", ROWS, "sample")
-        found["scores"] = study_scores(folder, study, suite, found["rows"])
+        found["scores"] = study_scores(folder, study, suite)
     except MissingTableError:
         found.pop("rows", None)
     return found
@@ -191,7 +191,7 @@ def _chosen(what: str, seed: int | None) -> dict[str, Any]:
 
 def _audit_lines(verdicts: "list[Verdict]") -> Iterator[str]:
     """Lay out steps and sizes, neighbors with equal verdicts in one line; then the reasons."""
-    from pythia_profile.checkpoints.audit import faulty
+    from pythia_profile.checkpoints.verdicts import faulty
 
     sizes = list(dict.fromkeys(verdict.size for verdict in verdicts))
     found = {(verdict.size, verdict.step): verdict.verdict for verdict in verdicts}

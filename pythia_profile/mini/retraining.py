@@ -24,7 +24,7 @@ from pythia_profile.mini.build import config_of
 from pythia_profile.mini.config import MiniConfig
 from pythia_profile.mini.settings import Audit
 from pythia_profile.progress import track
-from pythia_profile.scoring.rows import score_checkpoint
+from pythia_profile.scoring.forward import score_checkpoint
 from pythia_profile.store import atomic_write, digest, read_json, write_table
 from pythia_profile.suites.model import Suite
 from pythia_profile.tables import NEVER, ROWS

@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from pythia_profile.errors import MissingTableError
-from pythia_profile.scoring.tables import read_scores, scoring_settings
+from pythia_profile.pipeline.score import rows_hash
+from pythia_profile.scoring.records import read_scores
 from pythia_profile.store import read_table
 from pythia_profile.study import Study, read_lock, update_lock
 from pythia_profile.suites.folder import suite_facts, suite_from_facts
@@ -53,21 +54,21 @@ def known_suite(folder: Path) -> Suite:
 def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Read rows and scores of a study; neither needs the checkpoints any more."""
     rows, suite = read_table(folder / "rows.parquet", ROWS, "sample"), known_suite(folder)
-    scores = study_scores(folder, study, suite, rows)
+    scores = study_scores(folder, study, suite)
     for said in unscored(scores, study, suite, read_lock(folder).get("audit", {})):
         log.warning("%s", said)
     return rows, scores
 
 
-def study_scores(folder: Path, study: Study, suite: Suite, rows: pl.DataFrame) -> pl.DataFrame:
+def study_scores(folder: Path, study: Study, suite: Suite) -> pl.DataFrame:
     """Read the `SCORES` of a study at its checkpoints, without those it leaves out as faulty."""
     scores = read_scores(
         folder / "scores",
-        rows,
+        rows_hash(folder),
         suite=suite.name,
         sizes=study.sizes,
         seed=suite.seed,
-        settings=scoring_settings(study.score),
+        settings=study.score,
     )
     if study.checkpoints:
         scores = scores.filter(pl.col("checkpoint").is_in(study.checkpoints))

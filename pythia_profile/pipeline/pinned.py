@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from data_order.hub.options import Hub
-from pythia_profile.checkpoints.audit import Verdict
 from pythia_profile.checkpoints.grid import Grid, locate
 from pythia_profile.checkpoints.pins import Pins, moved_branches
+from pythia_profile.checkpoints.verdicts import Verdict
 from pythia_profile.study import Study, read_lock, update_lock
 from pythia_profile.suites.model import Suite
 

@@ -13,10 +13,10 @@ from typing import Any
 import polars as pl
 
 from data_order.hub.options import Hub
-from pythia_profile.checkpoints.audit import MISSING, OK, UNSAFE, Verdict
 from pythia_profile.checkpoints.grid import Grid
+from pythia_profile.checkpoints.prefetch import slots_for
 from pythia_profile.checkpoints.source import KEEP_ALL, HubCheckpoint
-from pythia_profile.checkpoints.supply import slots_for
+from pythia_profile.checkpoints.verdicts import MISSING, OK, UNSAFE, Verdict
 from pythia_profile.errors import StudyError
 from pythia_profile.execute.resources import (
     available_cores,
@@ -25,8 +25,9 @@ from pythia_profile.execute.resources import (
     resources_for,
 )
 from pythia_profile.pipeline.pinned import study_grid
-from pythia_profile.scoring.tables import scoring_settings
-from pythia_profile.scoring.units import Work, is_done, rows_sha256, unit_key, units_of
+from pythia_profile.pipeline.score import rows_hash
+from pythia_profile.scoring.records import is_done, scored_units, unfinished
+from pythia_profile.scoring.units import Work, unit_key, units_of
 from pythia_profile.store import read_json, read_table
 from pythia_profile.study import Study, open_study, read_lock
 from pythia_profile.suites.model import Suite
@@ -202,7 +203,7 @@ def _planned(
         return PlannedUnit(**named, state=TO_DO, why=reasons)
     if work is None:
         state = MISSING if verdict.verdict != UNSAFE else REFUSED
-        return PlannedUnit(**named, state=state, why=reasons or "not there")
+        return PlannedUnit(**named, state=state, why=reasons or "missing")
     if verdict.verdict != OK and study.score.faulty != "accept":
         state = LEFT_OUT if study.score.faulty == "skip" else REFUSED
         return PlannedUnit(**named, state=state, why=f"{verdict.verdict}: {reasons}")
@@ -222,19 +223,18 @@ def _state(folder: Path, study: Study, work: Work, checksum: str) -> tuple[str, 
     if not checksum:
         return TO_DO, "rows are not drawn yet"
     scores = folder / "scores"
-    key = unit_key(work.unit, checksum, scoring_settings(study.score))
+    key = unit_key(work.unit, checksum, study.score)
     if is_done(scores, work.unit, key):
         return DONE, "scored"
-    place = scores / work.unit.place
-    for name, state, word in (
-        ("quarantine.json", QUARANTINED, "quarantined"),
-        ("failed.json", TO_DO, "failed before"),
-    ):
-        record = read_json(place / name) if (place / name).exists() else {}
-        if record.get("key") == key:
-            return state, f"{word}: {record.get('reason', '')}"
-    if (place / "done.json").exists():
-        same = read_json(place / "done.json").get("key") == key
+    given_up = unfinished(scores, work.unit, key)
+    if given_up is not None:
+        word, reason = given_up
+        if word == QUARANTINED:
+            return QUARANTINED, f"{word}: {reason}"
+        return TO_DO, f"failed before: {reason}"
+    record = scores / work.unit.path / "done.json"
+    if record.exists():
+        same = read_json(record).get("key") == key
         return TO_DO, "its table is damaged" if same else "rows, settings or weights have changed"
     return TO_DO, "not scored yet"
 
@@ -245,7 +245,7 @@ def _rows(folder: Path, study: Study, suite: Suite) -> tuple[int, int, str]:
     if path.exists():
         rows = read_table(path, ROWS, "sample")
         width = len(rows["tokens"].item(0)) if len(rows) else suite.row_tokens
-        return len(rows), width - 1, rows_sha256(rows)
+        return len(rows), width - 1, rows_hash(folder)
     steps = study.checkpoints or suite.usual_checkpoints(study.sizes[0])
     cohorts = max(0, len(steps) - 1)
     drawn = cohorts * study.sample.rows_per_cohort + study.sample.never_treated
@@ -255,11 +255,11 @@ def _rows(folder: Path, study: Study, suite: Suite) -> tuple[int, int, str]:
 def _rate(folder: Path, suite: Suite, targets: int) -> float | None:
     """Operations per second of one worker over all units that have been scored here."""
     operations, seconds = 0.0, 0.0
-    for size in suite.sizes.values():
-        for path in (folder / "scores" / suite.name / size.name).glob("*/*/done.json"):
-            speed = read_json(path).get("speed", {})
-            operations += 2.0 * size.parameters * speed.get("rows", 0) * targets
-            seconds += speed.get("seconds", 0.0)
+    for unit in scored_units(folder / "scores"):
+        if unit.suite == suite.name and unit.size in suite.sizes:
+            rows = unit.speed.get("rows", 0)
+            operations += 2.0 * suite.size(unit.size).parameters * rows * targets
+            seconds += unit.speed.get("seconds", 0.0)
     return operations / seconds if operations and seconds else None
 
 

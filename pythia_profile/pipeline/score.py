@@ -2,46 +2,35 @@
 
 In: the settings and the `ROWS` table of a study. Out: `scores/` in its folder, and in the lock file
 what was pinned, what the audit found, and what the user chose to do about it. Or `noise.parquet`:
-how far the scores of one checkpoint move when only the way of computing changes.
+how far the scores of one checkpoint move when only the execution settings change.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from pythia_profile.checkpoints.supply import Supply
-from pythia_profile.errors import NotFoundError, not_found
+from pythia_profile.checkpoints.prefetch import Prefetcher
+from pythia_profile.errors import NotFoundError, StudyError, not_found
 from pythia_profile.pipeline.pinned import study_grid
 from pythia_profile.scoring.noise import noise_floor
-from pythia_profile.scoring.run import Shard, score
-from pythia_profile.scoring.tables import scoring_settings
-from pythia_profile.scoring.units import units_of, work_folder
-from pythia_profile.store import make_folder, read_table, write_table
-from pythia_profile.study import Study
+from pythia_profile.scoring.run import score_grid
+from pythia_profile.scoring.settings import RunOptions
+from pythia_profile.scoring.units import rows_sha256, units_of, work_folder
+from pythia_profile.store import file_sha256, make_folder, read_table, write_table
+from pythia_profile.study import Study, read_lock, update_lock
 from pythia_profile.suites.model import Suite
 from pythia_profile.tables import ATT, NOISE, ROWS
 
-__all__ = ["score_study", "study_noise"]
+__all__ = ["rows_hash", "score_study", "study_noise"]
 
 NOISE_ROWS = 64
 """Rows that the noise floor is measured on, spread over all rows of a study."""
 
 
-def score_study(
-    folder: Path,
-    study: Study,
-    suite: Suite,
-    *,
-    workers: int | None = None,
-    retry: bool = False,
-    shard: Shard | None = None,
-) -> str:
-    """Score what a study asks for and does not have; returns one line that says what is there.
-
-    Parameters
-    ----------
-    workers, retry, shard : as `score` takes them.
+def score_study(folder: Path, study: Study, suite: Suite, options: RunOptions | None = None) -> str:
+    """Score what a study asks for and does not have; returns a one-line summary.
 
     Raises
     ------
@@ -50,32 +39,39 @@ def score_study(
     UnfinishedError
         Some checkpoints could not be scored; the others' tables are kept.
     """
+    options = options or RunOptions()
     rows = read_table(folder / "rows.parquet", ROWS, "sample")
-    grid = study_grid(folder, study, suite)
-    scores = score(
-        suite,
-        rows,
-        settings=scoring_settings(study.score),
-        folder=folder / "scores",
-        workers=workers,
-        grid=grid,
-        faulty=study.score.faulty,
-        retry=retry,
-        shard=shard,
-    )
-    there = scores.select("size", "checkpoint").unique().height
-    said = f"score: {len(rows):,} rows at {there:,} checkpoints of {len(study.sizes)} sizes"
-    if shard is not None:
-        whole = len(units_of(suite, grid, study.score.faulty))
-        said = (
-            f"score: {len(rows):,} rows at {there:,} of {whole:,} checkpoints, part {shard[0]} of "
-            f"{shard[1]}"
+    grid, settings = study_grid(folder, study, suite), study.score
+    scores = score_grid(suite, rows, grid, folder / "scores", settings, options)
+    scored = scores.select("size", "checkpoint").unique().height
+    line = f"score: {len(rows):,} rows at {scored:,} checkpoints of {len(study.sizes)} sizes"
+    if options.shard is not None:
+        whole = len(units_of(suite, grid, settings.faulty))
+        part, parts = options.shard
+        line = (
+            f"score: {len(rows):,} rows at {scored:,} of {whole:,} checkpoints, part {part} of "
+            f"{parts}"
         )
     notes = [
         *([f"{len(grid.missing)} checkpoints are missing"] if grid.missing else []),
-        *([f"{len(grid.faulty)} faulty: {_CHOSEN[study.score.faulty]}"] if grid.faulty else []),
+        *([f"{len(grid.faulty)} faulty: {_CHOSEN[settings.faulty]}"] if grid.faulty else []),
     ]
-    return said + (f" ({'; '.join(notes)})" if notes else "")
+    return line + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def rows_hash(folder: Path) -> str:
+    """Hash of a study's rows, as unit keys have it; computed once and kept in the lock file.
+
+    It is kept beside the hash of the file, which tells whether it still holds.
+    """
+    path, known = folder / "rows.parquet", read_lock(folder).get("rows", {})
+    file = file_sha256(path) if path.exists() else ""
+    if file and known.get("file") == file and isinstance(known.get("tokens"), str):
+        return str(known["tokens"])
+    tokens = rows_sha256(read_table(path, ROWS, "sample"))
+    with suppress(StudyError):  # a study that cannot be written to is read all the same
+        update_lock(folder, "rows", {"file": file, "tokens": tokens})
+    return tokens
 
 
 def study_noise(
@@ -96,7 +92,7 @@ def study_noise(
 
     Returns
     -------
-    The `NOISE` table; in units of the smallest standard error where `att.parquet` is there.
+    The `NOISE` table; in units of the smallest standard error where there is an `att.parquet`.
 
     Raises
     ------
@@ -115,20 +111,20 @@ def study_noise(
             f"the study has no checkpoint {step} of size '{size}'; known: "
             f"{', '.join(map(str, sorted(of_size)))}"
         )
-    places = np.unique(np.linspace(0, len(drawn) - 1, min(rows, len(drawn))).astype(int))
+    spread = np.unique(np.linspace(0, len(drawn) - 1, min(rows, len(drawn))).astype(int))
     decode = None
     if suite.root and suite.tokenizer:
         from tokenizers import Tokenizer
 
         decode = Tokenizer.from_file(str(suite.root / suite.tokenizer)).decode
     with (
-        Supply(make_folder(work_folder(folder / "scores"))) as supply,
-        supply.held(of_size[step].checkpoint) as files,
+        Prefetcher(make_folder(work_folder(folder / "scores"))) as downloads,
+        downloads.held(of_size[step].checkpoint) as files,
     ):
         found = noise_floor(
             files,
-            drawn[places],
-            settings=scoring_settings(study.score),
+            drawn[spread],
+            settings=study.score,
             smallest_se=_smallest_se(folder, size),
             decode=decode,
         )

@@ -223,9 +223,11 @@ def _sample(folder: Path, study: Study, _: How) -> str:
 
 def _score(folder: Path, study: Study, how: How) -> str:
     from pythia_profile.pipeline.score import score_study
+    from pythia_profile.scoring.settings import RunOptions
 
     suite = ready_suite(folder, study)
-    return score_study(folder, study, suite, workers=how.workers, retry=how.retry, shard=how.shard)
+    options = RunOptions(workers=how.workers, retry=how.retry, shard=how.shard)
+    return score_study(folder, study, suite, options)
 
 
 def noise_of(

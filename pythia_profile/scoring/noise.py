@@ -1,4 +1,4 @@
-"""The noise floor of scoring: how far numbers move when only the way of computing changes.
+"""The noise floor of scoring: how far numbers move when only the execution settings change.
 
 One checkpoint scores the same rows again in other batches, with plain instead of compiled
 reductions, and in other precisions. What moves is rounding; an effect not well above it is none.
@@ -14,17 +14,17 @@ import polars as pl
 from pythia_profile.checkpoints.load import CheckpointLoader
 from pythia_profile.errors import StudyError
 from pythia_profile.execute.resources import chosen_device
+from pythia_profile.scoring.forward import score_checkpoint
 from pythia_profile.scoring.outcomes import Decode
-from pythia_profile.scoring.rows import score_checkpoint
+from pythia_profile.scoring.settings import Scoring
 from pythia_profile.scoring.surprisal import Compile
-from pythia_profile.scoring.units import ScoringSettings
 from pythia_profile.tables import NOISE, conform
 
 __all__ = ["noise_floor"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _Variant:
     name: str
     dtype: str
     batch_tokens: int
@@ -35,18 +35,18 @@ def noise_floor(
     checkpoint: Path,
     rows: pl.DataFrame,
     *,
-    settings: ScoringSettings | None = None,
+    settings: Scoring | None = None,
     dtypes: Sequence[str] = ("float32", "bfloat16"),
     smallest_se: Mapping[str, float] | None = None,
     decode: Decode | None = None,
 ) -> pl.DataFrame:
-    """Score rows under one checkpoint in several ways; compare each with the study's own.
+    """Score rows under one checkpoint with several execution settings; compare with the study's.
 
     Parameters
     ----------
     checkpoint : folder with weights and configuration.
     rows : frame with `row_id` and `tokens`.
-    settings : the study's own way.
+    settings : the study's own.
     dtypes : precisions to compare with it.
     smallest_se : of each outcome, the smallest standard error of an effect; without it the columns
         in its units are null.
@@ -54,10 +54,10 @@ def noise_floor(
 
     Returns
     -------
-    The `NOISE` table, one line for each way and outcome. `shift` is the mean difference of the rows
-    to the study's way, `spread` its standard deviation over rows, `largest` the largest absolute
-    one, all in units of the outcome (nats per token for `log_likelihood`); `shift_in_se` and
-    `spread_in_se` in smallest standard errors.
+    The `NOISE` table, one line for each variant and outcome. `shift` is the mean difference of the
+    rows to the study's own settings, `spread` its standard deviation over rows, `largest` the
+    largest absolute one, all in units of the outcome (nats per token for `log_likelihood`);
+    `shift_in_se` and `spread_in_se` in smallest standard errors.
 
     Raises
     ------
@@ -68,33 +68,33 @@ def noise_floor(
     """
     if len(rows) < 2:
         raise StudyError(f"noise floor: got {len(rows)} rows, expected at least 2 to spread")
-    settings = settings or ScoringSettings()
-    tables: dict[_Way, pl.DataFrame] = {}
+    settings = settings or Scoring()
+    tables: dict[_Variant, pl.DataFrame] = {}
     loader: CheckpointLoader | None = None
-    for way in _ways(settings, dtypes):
-        if loader is None or loader.dtype != way.dtype:
+    for variant in _variants(settings, dtypes):
+        if loader is None or loader.dtype != variant.dtype:
             device = chosen_device(settings.device)
-            loader = CheckpointLoader(way.dtype, device, settings.attention)
+            loader = CheckpointLoader(variant.dtype, device, settings.attention)
             model = loader.load(checkpoint)
-        tables[way] = score_checkpoint(
+        tables[variant] = score_checkpoint(
             model,
             rows,
-            outcomes=settings.outcomes,
-            batch_tokens=way.batch_tokens,
+            outcomes=settings.scorers,
+            batch_tokens=variant.batch_tokens,
             decode=decode,
-            compile=way.compile,
+            compile=variant.compile,
         )
     own, *others = tables
     lines = []
-    for way in others:
+    for variant in others:
         for outcome in tables[own].columns[1:]:
-            moved = (tables[way][outcome] - tables[own][outcome]).to_numpy()
+            moved = (tables[variant][outcome] - tables[own][outcome]).to_numpy()
             se = (smallest_se or {}).get(outcome)
             shift, spread = float(moved.mean()), float(moved.std(ddof=1))
             lines.append(
                 {
-                    "way": way.name,
-                    "dtype": way.dtype,
+                    "way": variant.name,
+                    "dtype": variant.dtype,
                     "outcome": outcome,
                     "rows": len(rows),
                     "shift": shift,
@@ -107,13 +107,13 @@ def noise_floor(
     return conform(pl.DataFrame(lines, schema_overrides=NOISE.columns), NOISE)
 
 
-def _ways(settings: ScoringSettings, dtypes: Sequence[str]) -> list[_Way]:
-    """Ways of computing; the study's own comes first."""
+def _variants(settings: Scoring, dtypes: Sequence[str]) -> list[_Variant]:
+    """List execution settings; the study's own come first."""
     own, batch = settings.dtype, settings.batch_tokens
     return [
-        _Way("as the study", own, batch),
-        _Way("one row at a time", own, 1),
-        _Way("twice the batch", own, 2 * batch),
-        _Way("plain reductions", own, batch, "never"),
-        *(_Way(f"in {dtype}", dtype, batch) for dtype in dtypes if dtype != own),
+        _Variant("as the study", own, batch),
+        _Variant("one row at a time", own, 1),
+        _Variant("twice the batch", own, 2 * batch),
+        _Variant("plain reductions", own, batch, "never"),
+        *(_Variant(f"in {dtype}", dtype, batch) for dtype in dtypes if dtype != own),
     ]

@@ -49,6 +49,8 @@ class Product:
         rounded = torch.mm(hidden, self._matrix, out=self._logits)
         if not self._in_parts:
             return (rounded,)
+        # x - round(x), computed with a float32 accumulator that starts at -round(x): the
+        # cancellation is exact, and only the small remainder is rounded again.
         return rounded, torch.addmm(rounded, hidden, self._matrix, beta=-1)
 
 

@@ -44,6 +44,8 @@ def plain_reduction(parts: Parts, targets: Tensor) -> Statistics:
     at = targets[:, None]
     target = logits.gather(1, at)
     rank = (logits > target).sum(1)
+    # The margin needs the largest logit but the target's: the target is overwritten in place for
+    # one reduction and put back, which costs less than a masked copy of the whole (n, V).
     other = logits.scatter_(1, at, _LEAST).amax(1, keepdim=True)
     largest = torch.maximum(other, target)
     u = logits.scatter_(1, at, target).sub_(largest)
@@ -75,6 +77,7 @@ def _reduce(parts: Parts, targets: Tensor) -> Statistics:
     at = targets[:, None]
     target = logits.gather(1, at)
     rank = (logits > target).sum(1)
+    # Out of place throughout, so that the compiler fuses everything into one pass over the logits.
     is_target = torch.arange(logits.shape[1], device=logits.device)[None, :] == at
     other = torch.where(is_target, _LEAST, logits).amax(1, keepdim=True)
     largest = torch.maximum(other, target)

@@ -1,23 +1,21 @@
 """Scoring as one call: a suite, rows, sizes -> the `SCORES` table, resumable."""
 
-import logging
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from pythia_profile.checkpoints.grid import Grid, locate
 from pythia_profile.checkpoints.pins import Pins
-from pythia_profile.checkpoints.source import HubCheckpoint, prune_after, source_facts
-from pythia_profile.checkpoints.supply import slots_for
+from pythia_profile.checkpoints.prefetch import Prefetcher, slots_for
+from pythia_profile.checkpoints.source import HubCheckpoint, prune_after
 from pythia_profile.errors import NotFoundError, StudyError, UnfinishedError
-from pythia_profile.execute.commands import run_workers
+from pythia_profile.execute.local import Worker, map_units
 from pythia_profile.execute.resources import (
     Resources,
     available_cores,
@@ -27,31 +25,18 @@ from pythia_profile.execute.resources import (
 )
 from pythia_profile.progress import track
 from pythia_profile.scoring.outcomes import outcomes_of
-from pythia_profile.scoring.tables import read_scores
-from pythia_profile.scoring.units import (
-    ScoringSettings,
-    Work,
-    is_done,
-    rows_sha256,
-    unit_key,
-    units_of,
-    work_folder,
-)
+from pythia_profile.scoring.records import is_done, read_scores, unfinished
+from pythia_profile.scoring.settings import RunOptions, Scoring
+from pythia_profile.scoring.units import Work, rows_sha256, unit_key, units_of, work_folder
 from pythia_profile.store import read_json, write_json, write_table
 from pythia_profile.suites.model import Suite
 from pythia_profile.tables import ROWS, conform
 
-__all__ = ["Shard", "part_of", "score"]
+__all__ = ["part_of", "score", "score_grid"]
 
-log = logging.getLogger(__name__)
-
-WORKER = "pythia_profile.scoring.worker"
 _WAIT_SECONDS = 1.0
 _QUARANTINED = "quarantined"
 _ADVICE = "; quarantined ones are not scored again before `score --retry`"
-
-Shard = tuple[int, int]
-"""Which part of how many, from 1 on."""
 
 
 def score(
@@ -60,13 +45,9 @@ def score(
     sizes: Sequence[str] | None = None,
     checkpoints: Sequence[int] | None = None,
     *,
-    settings: ScoringSettings | None = None,
+    settings: Scoring | None = None,
+    options: RunOptions | None = None,
     folder: Path | None = None,
-    workers: int | None = None,
-    grid: Grid | None = None,
-    faulty: str = "refuse",
-    retry: bool = False,
-    shard: Shard | None = None,
 ) -> pl.DataFrame:
     """Score `rows` at every checkpoint of every size.
 
@@ -77,16 +58,10 @@ def score(
     ----------
     rows : the `ROWS` table.
     sizes, checkpoints : slices of the suite; everything by default.
-    settings : precision, attention, device, batch rule; by default float32 on a GPU where there is
-        one.
+    settings : precision, attention, device, batch rule, what to do with faulty checkpoints; by
+        default float32 on a GPU where there is one, and faulty ones are refused.
+    options : workers, retries, part of the work; no number depends on them.
     folder : where finished units are kept and found again; a temporary one by default.
-    workers : scoring processes at most; by default what cores, memory or GPUs allow. No number
-        depends on it.
-    grid : the checkpoints, from `checkpoints.grid.locate`; found and judged by default.
-    faulty : what to do with checkpoints that are not what they claim to be: `refuse` to score any,
-        `skip` them, or `accept` them.
-    retry : score units again that were quarantined; those that failed are tried again anyway.
-    shard : (i, n), 1-based: only the i-th of n equal parts of the units, for one of n machines.
 
     Returns
     -------
@@ -101,27 +76,44 @@ def score(
     UnfinishedError
         Some checkpoints could not be scored; the others' tables are kept.
     """
-    rows = conform(rows, ROWS)
-    settings = settings or ScoringSettings()
+    settings = settings or Scoring()
+    grid = _located(suite, sizes or list(suite.sizes), checkpoints, folder)
+    with _kept(folder) as scores:
+        return score_grid(suite, rows, grid, scores, settings, options)
+
+
+def score_grid(
+    suite: Suite,
+    rows: pl.DataFrame,
+    grid: Grid,
+    scores: Path,
+    settings: Scoring,
+    options: RunOptions | None = None,
+) -> pl.DataFrame:
+    """Score `rows` at the checkpoints of a grid, as `score` does; units are kept in `scores`."""
+    rows, options = conform(rows, ROWS), options or RunOptions()
     device = chosen_device(settings.device)
     _check_text(suite, settings)
-    grid = grid or _located(suite, sizes or list(suite.sizes), checkpoints, folder)
-    works = units_of(suite, grid, faulty)
+    works = units_of(suite, grid, settings.faulty)
     if not works:
-        raise NotFoundError(f"suite '{suite.name}': none of the checkpoints asked for is there")
-    works = part_of(works, shard)
-    with _kept(folder) as scores:
-        tokenizer = str(suite.root / suite.tokenizer) if suite.root and suite.tokenizer else None
-        memory = memory_of((suite.size(w.unit.size).parameters for w in works), settings.dtype)
-        resources = resources_for(len(works), available_cores(), memory, device, workers)
-        plan = _Plan(rows, scores, settings, resources, tokenizer, retry, shard)
-        _score_missing(works, plan)
-        sizes = list(dict.fromkeys(work.unit.size for work in works))
-        named: dict[str, Any] = {"suite": suite.name, "sizes": sizes, "seed": suite.seed}
-        found = read_scores(scores, rows, **named, settings=settings)
-        asked = [(work.unit.size, work.unit.checkpoint) for work in works]
-        keys = pl.DataFrame(asked, ["size", "checkpoint"], orient="row")
-        return found.join(keys, on=["size", "checkpoint"], how="semi", maintain_order="left")
+        raise NotFoundError(f"suite '{suite.name}': none of the checkpoints asked for exists")
+    works = part_of(works, options.shard)
+    memory = memory_of((suite.size(w.unit.size).parameters for w in works), settings.dtype)
+    resources = resources_for(len(works), available_cores(), memory, device, options.workers)
+    tokenizer = str(suite.root / suite.tokenizer) if suite.root and suite.tokenizer else None
+    run = _Run(rows, rows_sha256(rows), scores, settings, options, resources, tokenizer)
+    _score_missing(works, run)
+    found = read_scores(
+        scores,
+        run.rows_sha256,
+        suite=suite.name,
+        sizes=list(dict.fromkeys(work.unit.size for work in works)),
+        seed=suite.seed,
+        settings=settings,
+    )
+    asked = [(work.unit.size, work.unit.checkpoint) for work in works]
+    keys = pl.DataFrame(asked, ["size", "checkpoint"], orient="row")
+    return found.join(keys, on=["size", "checkpoint"], how="semi", maintain_order="left")
 
 
 def _located(
@@ -136,7 +128,7 @@ def _located(
     return grid
 
 
-def part_of(works: list[Work], shard: Shard | None) -> list[Work]:
+def part_of(works: list[Work], shard: tuple[int, int] | None) -> list[Work]:
     """Return the units of one of several machines: every n-th, so that each gets all sizes.
 
     Raises
@@ -155,21 +147,21 @@ def part_of(works: list[Work], shard: Shard | None) -> list[Work]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """What the workers of a run share."""
+class _Run:
+    """One run over some units: what is scored, where, how, and on what."""
 
     rows: pl.DataFrame
+    rows_sha256: str
     scores: Path
-    settings: ScoringSettings
+    settings: Scoring
+    options: RunOptions
     resources: Resources
     tokenizer: str | None
-    retry: bool = False
-    shard: Shard | None = None
 
 
-def _check_text(suite: Suite, settings: ScoringSettings) -> None:
+def _check_text(suite: Suite, settings: Scoring) -> None:
     """Refuse outcomes that are unknown, or need a tokenizer that the suite does not have."""
-    for one in outcomes_of(settings.outcomes):
+    for one in outcomes_of(settings.scorers):
         if suite.row_tokens < one.tokens_needed:
             raise NotFoundError(
                 f"outcome '{one.name}' needs rows of {one.tokens_needed} tokens, those of suite "
@@ -181,51 +173,49 @@ def _check_text(suite: Suite, settings: ScoringSettings) -> None:
             )
 
 
-def _score_missing(works: list[Work], plan: _Plan) -> None:
-    checksum = rows_sha256(plan.rows)
-    keys = {work.unit.place: unit_key(work.unit, checksum, plan.settings) for work in works}
+def _score_missing(works: list[Work], run: _Run) -> None:
+    keys = {work.unit.path: unit_key(work.unit, run.rows_sha256, run.settings) for work in works}
 
     def missing() -> list[Work]:
-        return [w for w in works if not is_done(plan.scores, w.unit, keys[w.unit.place])]
+        return [w for w in works if not is_done(run.scores, w.unit, keys[w.unit.path])]
 
     def given_up(work: Work) -> tuple[str, str] | None:
-        for word, name in (("quarantined", "quarantine.json"), ("failed", "failed.json")):
-            record = plan.scores / work.unit.place / name
-            content = read_json(record) if record.exists() else {}
-            if content.get("key") == keys[work.unit.place]:
-                return word, content.get("reason", "")
-        return None
+        return unfinished(run.scores, work.unit, keys[work.unit.path])
 
     left = missing()
     if not left:
         return
     for work in left:
-        (plan.scores / work.unit.place / "failed.json").unlink(missing_ok=True)
-        if plan.retry:
-            (plan.scores / work.unit.place / "quarantine.json").unlink(missing_ok=True)
+        (run.scores / work.unit.path / "failed.json").unlink(missing_ok=True)
+        if run.options.retry:
+            (run.scores / work.unit.path / "quarantine.json").unlink(missing_ok=True)
     left = [work for work in left if given_up(work) is None]
-    total = len(works) * len(plan.rows)
-    done = total - len(left) * len(plan.rows)
+    total = len(works) * len(run.rows)
+    done = total - len(left) * len(run.rows)
     with track("scoring", total, "rows", done=done) as task:
         while left:
-            _run(left, plan, task.advance)
+            _map_shares(left, run, task.advance)
             left = [work for work in missing() if given_up(work) is None]
             if left:  # another process is at these units
                 time.sleep(_WAIT_SECONDS)
-    _tidy(plan, list(keys.values()))
+    _tidy(run, list(keys.values()))
     prune_after(work.checkpoint for work in works if isinstance(work.checkpoint, HubCheckpoint))
     ended = {work.unit.name: given_up(work) or ("failed", "") for work in missing()}
     if ended:
-        name, (_, reason) = next(iter(ended.items()))
-        words = [word for word, _ in ended.values()]
-        counts = ", ".join(
-            f"{words.count(word)} {word}" for word in ("quarantined", "failed") if word in words
-        )
-        advice = _ADVICE if _QUARANTINED in words else ""
-        raise UnfinishedError(
-            f"{len(ended)} of {len(works)} checkpoints could not be scored ({counts}): "
-            f"{_some(list(ended))}; first ({name}): {reason}" + advice
-        )
+        raise UnfinishedError(_unfinished_message(ended, len(works)))
+
+
+def _unfinished_message(ended: dict[str, tuple[str, str]], units: int) -> str:
+    name, (_, reason) = next(iter(ended.items()))
+    words = [word for word, _ in ended.values()]
+    counts = ", ".join(
+        f"{words.count(word)} {word}" for word in ("quarantined", "failed") if word in words
+    )
+    advice = _ADVICE if _QUARANTINED in words else ""
+    return (
+        f"{len(ended)} of {units} checkpoints could not be scored ({counts}): "
+        f"{_some(list(ended))}; first ({name}): {reason}{advice}"
+    )
 
 
 def _some(names: list[str], most: int = 12) -> str:
@@ -233,10 +223,10 @@ def _some(names: list[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _tidy(plan: _Plan, keys: list[str]) -> None:
+def _tidy(run: _Run, keys: list[str]) -> None:
     """Remove what is unfinished; of several machines each removes what is its own."""
-    everything = work_folder(plan.scores)
-    if plan.shard is None:
+    everything = work_folder(run.scores)
+    if run.options.shard is None:
         shutil.rmtree(everything, ignore_errors=True)
         return
     for key in keys:
@@ -246,36 +236,75 @@ def _tidy(plan: _Plan, keys: list[str]) -> None:
         everything.rmdir()
 
 
-def _run(works: list[Work], plan: _Plan, advance: Callable[[int], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one worker of a run is given: all units, of which it takes those that nobody is at.
+
+    Attributes
+    ----------
+    works : units, in the order in which they are tried.
+    rows : file of the rows.
+    scores, settings, chunk_rows : as of a `Session`.
+    tokenizer : file of the tokenizer, for outcomes that need text.
+    locks, slots : folder that the workers of the run share, and how many downloads they may hold.
+    """
+
+    works: tuple[Work, ...]
+    rows: Path
+    scores: Path
+    settings: Scoring
+    chunk_rows: int
+    tokenizer: str | None
+    locks: Path
+    slots: int
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "scoring"
+
+
+def score_share(share: Share, worker: Worker) -> None:
+    """Score units until none is left, in a worker process."""
+    import torch
+    from tokenizers import Tokenizer
+
+    from pythia_profile.scoring.engine import Session, score_units
+
+    torch.set_num_threads(worker.threads)
+    if worker.device != "cpu":
+        torch.cuda.set_device(worker.device)
+    sources = [work.checkpoint for work in share.works]
+    wanted = {source.commit for source in sources if isinstance(source, HubCheckpoint)}
+    session = Session(
+        rows=pl.read_parquet(share.rows),
+        scores=share.scores,
+        settings=share.settings,
+        chunk_rows=share.chunk_rows,
+        decode=Tokenizer.from_file(share.tokenizer).decode if share.tokenizer else None,
+        prefetcher=Prefetcher(share.locks, share.slots, wanted),
+        advance=worker.advance,
+    )
+    score_units(share.works, session)
+
+
+def _map_shares(works: list[Work], run: _Run, advance: Callable[[int], None]) -> None:
     """Let workers share the units, the largest models first."""
-    places = plan.resources.devices[: len(works)]
-    content = {
-        "settings": asdict(plan.settings),
-        "tokenizer": plan.tokenizer,
-        "slots": slots_for(len(places)),
-        "works": [
-            {
-                "unit": asdict(work.unit),
-                "checkpoint": source_facts(work.checkpoint),
-                "shape": work.shape,
-            }
-            for work in reversed(works)
-        ],
-    }
-
-    def hear(line: str) -> None:
-        if line.isdigit():
-            advance(int(line))
-        else:
-            log.info("%s", line)
-
+    workers = min(len(run.resources.devices), len(works))
     with tempfile.TemporaryDirectory(prefix="pythia-profile-") as own:  # another run may end first
-        files = Path(own, "plan.json"), Path(own, "rows.parquet")
-        write_json(content, files[0])
-        write_table(plan.rows, files[1], ROWS)
-        command = [WORKER, *map(str, files), str(plan.scores)]
-        commands = [[*command, place] for place in places]
-        run_workers(commands, workers=len(places), on_line=hear, threads=plan.resources.threads)
+        rows = Path(own, "rows.parquet")
+        write_table(run.rows, rows, ROWS)
+        share = Share(
+            works=tuple(reversed(works)),
+            rows=rows,
+            scores=run.scores,
+            settings=run.settings,
+            chunk_rows=run.options.chunk_rows,
+            tokenizer=run.tokenizer,
+            locks=Path(own),
+            slots=slots_for(workers),
+        )
+        map_units(score_share, [share] * workers, run.resources, advance)
 
 
 @contextmanager

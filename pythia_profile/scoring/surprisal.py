@@ -42,7 +42,7 @@ WORTH_COMPILING = 2**27
 
 @dataclass(frozen=True, slots=True)
 class TokenStatistics:
-    """What a model says of each target token.
+    """Statistics of each target token under a model.
 
     Attributes
     ----------
@@ -106,8 +106,10 @@ def token_statistics(
     product = Product(hidden, head, size)
     out = [hidden.new_empty(count, dtype=torch.float32) for _ in range(4)]
     out.append(targets.new_empty(count, dtype=torch.int64))
+    # Equal shapes for all chunks: a compiled reduction would be compiled again for a shorter last
+    # one, so the last chunk overlaps the one before and writes the same values twice.
     for start in range(0, count, size):
-        first = min(start, count - size)  # the last chunk overlaps: every chunk has one shape
+        first = min(start, count - size)
         here = slice(first, first + size)
         for whole, part in zip(out, reduce(product(here), targets[here]), strict=True):
             whole[here] = part
@@ -119,6 +121,8 @@ def _usual_chunk(device: torch.device, head: Tensor) -> int:
     of_token = 4 * len(head)
     if device.type != "cpu":
         return max(1, GPU_CHUNK_BYTES // of_token)
+    # A small output matrix stays in the cache beside the logits; a large one is read from memory
+    # once for every chunk, so a chunk must be long enough to be worth that.
     in_cache = CPU_CACHE_BYTES // of_token
     if head.nbytes <= CPU_CACHE_BYTES:
         return max(1, in_cache)
@@ -146,8 +150,8 @@ def _check_targets(targets: Tensor, vocabulary: int) -> None:
         return
     outside = (targets < 0) | (targets >= vocabulary)
     if outside.any():
-        place = int(outside.nonzero()[0])
+        position = int(outside.nonzero()[0])
         raise ProfileError(
-            f"token id {int(targets[place])} at position {place} is not in the vocabulary of "
+            f"token id {int(targets[position])} at position {position} is not in the vocabulary of "
             f"{vocabulary:,}; rows and model do not belong together"
         )

@@ -16,10 +16,11 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from data_order.hub.options import Hub as HubSettings
 from data_order.hub.retry import RetryPolicy
 from pythia_profile.checkpoints.grid import locate
-from pythia_profile.checkpoints.supply import Supply
-from pythia_profile.scoring import worker
-from pythia_profile.scoring.engine import score_units
-from pythia_profile.scoring.units import ScoringSettings, units_of, work_folder
+from pythia_profile.checkpoints.prefetch import Prefetcher
+from pythia_profile.execute.local import Worker
+from pythia_profile.scoring.engine import Session, score_units
+from pythia_profile.scoring.settings import Scoring
+from pythia_profile.scoring.units import units_of, work_folder
 from pythia_profile.store import make_folder
 from pythia_profile.suites.folder import write_suite
 from pythia_profile.suites.model import Size, Suite
@@ -130,9 +131,11 @@ class Published:
         grid = locate(self.suite, ["s"], hub=self.settings, keep=how.pop("keep", 0))
         works = units_of(self.suite, grid, faulty)
         scores = self.folder / "scores"
-        supply = Supply(make_folder(work_folder(scores)), retry=QUICK, **how)
-        score_units(works, rows, scores, ScoringSettings(batch_tokens=64), supply=supply)
-        return {work.unit.checkpoint: state_of(scores / work.unit.place) for work in works}
+        downloads = Prefetcher(make_folder(work_folder(scores)), retry=QUICK, **how)
+        settings = Scoring(batch_tokens=64)
+        session = Session(rows=rows, scores=scores, settings=settings, prefetcher=downloads)
+        score_units(works, session)
+        return {work.unit.checkpoint: state_of(scores / work.unit.path) for work in works}
 
 
 def state_of(place: Path) -> str:
@@ -208,9 +211,7 @@ def rows() -> pl.DataFrame:
 def in_process(monkeypatch):
     """Score in this process instead of in workers, which take seconds to begin."""
 
-    def run_workers(commands, *, workers, on_line, threads=1):
-        for _, *paths in commands[:1]:
-            worker.main(*map(Path, paths[:3]))
+    def map_units(function, units, resources, on_progress):
+        return [function(unit, Worker("cpu", 1, on_progress)) for unit in units[:1]]
 
-    monkeypatch.setattr(import_module("pythia_profile.scoring.run"), "run_workers", run_workers)
-    monkeypatch.setattr(worker, "_report", lambda _: None)
+    monkeypatch.setattr(import_module("pythia_profile.scoring.run"), "map_units", map_units)

@@ -9,10 +9,10 @@ import pytest
 
 from data_order.hub.options import Hub as HubSettings
 from data_order.published import CHECKPOINTS
-from pythia_profile.checkpoints.audit import faulty
 from pythia_profile.checkpoints.continuity import Sketch, continuity, odd_ones
 from pythia_profile.checkpoints.identity import audit
 from pythia_profile.checkpoints.plausible import odd_scores
+from pythia_profile.checkpoints.verdicts import faulty
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.suites.registry import open_suite

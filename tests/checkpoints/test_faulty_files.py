@@ -10,7 +10,6 @@ import subprocess
 import sys
 import zipfile
 
-import polars as pl
 import pytest
 import torch
 
@@ -90,8 +89,7 @@ def test_two_steps_with_the_same_weights_are_refused_unless_the_user_says_otherw
 
     toml.write_text(toml.read_text().replace('faulty = "accept"', 'faulty = "skip"'))
     assert run(app, ["score", str(study)]) == 0
-    table = pl.read_parquet(study / "rows.parquet")
-    kept = study_scores(study, open_study(study), known_suite(study), table)
+    kept = study_scores(study, open_study(study), known_suite(study))
     assert kept["checkpoint"].unique().sort().to_list() == [0, 4]
 
 
@@ -245,7 +243,7 @@ def test_a_branch_that_moves_changes_nothing_and_status_says_so(
 
 def test_one_that_cannot_be_read_leaves_the_folder_as_it_was(published):
     published.publish(2, tiny_files(2) | {"model.safetensors": b"short"})
-    place = locate(published.suite, ["s"], [2], hub=published.settings, keep=-1).places[0]
+    place = locate(published.suite, ["s"], [2], hub=published.settings, keep=-1).located[0]
 
     with place.source.held() as folder, pytest.raises(CheckpointError):
         CheckpointLoader().load(folder)

@@ -38,7 +38,7 @@ def sent(hub, start=0):
 
 def source_at(published, step) -> HubCheckpoint:
     grid = locate(published.suite, ["s"], [step], hub=published.settings, keep=-1)
-    return grid.places[0].source
+    return grid.located[0].source
 
 
 def _wait_for_half(source, published):

@@ -14,12 +14,15 @@ from pythia_profile.cli.app import run
 from pythia_profile.errors import RefusedError, StudyError
 from pythia_profile.pipeline.planning import plan_study
 from pythia_profile.scoring.run import part_of, score
+from pythia_profile.scoring.settings import RunOptions
 from pythia_profile.suites.registry import open_suite
 from pythia_profile.suites.sampling import Sampling, sample_rows
 from tests.checkpoints.conftest import DONE, TEXTS, tiny_files
 from tests.checkpoints.test_faulty_files import SMALL
 from tests.checkpoints.test_fetch_faults import sent
 from tests.stand_in.hub import Virtual
+
+ONE = RunOptions(workers=1)
 
 
 @pytest.fixture
@@ -144,10 +147,10 @@ def test_a_suite_that_is_made_here_is_planned_without_making_it(tmp_path):
 def test_one_call_scores_a_suite_of_the_hub_and_a_second_asks_for_nothing(
     published, rows, tmp_path, in_process
 ):
-    first = score(published.suite, rows, folder=tmp_path / "scores", workers=1)
+    first = score(published.suite, rows, folder=tmp_path / "scores", options=ONE)
     published.hub.log.clear()
 
-    again = score(published.suite, rows, folder=tmp_path / "scores", workers=1)
+    again = score(published.suite, rows, folder=tmp_path / "scores", options=ONE)
 
     assert published.hub.log == []
     assert again.equals(first)

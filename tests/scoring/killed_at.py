@@ -15,9 +15,11 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from pythia_profile.checkpoints.local import weight_hashes
-from pythia_profile.scoring import engine, rows, surprisal  # noqa: F401 (loaded before the forks)
-from pythia_profile.scoring.units import ScoringSettings, Unit
+from pythia_profile.checkpoints.weights import find_weights
+from pythia_profile.scoring import engine, forward, surprisal  # noqa: F401 (before the forks)
+from pythia_profile.scoring.settings import Scoring
+from pythia_profile.scoring.units import Unit, Work
+from pythia_profile.store import file_sha256
 
 OPERATIONS = ("fsync", "replace", "open", "unlink", "rmdir", "mkdir")
 
@@ -53,14 +55,22 @@ def kill_at(point: int) -> None:
 
 def score(scores: Path, table: Path, checkpoints: Path) -> None:
     works = [
-        engine.Work(
-            Unit(suite="t", size="s", seed=0, checkpoint=step, weights=weight_hashes(folder)),
+        Work(
+            Unit(suite="t", size="s", seed=0, checkpoint=step, weights=hashes_in(folder)),
             folder,
         )
         for step, folder in enumerate(sorted(checkpoints.iterdir()))
     ]
-    settings = ScoringSettings(batch_tokens=64, chunk_rows=8, keep_tokens=True)
-    engine.score_units(works, pl.read_parquet(table), scores, settings)
+    settings = Scoring(batch_tokens=64, token_table=True)
+    table_rows = pl.read_parquet(table)
+    session = engine.Session(rows=table_rows, scores=scores, settings=settings, chunk_rows=8)
+    engine.score_units(works, session)
+
+
+def hashes_in(folder: Path) -> dict[str, str]:
+    """Sha256 of each weight file and of the config of a checkpoint, by file name."""
+    files = (*find_weights(folder).paths, folder / "config.json")
+    return {path.name: file_sha256(path) for path in files}
 
 
 def forked(action: Callable[[], None]) -> str:

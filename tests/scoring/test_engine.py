@@ -16,18 +16,25 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from pythia_profile.checkpoints.local import weight_hashes
 from pythia_profile.errors import StudyError
-from pythia_profile.scoring import engine
-from pythia_profile.scoring import rows as rows_module
-from pythia_profile.scoring.engine import Work, score_units, work_folder
+from pythia_profile.scoring import engine, forward
+from pythia_profile.scoring.engine import Session
+from pythia_profile.scoring.forward import _token_table
 from pythia_profile.scoring.outcomes import Batch
-from pythia_profile.scoring.rows import _token_table
-from pythia_profile.scoring.tables import read_scores
-from pythia_profile.scoring.units import ScoringSettings, Unit
+from pythia_profile.scoring.records import read_scores
+from pythia_profile.scoring.settings import Scoring
+from pythia_profile.scoring.units import Unit, Work, rows_sha256, work_folder
 from pythia_profile.tables import ROWS, SCORES
+from tests.scoring.killed_at import hashes_in
 
-SETTINGS = ScoringSettings(batch_tokens=64, chunk_rows=8)
+SETTINGS = Scoring(batch_tokens=64)
+
+
+def score_units(works, rows, scores, settings=SETTINGS, advance=lambda _: None, chunk_rows=8):
+    session = Session(
+        rows=rows, scores=scores, settings=settings, chunk_rows=chunk_rows, advance=advance
+    )
+    engine.score_units(works, session)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,7 @@ def rows() -> pl.DataFrame:
 def works_of(checkpoints: Path) -> list[Work]:
     return [
         Work(
-            Unit(suite="t", size="s", seed=0, checkpoint=step, weights=weight_hashes(folder)),
+            Unit(suite="t", size="s", seed=0, checkpoint=step, weights=hashes_in(folder)),
             folder,
         )
         for step, folder in enumerate(sorted(checkpoints.iterdir()))
@@ -102,8 +109,7 @@ def test_every_unit_leaves_a_table_and_a_record(checkpoints, rows, tmp_path):
 
 def test_chunks_change_no_bytes(checkpoints, rows, tmp_path):
     score_units(works_of(checkpoints), rows, tmp_path / "a", SETTINGS)
-    whole = ScoringSettings(batch_tokens=64, chunk_rows=1000)
-    score_units(works_of(checkpoints), rows, tmp_path / "b", whole)
+    score_units(works_of(checkpoints), rows, tmp_path / "b", chunk_rows=1000)
 
     a, b = (
         pl.concat([pl.read_parquet(p) for p in sorted(scores.glob("t/**/*.parquet"))])
@@ -126,7 +132,7 @@ def test_other_rows_settings_or_weights_are_other_units(checkpoints, rows, tmp_p
 
     for change in ("rows", "dtype", "weights"):
         table = rows.with_columns(tokens=pl.Series([[1] * 9] * 30, dtype=pl.List(pl.UInt16)))
-        settings = ScoringSettings(batch_tokens=64, chunk_rows=8, dtype="bfloat16")
+        settings = Scoring(batch_tokens=64, dtype="bfloat16")
         swapped = [Work(works[0].unit, works[0].checkpoint)]
         if change == "weights":
             swapped = [Work(works_of(checkpoints)[1].unit, works[0].checkpoint)]
@@ -237,7 +243,9 @@ def test_a_full_disk_loses_no_finished_chunk(checkpoints, rows, tmp_path, monkey
     monkeypatch.setattr(
         engine,
         "score_rows",
-        lambda model, part, **named: scored.append(len(part)) or original(model, part, **named),
+        lambda model, part, *rest, **named: (
+            scored.append(len(part)) or original(model, part, *rest, **named)
+        ),
     )
 
     score_units(works_of(checkpoints), rows, tmp_path / "scores", SETTINGS)
@@ -255,7 +263,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(checkpoints, rows, t
 
 
 def test_every_tokens_statistics_are_kept_on_request(checkpoints, rows, tmp_path):
-    settings = ScoringSettings(batch_tokens=64, chunk_rows=8, keep_tokens=True)
+    settings = Scoring(batch_tokens=64, token_table=True)
 
     score_units(works_of(checkpoints)[:1], rows, tmp_path / "scores", settings)
 
@@ -306,7 +314,7 @@ def test_two_processes_share_the_units_and_give_one_result(checkpoints, rows, tm
     )
     both = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in "ab"]
     ends = [(process.communicate()[1], process.returncode) for process in both]
-    settings = ScoringSettings(batch_tokens=64, chunk_rows=8, keep_tokens=True)
+    settings = Scoring(batch_tokens=64, token_table=True)
     score_units(works_of(checkpoints), rows, tmp_path / "one" / "scores", settings)
 
     assert [code for _, code in ends] == [0, 0], ends
@@ -317,7 +325,7 @@ def test_two_processes_share_the_units_and_give_one_result(checkpoints, rows, tm
 def test_memory_that_runs_out_halves_the_batch_and_says_so(
     checkpoints, rows, tmp_path, monkeypatch
 ):
-    original = rows_module._forward
+    original = forward._forward
 
     def small_memory(model, tokens, *rest):
         if len(tokens) > 2:
@@ -325,7 +333,7 @@ def test_memory_that_runs_out_halves_the_batch_and_says_so(
         return original(model, tokens, *rest)
 
     score_units(works_of(checkpoints)[:1], rows, tmp_path / "enough", SETTINGS)
-    monkeypatch.setattr(rows_module, "_forward", small_memory)
+    monkeypatch.setattr(forward, "_forward", small_memory)
     score_units(works_of(checkpoints)[:1], rows, tmp_path / "scarce", SETTINGS)
 
     place = "t/s/seed0/step0"
@@ -344,7 +352,7 @@ def test_memory_for_not_even_one_row_quarantines_with_advice(
     def none_left(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(rows_module, "_forward", none_left)
+    monkeypatch.setattr(forward, "_forward", none_left)
     score_units(works_of(checkpoints)[:1], rows, tmp_path, SETTINGS)
 
     reason = (tmp_path / "t/s/seed0/step0/quarantine.json").read_text()
@@ -364,7 +372,7 @@ def test_a_checkpoint_with_another_configuration_than_its_siblings_is_named(
     ways = {"suite": "t", "sizes": ["s"], "seed": 0, "settings": SETTINGS}
 
     with pytest.raises(StudyError, match=r"step1 of s .*layer_norm_eps is 0.5, elsewhere 1e-05"):
-        read_scores(tmp_path / "scores", rows, **ways)
+        read_scores(tmp_path / "scores", rows_sha256(rows), **ways)
 
 
 def test_a_configuration_that_differs_in_what_no_number_depends_on_is_the_same(
@@ -379,7 +387,7 @@ def test_a_configuration_that_differs_in_what_no_number_depends_on_is_the_same(
     score_units(works_of(copy), rows, tmp_path / "scores", SETTINGS)
 
     found = read_scores(
-        tmp_path / "scores", rows, suite="t", sizes=["s"], seed=0, settings=SETTINGS
+        tmp_path / "scores", rows_sha256(rows), suite="t", sizes=["s"], seed=0, settings=SETTINGS
     )
 
     assert found["checkpoint"].n_unique() == 3
@@ -392,7 +400,7 @@ def test_a_table_that_was_changed_afterwards_is_named(checkpoints, rows, tmp_pat
     ways = {"suite": "t", "sizes": ["s"], "seed": 0, "settings": SETTINGS}
 
     with pytest.raises(StudyError, match=r"step1/scores\.parquet' is not the table"):
-        read_scores(tmp_path / "scores", rows, **ways)
+        read_scores(tmp_path / "scores", rows_sha256(rows), **ways)
 
 
 def test_weights_that_broke_take_the_earlier_table_with_them(checkpoints, rows, tmp_path):

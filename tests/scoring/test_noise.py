@@ -6,7 +6,7 @@ import pytest
 
 from pythia_profile.errors import StudyError
 from pythia_profile.scoring.noise import noise_floor
-from pythia_profile.scoring.units import ScoringSettings
+from pythia_profile.scoring.settings import Scoring
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_differences_are_stated_in_smallest_standard_errors(checkpoint, rows):
 
 
 def test_a_study_in_half_precision_is_compared_with_single_precision(checkpoint, rows):
-    found = noise_floor(checkpoint, rows, settings=ScoringSettings(dtype="bfloat16"))
+    found = noise_floor(checkpoint, rows, settings=Scoring(dtype="bfloat16"))
 
     assert "in float32" in found["way"].to_list()
     assert "in bfloat16" not in found["way"].to_list()

@@ -8,8 +8,8 @@ import torch
 
 from pythia_profile.errors import NotFoundError, ProfileError
 from pythia_profile.scoring import score_checkpoint
+from pythia_profile.scoring.forward import ScoringError
 from pythia_profile.scoring.outcomes import greedy_continuation, outcome, outcomes_of
-from pythia_profile.scoring.rows import ScoringError
 
 # float32 forward passes of another batch shape differ in the last bits of numbers near 5
 CLOSE = {"abs": 5e-5}

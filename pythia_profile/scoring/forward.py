@@ -1,11 +1,10 @@
-"""Scores of token rows under one model: one line per row, and on request every token's statistics.
+"""Token rows under one model: one line of scores per row, and on request every token's statistics.
 
 A row of T tokens has T - 1 targets: token 0 is only read. Means over a row are float64.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +14,10 @@ from transformers.modeling_utils import PreTrainedModel
 
 from pythia_profile.errors import ProfileError
 from pythia_profile.scoring.outcomes import Batch, Decode, Outcome, outcomes_of
+from pythia_profile.scoring.settings import Scoring
 from pythia_profile.scoring.surprisal import Compile, token_statistics
 
-__all__ = ["BATCH_TOKENS", "ScoredRows", "ScoringError", "score_checkpoint", "score_rows"]
-
-BATCH_TOKENS = 4096
-"""Tokens in one forward pass, in whole rows; fixed, so that results do not depend on luck."""
+__all__ = ["ScoredRows", "ScoringError", "score_checkpoint", "score_rows"]
 
 
 class ScoringError(ProfileError):
@@ -29,7 +26,7 @@ class ScoringError(ProfileError):
 
 @dataclass(frozen=True, slots=True)
 class ScoredRows:
-    """What one model says of some rows.
+    """Scores of some rows under one model.
 
     Attributes
     ----------
@@ -49,7 +46,7 @@ def score_checkpoint(
     rows: pl.DataFrame | npt.NDArray[np.integer],
     *,
     outcomes: Sequence[str] = (),
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int = 4096,
     decode: Decode | None = None,
     compile: Compile = "auto",
     advance: Callable[[int], None] | None = None,
@@ -77,17 +74,15 @@ def score_checkpoint(
         Rows of unequal length, shorter than an outcome needs or longer than the model reads, token
         ids outside the vocabulary, or logits that are not finite.
     """
-    ways: dict[str, Any] = {"outcomes": outcomes, "decode": decode, "compile": compile}
-    return score_rows(model, rows, batch_tokens=batch_tokens, advance=advance, **ways).rows
+    settings = Scoring(scorers=tuple(outcomes), batch_tokens=batch_tokens)
+    return score_rows(model, rows, settings, decode=decode, compile=compile, advance=advance).rows
 
 
 def score_rows(
     model: PreTrainedModel,
     rows: pl.DataFrame | npt.NDArray[np.integer],
+    settings: Scoring,
     *,
-    outcomes: Sequence[str] = (),
-    keep_tokens: bool = False,
-    batch_tokens: int = BATCH_TOKENS,
     decode: Decode | None = None,
     compile: Compile = "auto",
     advance: Callable[[int], None] | None = None,
@@ -98,10 +93,10 @@ def score_rows(
     of the result.
     """
     row_ids, tokens = _tokens(rows)
-    wanted = outcomes_of(outcomes)
+    wanted = outcomes_of(settings.scorers)
     _check_rows(model, row_ids, tokens, wanted)
     targets = max(1, tokens.shape[1] - 1)
-    step = max(1, batch_tokens // targets)
+    step = max(1, settings.batch_tokens // targets)
     parts, kept, start = [], [], 0
     while start < len(tokens):
         here = slice(start, start + step)
@@ -114,7 +109,7 @@ def score_rows(
         means = torch.stack(columns, dim=1).cpu().numpy()
         _check_finite(means, row_ids[here], batch)
         parts.append(means)
-        if keep_tokens:
+        if settings.token_table:
             kept.append(_token_table(row_ids[here], batch))
         start += len(means)
         if advance is not None:
@@ -230,9 +225,9 @@ def _check_rows(
         )
     vocabulary = model.get_output_embeddings().weight.shape[0]
     if tokens.size and int(tokens.max()) >= vocabulary:
-        row, place = np.argwhere(tokens >= vocabulary)[0]
+        row, position = np.argwhere(tokens >= vocabulary)[0]
         raise ScoringError(
-            f"row {row_ids[row]} has token id {tokens[row, place]} at position {place}; the "
+            f"row {row_ids[row]} has token id {tokens[row, position]} at position {position}; the "
             f"model's vocabulary has {vocabulary:,} entries; rows and model do not belong together"
         )
 
@@ -262,10 +257,10 @@ def _check_finite(
         return
     row = int(np.flatnonzero(~finite)[0])
     odd = (~torch.isfinite(batch.surprisal[row])).nonzero()
-    place = int(odd[0]) + 1 if len(odd) else 1
+    position = int(odd[0]) + 1 if len(odd) else 1
     layer = first_broken_layer(batch.model, batch.tokens[row : row + 1, :-1])
     raise ScoringError(
-        f"row {row_ids[row]} has a surprisal that is not a finite number, first at token {place}"
+        f"row {row_ids[row]} has a surprisal that is not a finite number, first at token {position}"
         f"{layer}; the weights hold NaN or infinity, or float16 overflows (use float32)"
     )
 

@@ -1,8 +1,8 @@
-"""Checkpoints for a worker, one in use and the next on its way, within a bound on all of them.
+"""Checkpoints for a worker: one in use, the next one prefetched, within a bound on all of them.
 
-Every process that scores from one plan shares `slots` places for checkpoints of the hub. Who has no
-place waits; who finds one free while its own checkpoint is in use fetches the next one meanwhile.
-So at most `slots` checkpoints are on disk for a run, and the hub is waited for as little as can be.
+Every process that scores in one run shares `slots` download slots. A worker without a slot
+waits; one that finds a slot free while its own checkpoint is in use fetches the next one meanwhile.
+So at most `slots` checkpoints are on disk for a run.
 """
 
 import threading
@@ -20,7 +20,7 @@ from data_order.hub.retry import RetryPolicy
 from pythia_profile.checkpoints.source import HubCheckpoint, locked
 from pythia_profile.errors import CheckpointError, ProfileError
 
-__all__ = ["Source", "Supply", "slots_for"]
+__all__ = ["Prefetcher", "Source", "slots_for"]
 
 Source = Path | HubCheckpoint
 """Where a checkpoint is: a folder of this machine, or a commit on the hub."""
@@ -29,7 +29,7 @@ _LOOK_AGAIN_SECONDS = 0.2
 
 
 def slots_for(workers: int) -> int:
-    """Places for checkpoints: one for each worker, and one to fetch into where there is only one.
+    """Download slots: one for each worker, and one to fetch into where there is only one.
 
     Examples
     --------
@@ -40,11 +40,11 @@ def slots_for(workers: int) -> int:
 
 
 @dataclass(slots=True)
-class _Coming:
-    """A checkpoint that is being fetched: its place, the thread, and what came of it."""
+class _Pending:
+    """A pending download: its slot, its thread, and what came of it."""
 
     source: HubCheckpoint
-    place: ExitStack
+    slot: ExitStack
     thread: threading.Thread | None = None
     files: ExitStack = field(default_factory=ExitStack)
     folder: Path | None = None
@@ -52,7 +52,7 @@ class _Coming:
 
 
 @dataclass(slots=True)
-class Supply:
+class Prefetcher:
     """Brings checkpoints to one worker.
 
     Attributes
@@ -68,10 +68,10 @@ class Supply:
     wanted: set[str] = field(default_factory=set)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _coming: _Coming | None = field(default=None, repr=False)
+    _pending: _Pending | None = field(default=None, repr=False)
     _reserved: ExitStack | None = field(default=None, repr=False)
 
-    def __enter__(self) -> "Supply":
+    def __enter__(self) -> "Prefetcher":
         return self
 
     def __exit__(
@@ -83,13 +83,13 @@ class Supply:
         """End what is being fetched; it is left for a later run."""
         self._stop.set()
         self.begin(None)
-        coming, self._coming = self._coming, None
-        if coming is not None:
-            _end(coming)
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            _end(pending)
 
     @contextmanager
     def held(self, source: Source) -> Iterator[Path]:
-        """Have a checkpoint here while the block runs; gives its folder.
+        """Hold a checkpoint on this disk while the block runs; gives its folder.
 
         Raises
         ------
@@ -99,81 +99,81 @@ class Supply:
         if isinstance(source, Path):
             yield source
             return
-        coming, self._coming = self._coming, None
-        if coming is not None and coming.source == source:
-            with coming.place:
-                if coming.thread is not None:
-                    coming.thread.join()
-                if coming.folder is not None:
-                    with coming.files:
-                        yield coming.folder
+        pending, self._pending = self._pending, None
+        if pending is not None and pending.source == source:
+            with pending.slot:
+                if pending.thread is not None:
+                    pending.thread.join()
+                if pending.folder is not None:
+                    with pending.files:
+                        yield pending.folder
                     return
-                if isinstance(coming.failure, CheckpointError | RemoteError):
-                    raise coming.failure
+                if isinstance(pending.failure, CheckpointError | RemoteError):
+                    raise pending.failure
                 with self._fetched(source) as folder:  # there may be room on the disk by now
                     yield folder
             return
-        if coming is not None:
-            _end(coming)
-        with self._place(), self._fetched(source) as folder:
+        if pending is not None:
+            _end(pending)
+        with self._slot(), self._fetched(source) as folder:
             yield folder
 
     def reserve(self) -> bool:
-        """Take a free place for the checkpoint that is used next; False where there is none."""
-        if self._reserved is not None or self._coming is not None:
+        """Take a free slot for the checkpoint that is used next; False where there is none."""
+        if self._reserved is not None or self._pending is not None:
             return False
-        place = ExitStack()
+        slot = ExitStack()
         try:
-            place.enter_context(self._place(wait=False))
+            slot.enter_context(self._slot(wait=False))
         except Timeout:
             return False
-        self._reserved = place
+        self._reserved = slot
         return True
 
     def begin(self, source: Source | None) -> None:
-        """Fetch a checkpoint into the reserved place, in the background; None gives it back.
+        """Fetch a checkpoint into the reserved slot, in the background; None frees the slot.
 
         The next `held` is then expected to be for this source.
         """
-        place, self._reserved = self._reserved, None
-        if place is None:
+        slot, self._reserved = self._reserved, None
+        if slot is None:
             return
         if source is None or isinstance(source, Path):
-            place.close()
+            slot.close()
             return
-        coming = self._coming = _Coming(source, place)
-        coming.thread = threading.Thread(target=self._fetch, args=(coming,), daemon=True)
-        coming.thread.start()
+        pending = self._pending = _Pending(source, slot)
+        pending.thread = threading.Thread(target=self._fetch, args=(pending,), daemon=True)
+        pending.thread.start()
 
-    def _fetch(self, coming: _Coming) -> None:
+    def _fetch(self, pending: _Pending) -> None:
         try:
-            coming.folder = coming.files.enter_context(self._fetched(coming.source))
+            pending.folder = pending.files.enter_context(self._fetched(pending.source))
         except (ProfileError, OSError) as error:
-            coming.failure = error
+            pending.failure = error
 
     def _fetched(self, source: HubCheckpoint) -> AbstractContextManager[Path]:
         self.wanted.discard(source.commit)
         return source.held(retry=self.retry, stop=self._stop, spare=self.wanted)
 
     @contextmanager
-    def _place(self, wait: bool = True) -> Iterator[None]:
-        """Hold one of the places; without `wait`, a Timeout where none is free."""
+    def _slot(self, wait: bool = True) -> Iterator[None]:
+        """Hold one of the slots; without `wait`, a Timeout where none is free."""
         with ExitStack() as stack:
             while not any(self._took(number, stack) for number in range(self.slots)):
                 if not wait:
-                    raise Timeout("no place is free")
+                    raise Timeout("no slot is free")
                 time.sleep(_LOOK_AGAIN_SECONDS)
             yield
 
     def _took(self, number: int, stack: ExitStack) -> bool:
         with suppress(Timeout):
-            stack.enter_context(locked(self.folder / f"place-{number}.lock", timeout=0))
+            stack.enter_context(locked(self.folder / f"slot-{number}.lock", timeout=0))
             return True
         return False
 
 
-def _end(coming: _Coming) -> None:
-    if coming.thread is not None:
-        coming.thread.join()
-    with coming.place, coming.files:
+def _end(pending: _Pending) -> None:
+    if pending.thread is not None:
+        pending.thread.join()
+    with pending.slot, pending.files:
         pass

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pythia_profile.scoring import score_checkpoint
-from pythia_profile.scoring.rows import ScoringError
+from pythia_profile.scoring.forward import ScoringError
 
 # float32 forward passes of other batch shapes differ in the last bits of numbers near 5
 LOSS = 2e-5
