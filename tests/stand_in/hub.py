@@ -20,8 +20,9 @@ Faults (`misbehave(kind, at=..., match=..., times=..., after=...)`):
     short         announce the whole length, send `share` of it and close
     hang          announce the whole length, send `share` of it and wait `seconds`
     cut           close the connection before a single byte
-    stall         wait `seconds` before the answer (longer than the client's patience)
+    stall         wait `seconds` before the answer (longer than the client waits)
     latency       wait `seconds`, then answer rightly
+    rate          send at most `rate` bytes per second over this connection
     flip          turn one bit of the body
     lie           announce and send `share` of the body as if it were all
     expire        answer 403 until the address is asked for anew
@@ -77,6 +78,7 @@ class Fault:
     retry_after: float | None = None
     share: float = 0.5
     seconds: float = 0.0
+    rate: float = 0.0
 
 
 @dataclass
@@ -311,8 +313,11 @@ class _Handler(BaseHTTPRequestHandler):
             length = int(length * fault.share)
         stop = first + (int(length * fault.share) if kind in ("short", "hang") else length)
         self._head(status, length, headers)
-        for at in range(first, stop if self.command == "GET" else first, 1 << 20):
-            block = file.read(at, min(1 << 20, stop - at))
+        length = 1 << 16 if kind == "rate" else 1 << 20
+        for at in range(first, stop if self.command == "GET" else first, length):
+            block = file.read(at, min(length, stop - at))
+            if kind == "rate":
+                time.sleep(len(block) / fault.rate)
             if kind == "flip" and at == first:
                 block = bytes([block[0] ^ 1]) + block[1:]
             try:

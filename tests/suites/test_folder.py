@@ -56,9 +56,9 @@ def test_a_relative_folder_is_read_near_the_study(suite, tmp_path):
     ("old", "new", "message"),
     [
         ("format = 1", "format = 9", "has format 9, this version of pythia-profile reads 1"),
-        ("steps = 10", 'steps = "ten"', "setting 'steps': got 'ten', expected"),
+        ("steps = 10", 'steps = "ten"', "steps: got 'ten', expected"),
         ("steps = 10", "stepz = 10", "unknown setting 'stepz'; known: name, title"),
-        ("steps = 10", "", "setting 'steps'.*required"),
+        ("steps = 10", "", "steps: missing, expected a value"),
         ("steps = 10", "steps = = 10", "cannot be read"),
     ],
 )
