@@ -1,21 +1,21 @@
 from pythia_profile.did.att import AttGt as AttGt, att_gt as att_gt
 from pythia_profile.did.diagnostics.alternatives import (
-    Witness as Witness,
+    AlternativeEstimate as AlternativeEstimate,
     event_study as event_study,
     naive_double_demeaned as naive_double_demeaned,
     twfe as twfe,
     two_by_two as two_by_two,
 )
 from pythia_profile.did.diagnostics.balance import (
-    Gap as Gap,
+    Balance as Balance,
     batch_icc as batch_icc,
-    level_gap as level_gap,
+    baseline_balance as baseline_balance,
     reliability as reliability,
-    trait_gap as trait_gap,
+    covariate_balance as covariate_balance,
 )
 from pythia_profile.did.diagnostics.leave_one_out import (
-    CheckpointCheck as CheckpointCheck,
-    checkpoint_check as checkpoint_check,
+    LeaveOneOut as LeaveOneOut,
+    leave_one_out as leave_one_out,
 )
 from pythia_profile.did.diagnostics.strata import by_stratum as by_stratum, difference as difference
 from pythia_profile.did.estimation import effects as effects, estimate as estimate

@@ -42,7 +42,7 @@ class Panel:
     weight : (U,) sampling weight of the row; 1 unless a column of weights was named.
     row_id : (U,) ascending.
     checkpoints : (C,) ascending steps.
-    traits : (U,) the other columns of the rows table, line by line with `y`; the tokens only by
+    covariates : (U,) the other columns of the rows table, line by line with `y`; the tokens only by
         their number, `length`.
     notes : what was dropped, and why.
     """
@@ -55,7 +55,7 @@ class Panel:
     weight: Float[np.ndarray, " U"]
     row_id: Int[np.ndarray, " U"]
     checkpoints: Int[np.ndarray, " C"]
-    traits: pl.DataFrame
+    covariates: pl.DataFrame
     notes: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Panel:
             cluster=self.cluster[rows],
             weight=self.weight[rows],
             row_id=kept,
-            traits=self.traits.filter(pl.Series(rows)),
+            covariates=self.covariates.filter(pl.Series(rows)),
             notes=(*self.notes, f"{len(self) - len(kept)} of {len(self)} rows dropped: {why}"),
         )
 
@@ -168,7 +168,7 @@ def lay_out(
         weight=_weights(table, rules.weights),
         row_id=row_id[kept],
         checkpoints=checkpoints,
-        traits=table.drop("row_id", "treatment_step", "batch", "tokens", strict=False),
+        covariates=table.drop("row_id", "treatment_step", "batch", "tokens", strict=False),
         notes=(*notes, *_late(step, checkpoints)),
     )
     if rules.early == "drop":

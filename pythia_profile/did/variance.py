@@ -53,7 +53,7 @@ class VarianceComponents:
         clusters = np.maximum(self.treated_df, 0.0) + 1, np.maximum(self.control_df, 0.0) + 1
         return self._df(treated / clusters[0], control / clusters[1])
 
-    def at(self, index: list[int]) -> "VarianceComponents":
+    def pick(self, index: list[int]) -> "VarianceComponents":
         """Return those of some effects."""
         return VarianceComponents(*(getattr(self, name)[index] for name in self.__slots__))
 

@@ -174,7 +174,7 @@ def _profile(att: AttGt, kind: str, how: BootstrapSpec) -> _Profile:
         errors = [drawn[:-1][att.post[g]] for g, drawn in enumerate(cell_draws(att, how))]
         return _Profile(att.att[att.post], np.concatenate(errors))
     found = aggregate(att, kind)  # type: ignore[arg-type]
-    of_cohort = np.array([at is not None for at in found.at])
+    of_cohort = np.array([at is not None for at in found.labels])
     return _Profile(found.estimate[of_cohort], contrast_draws([found], how)[0][of_cohort])
 
 

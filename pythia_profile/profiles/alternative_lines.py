@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pythia_profile.did import AttGt, Panel, aggregate, event_study, naive_double_demeaned, twfe
-from pythia_profile.did.diagnostics.alternatives import Witness
+from pythia_profile.did.diagnostics.alternatives import AlternativeEstimate
 from pythia_profile.errors import EstimationError
 from pythia_profile.tables import NEVER
 
@@ -55,7 +55,7 @@ def witness_lines(att: AttGt, laid: Panel, clusters: str, said: list[str]) -> li
 
 
 def _regression(
-    name: str, fit: Callable[[], Witness], columns: int, laid: Panel, said: list[str]
+    name: str, fit: Callable[[], AlternativeEstimate], columns: int, laid: Panel, said: list[str]
 ) -> list[dict[str, Any]]:
     size = laid.y.size * (columns + 1)
     if size > LARGEST:
@@ -74,7 +74,7 @@ def _regression(
             "se": float(found.clustered[k]),
             "driscoll_kraay": float(found.driscoll_kraay[k]),
         }
-        for k, at in enumerate(found.at)
+        for k, at in enumerate(found.labels)
     ]
 
 

@@ -25,10 +25,10 @@ from pythia_profile.did import (
     Contrast,
     Panel,
     aggregate,
-    checkpoint_check,
-    level_gap,
+    baseline_balance,
+    covariate_balance,
+    leave_one_out,
     sensitivity,
-    trait_gap,
 )
 from pythia_profile.did.arguments import counted
 from pythia_profile.did.errors import EmptyFamilyError
@@ -176,13 +176,13 @@ def _sensitivity_lines(att: AttGt, level: float, said: list[str]) -> list[dict[s
     targets += [(att, int(g), "average") for g in att.cohorts]
     lines, without = [], 0
     for target, cohort, effect in targets:
-        for restriction in ("relative", "smooth"):
+        for restriction in ("relative_magnitudes", "smoothness"):
             try:
                 made = sensitivity(
                     target, cohort=cohort, effect=effect, restriction=restriction, level=level
                 )
             except EmptyFamilyError:
-                without += restriction == "relative"
+                without += restriction == "relative_magnitudes"
                 continue
             for bound, lower, upper in zip(made.bounds, made.lower, made.upper, strict=True):
                 lines.append(
@@ -215,7 +215,7 @@ def _cohorts_with_common_base(att: AttGt) -> list[int]:
 
 
 def _influence_lines(att: AttGt) -> Iterator[dict[str, Any]]:
-    found = checkpoint_check(att)
+    found = leave_one_out(att)
     for at, checkpoint in enumerate(found.checkpoints.tolist()):
         yield {
             "checkpoint": checkpoint,
@@ -229,14 +229,18 @@ def _influence_lines(att: AttGt) -> Iterator[dict[str, Any]]:
 
 
 def _gap_lines(att: AttGt, laid: Panel, said: list[str]) -> Iterator[dict[str, Any]]:
-    gaps = {"trait": trait_gap(laid)}
+    gaps = {"trait": covariate_balance(laid)}
     if np.isnan(laid.y).any() and att.settings.estimator != "diff":
         said.append("gaps: levels left out, they are known of rows without missing scores only")
     else:
-        gaps = {"level": level_gap(att), **gaps}
+        gaps = {"level": baseline_balance(att), **gaps}
     for over, gap in gaps.items():
         for at, *values in zip(
-            gap.at, gap.gap.tolist(), gap.standardized.tolist(), gap.p_value.tolist(), strict=True
+            gap.labels,
+            gap.difference.tolist(),
+            gap.standardized.tolist(),
+            gap.p_value.tolist(),
+            strict=True,
         ):
             names = ("gap", "standardized", "p_value")
             yield {"over": over, "at": str(at), **dict(zip(names, values, strict=True))}

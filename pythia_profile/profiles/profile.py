@@ -139,7 +139,7 @@ def mean_learning_rates(suite: Suite, laid: Panel) -> dict[int, float]:
 
 
 def _lines(found: Contrast, *, draws: int, seed: int, level: float) -> pl.DataFrame:
-    is_mean = np.array([at is None for at in found.at])
+    is_mean = np.array([at is None for at in found.labels])
     lower, upper = (np.array(end) for end in found.interval(level))
     testable = ~is_mean & (found.se > 0)
     if testable.any():
@@ -148,7 +148,7 @@ def _lines(found: Contrast, *, draws: int, seed: int, level: float) -> pl.DataFr
     return pl.DataFrame(
         {
             "kind": [found.kind] * len(found),
-            "at": pl.Series(found.at, dtype=pl.Int64),
+            "at": pl.Series(found.labels, dtype=pl.Int64),
             "att": found.estimate,
             "se": found.se,
             "lower": lower,

@@ -84,13 +84,15 @@ def _sensitivity(lines: pl.DataFrame) -> Iterator[str]:
     ):
         mean = lines.filter(pl.col("cohort").is_null(), effect=effect)
         if len(mean):
-            relative, smooth = (_one(mean, restriction) for restriction in ("relative", "smooth"))
+            relative, smooth = (
+                _one(mean, restriction) for restriction in ("relative_magnitudes", "smoothness")
+            )
             yield f"{words} {relative['att']:.4f} ± {relative['se']:.4f}, " + (
                 "does not exclude 0 even under parallel trends"
                 if relative["breakdown"] == smooth["breakdown"] == 0
                 else f"excludes 0 under {_slopes(relative)}, or {_changes(smooth)}"
             )
-    paths = lines.filter(pl.col("cohort").is_not_null(), restriction="relative")
+    paths = lines.filter(pl.col("cohort").is_not_null(), restriction="relative_magnitudes")
     broken = paths.unique("cohort", maintain_order=True)["breakdown"]
     if len(broken):
         yield (

@@ -53,8 +53,8 @@ def test_each_aggregate_is_its_weighted_mean_of_cells(kind, control):
         rows = dict(zip(att.cohorts.tolist(), att.n_treated[:, 0].tolist(), strict=True))
         total = sum(rows[g] for g in expected)
         expected[None] = sum(rows[g] * value for g, value in expected.items()) / total
-    assert set(got.at) == set(expected)
-    for at, value in zip(got.at, got.estimate, strict=True):
+    assert set(got.labels) == set(expected)
+    for at, value in zip(got.labels, got.estimate, strict=True):
         assert value == pytest.approx(expected[at], abs=ROUNDING)
 
 
@@ -127,7 +127,7 @@ def test_estimated_shares_add_variance_only_where_effects_differ_between_cohorts
 
     fixed = aggregate(att, "event_time")
     estimated = aggregate(att, "event_time", shares="estimated")
-    alone = [k for k, at in enumerate(fixed.at) if at == 30]  # reached by the first cohort only
+    alone = [k for k, at in enumerate(fixed.labels) if at == 30]  # reached by the first cohort only
 
     np.testing.assert_array_equal(estimated.estimate, fixed.estimate)
     assert (estimated.se >= fixed.se - ROUNDING).mean() > 0.5
@@ -140,7 +140,7 @@ def test_balance_keeps_the_cohorts_and_event_times_that_all_reach():
 
     got = aggregate(att, "event_time", balance=20)
 
-    assert got.at == (-10, 0, 10, 20)  # cohorts 10 and 20; the first has no event time -20
+    assert got.labels == (-10, 0, 10, 20)  # cohorts 10 and 20; the first has no event time -20
     shares = att.n_treated[:2, 0] / att.n_treated[:2, 0].sum()
     assert got.estimate[1] == pytest.approx(shares @ [att.att[0, 1], att.att[1, 2]], abs=ROUNDING)
 
@@ -155,7 +155,7 @@ def test_an_aggregate_over_some_cohorts_is_that_of_a_panel_without_the_others(ki
     got = aggregate(att, kind, cohorts=[10, 30])
 
     expected = aggregate(without, kind)
-    assert got.at == expected.at
+    assert got.labels == expected.labels
     np.testing.assert_allclose(got.estimate, expected.estimate, atol=ROUNDING)
     np.testing.assert_allclose(got.se, expected.se, atol=1e-8)
 
@@ -169,7 +169,7 @@ def test_late_cohorts_are_compared_with_early_ones_along_event_time():
     )
 
     rows = att.n_treated[:2, 0] / att.n_treated[:2, 0].sum()
-    assert gap.at == (-20, -10, 0, 10)
+    assert gap.labels == (-20, -10, 0, 10)
     assert gap.estimate[2] == pytest.approx(att.att[2, 3] - rows @ [att.att[0, 1], att.att[1, 2]])
 
 

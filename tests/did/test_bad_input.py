@@ -8,7 +8,7 @@ from pythia_profile.did import (
     aggregate,
     att_gt,
     bands,
-    checkpoint_check,
+    leave_one_out,
     placebo,
     sensitivity,
 )
@@ -265,6 +265,6 @@ def test_bad_input_is_its_own_error_with_counts_and_names(small, case):
 
 
 def test_checkpoints_of_effects_without_variance_are_described(small):
-    text = str(checkpoint_check(parallel(small)))
+    text = str(leave_one_out(parallel(small)))
 
     assert text == "checkpoints: suspects none; the overall effect has no variance"

@@ -202,7 +202,7 @@ def test_without_violation_the_interval_is_the_usual_one():
 
     got = sensitivity(curve, effect=10, bounds=[0.0])
 
-    place = curve.at.index(10)
+    place = curve.labels.index(10)
     lower, upper = curve.interval()
     assert got.estimate == pytest.approx(curve.estimate[place])
     assert got.se == pytest.approx(curve.se[place])
@@ -211,7 +211,7 @@ def test_without_violation_the_interval_is_the_usual_one():
     assert got.upper[0] == pytest.approx(upper[place], abs=0.02 * curve.se[place])
 
 
-@pytest.mark.parametrize("restriction", ["relative", "smooth"])
+@pytest.mark.parametrize("restriction", ["relative_magnitudes", "smoothness"])
 def test_the_breakdown_value_is_where_the_interval_reaches_zero(restriction):
     _, att = parallel()
     curve = aggregate(att, "event_time")
@@ -233,7 +233,11 @@ def test_without_a_cohort_the_aggregate_over_event_times_is_meant():
 def test_intervals_grow_with_the_size_of_the_violation():
     _, att = parallel()
 
-    for restriction, bounds in (("relative", None), ("smooth", None), ("smooth", [0, 0.01])):
+    for restriction, bounds in (
+        ("relative_magnitudes", None),
+        ("smoothness", None),
+        ("smoothness", [0, 0.01]),
+    ):
         got = sensitivity(att, cohort=40, restriction=restriction, bounds=bounds)
         assert (np.diff(got.upper - got.lower) > 0).all()
         assert (got.lower <= np.nan_to_num(got.identified_lower, nan=np.inf)).all()

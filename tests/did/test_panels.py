@@ -99,8 +99,8 @@ def test_traits_of_rows_stay_beside_them(scored):
     laid = panel(scores, rows)
 
     domain = dict(rows.select("row_id", "domain").iter_rows())
-    assert laid.traits["domain"].to_list() == [domain[row] for row in laid.row_id.tolist()]
-    assert "tokens" not in laid.traits.columns
+    assert laid.covariates["domain"].to_list() == [domain[row] for row in laid.row_id.tolist()]
+    assert "tokens" not in laid.covariates.columns
 
 
 def test_a_column_of_weights_weighs_the_rows(scored):
@@ -195,7 +195,7 @@ def test_balanced_drops_rows_with_gaps_and_says_how_many(scored):
     kept = ~np.isin(whole.row_id, [0, 1000, 1001])
     np.testing.assert_array_equal(laid.y, whole.y[kept])
     np.testing.assert_array_equal(laid.cohort, whole.cohort[kept])
-    assert laid.traits.equals(whole.traits.filter(pl.Series(kept)))
+    assert laid.covariates.equals(whole.covariates.filter(pl.Series(kept)))
     assert laid.notes[0].startswith("3 of 70 rows dropped: not scored at every checkpoint")
 
 

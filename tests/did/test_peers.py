@@ -137,7 +137,7 @@ def compare_cells(att, cells, at_least=0.6):
 def compare_aggregates(ours, theirs):
     """Compare a contrast with label -> (effect, standard error)."""
     compared = 0
-    for at, estimate, se in zip(ours.at, ours.estimate, ours.se, strict=True):
+    for at, estimate, se in zip(ours.labels, ours.estimate, ours.se, strict=True):
         effect, error = theirs.get(at, (np.nan, np.nan))
         if np.isfinite(error):
             assert estimate == pytest.approx(effect, abs=EFFECT), at

@@ -9,16 +9,16 @@ from pythia_profile.did.errors import EmptyFamilyError, NoControlError, OptionEr
 from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import NotFoundError
 from tests.did.planted import planted
-from tests.did.test_checks import with_traits
+from tests.did.test_balance import with_covariates
 
 
-def stratified(**traits):
+def stratified(**covariates):
     panel = planted(rows=40, never=60)
     rng = np.random.default_rng(0)
     domain = rng.permutation(np.where(np.arange(len(panel.y)) % 3, "prose", "code"))
     panel.y[domain == "code"] += 0.5 * (panel.checkpoints >= panel.cohort[domain == "code", None])
     exposure = rng.uniform(size=len(panel.y))
-    return panel, with_traits(panel, domain=domain, exposure=exposure, **traits)
+    return panel, with_covariates(panel, domain=domain, exposure=exposure, **covariates)
 
 
 def test_each_stratum_is_estimated_from_its_own_rows():
@@ -28,7 +28,7 @@ def test_each_stratum_is_estimated_from_its_own_rows():
 
     assert list(found) == ["code", "prose"]
     for name, att in found.items():
-        mine = (laid.traits["domain"] == name).to_numpy()
+        mine = (laid.covariates["domain"] == name).to_numpy()
         alone = att_gt(panel.y[mine], panel.cohort[mine], panel.checkpoints, control="both")
         np.testing.assert_allclose(att.att, alone.att, atol=1e-12)
         np.testing.assert_allclose(att.se, alone.se, atol=1e-12)
@@ -53,7 +53,7 @@ def test_differences_are_taken_over_common_labels():
 
     gap = difference(whole, some)
 
-    assert gap.at == (0, 10)
+    assert gap.labels == (0, 10)
     np.testing.assert_allclose(gap.estimate, 0.0, atol=1e-15)
     with pytest.raises(EmptyFamilyError, match="share none"):
         difference(whole.only([0]), some.only([10]))
@@ -68,7 +68,7 @@ def test_numbers_are_cut_into_ranges():
     sizes = [len(att.fit.rows) for att in halves.values()]
     assert abs(sizes[0] - sizes[1]) <= 1
     assert list(ranges)[1] == "2: 0.4 < exposure <= 0.7"
-    exposure = laid.traits["exposure"].to_numpy()
+    exposure = laid.covariates["exposure"].to_numpy()
     assert [len(att.fit.rows) for att in ranges.values()] == [
         (exposure <= 0.4).sum(),
         ((exposure > 0.4) & (exposure <= 0.7)).sum(),
@@ -80,7 +80,7 @@ def test_rows_without_a_value_are_a_stratum():
     panel = planted(rows=40, never=60)
     score = np.where(np.arange(len(panel.y)) % 2, np.nan, 1.0)
 
-    found = by_stratum(with_traits(panel, score=score), "score", cut=[0.5])
+    found = by_stratum(with_covariates(panel, score=score), "score", cut=[0.5])
 
     assert list(found) == ["2: 0.5 < score <= inf", "null"]
 

@@ -37,7 +37,7 @@ def test_a_large_effect_stands_longer_than_none(planted):
     )
 
     mean = pl.col("cohort").is_null() & (pl.col("effect") == "average")
-    for restriction in ("relative", "smooth"):
+    for restriction in ("relative_magnitudes", "smoothness"):
         chosen = mean & (pl.col("restriction") == restriction)
         assert large.filter(chosen)["breakdown"][0] > 10 * none.filter(chosen)["breakdown"][0]
     assert large.filter(mean)["att"][0] == pytest.approx(2, abs=4 * large.filter(mean)["se"][0])
@@ -142,7 +142,7 @@ def test_witnesses_stand_beside_our_estimates(checked):
     assert twfe["att"] == pytest.approx(aggregate(ours, "overall").estimate[0])
     assert twfe["estimate"] == pytest.approx(twfe["att"], abs=0.05)
     event = of_size.filter(estimator="event_study")
-    curve = dict(zip(*(aggregate(ours, "event_time").at, ours_of(ours)), strict=True))
+    curve = dict(zip(*(aggregate(ours, "event_time").labels, ours_of(ours)), strict=True))
     for line in event.iter_rows(named=True):
         assert line["att"] == pytest.approx(curve[10 * line["at"]])
     assert naive["estimate"] < naive["att"] - 0.1

@@ -126,7 +126,7 @@ def checks():
             ("first", None, 0.11, float("inf")), ("average", None, 0.0316, 0.5),
             ("average", 20, 0.02, 0.25),
         )
-        for restriction in ("relative", "smooth")
+        for restriction in ("relative_magnitudes", "smoothness")
     ]  # fmt: skip
     witness = {**run, "estimator": "twfe", "at": None, "estimate": 0.08, "se": 0.01, "att": 0.0566}
     naive = {**witness, "estimator": "naive_double_demeaned", "at": 0, "estimate": 0.03}

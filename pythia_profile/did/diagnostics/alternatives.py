@@ -42,18 +42,18 @@ DENSE = 2**24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Witness:
+class AlternativeEstimate:
     """Effects by a regression with row and checkpoint effects.
 
     Attributes
     ----------
-    at : (K,) event time of each effect; None for the one effect of `twfe`.
+    labels : (K,) event time of each effect; None for the one effect of `twfe`.
     estimate : (K,) in units of the outcome.
     clustered : (K,) standard error clustered by row, or by the clusters given.
     driscoll_kraay : (K,) standard error that allows for common shocks to a checkpoint.
     """
 
-    at: tuple[float | None, ...]
+    labels: tuple[float | None, ...]
     estimate: Float[np.ndarray, " K"]
     clustered: Float[np.ndarray, " K"]
     driscoll_kraay: Float[np.ndarray, " K"]
@@ -65,7 +65,7 @@ def twfe(
     checkpoints: Shaped[npt.ArrayLike, " C"],
     *,
     clusters: Shaped[npt.ArrayLike, " U"] | None = None,
-) -> Witness:
+) -> AlternativeEstimate:
     """Two-way fixed effects: Y_ic = α_i + δ_c + β 1{c ≥ g} + error."""
     outcomes, labels, grid = _panel(y, cohort, checkpoints)
     treated = (grid >= labels[:, None]).astype(np.float64)
@@ -78,11 +78,11 @@ def event_study(
     checkpoints: Shaped[npt.ArrayLike, " C"],
     *,
     clusters: Shaped[npt.ArrayLike, " U"] | None = None,
-) -> Witness:
+) -> AlternativeEstimate:
     """Two-way fixed effects with one effect for each event time but the last before treatment.
 
     Event times count checkpoints from the first one that has read the row, so −1 is the base of
-    every cohort; `at` gives them so.
+    every cohort; `labels` gives them so.
 
     Raises
     ------
@@ -110,20 +110,20 @@ def two_by_two(
     c: Step,
     *,
     clusters: Shaped[npt.ArrayLike, " U"] | None = None,
-) -> Witness:
+) -> AlternativeEstimate:
     """One cell as a regression on its rows at two checkpoints, c and the last before g.
 
     Absorbed effects are not counted as parameters: the clustered standard error is then the root of
     the sum over clusters, without small-sample factors, as in `att_gt(small_sample=False)`.
     """
     outcomes, labels, grid = _panel(y, cohort, checkpoints)
-    at, base = np.flatnonzero(grid == c), np.searchsorted(grid, g) - 1
-    if not at.size or base < 0 or at[0] == base:
+    column, base = np.flatnonzero(grid == c), np.searchsorted(grid, g) - 1
+    if not column.size or base < 0 or column[0] == base:
         raise OptionError(f"two_by_two: no checkpoint {c:g} to compare with the last before {g:g}")
     rows = (labels == g) | (labels == NEVER)
-    pair = np.sort([base, at[0]])
+    pair = np.sort([base, column[0]])
     effect = np.zeros((int(rows.sum()), 2))
-    effect[labels[rows] == g, int(at[0] > base)] = 1.0
+    effect[labels[rows] == g, int(column[0] > base)] = 1.0
     named = _clusters(clusters, outcomes)
     return _fit(outcomes[rows][:, pair], {c - g: effect}, grid[pair], named[rows])
 
@@ -182,7 +182,7 @@ def _fit(
     dummies: dict[Any, Bool[np.ndarray, "U C"] | Float[np.ndarray, "U C"]],
     grid: Num[np.ndarray, " C"],
     clusters: Num[np.ndarray, " U"],
-) -> Witness:
+) -> AlternativeEstimate:
     import pandas as pd
     from linearmodels.panel import PanelOLS
 
@@ -203,8 +203,8 @@ def _fit(
     by_cluster = pd.DataFrame({"cluster": np.repeat(clusters, len(grid))}, index=index)
     clustered = model.fit(cov_type="clustered", clusters=by_cluster, **plain)
     common = model.fit(cov_type="driscoll-kraay", **plain)
-    return Witness(
-        at=tuple(dummies),
+    return AlternativeEstimate(
+        labels=tuple(dummies),
         estimate=_ordered(clustered.params, names),
         clustered=_ordered(clustered.std_errors, names),
         driscoll_kraay=_ordered(common.std_errors, names),

@@ -1,12 +1,12 @@
-"""What could be wrong with a panel: reliability, batches, gaps between treated and controls.
+"""What could be wrong with a panel: reliability, batches, balance of treated and control rows.
 
 In: `AttGt`, or a panel. Out: numbers to look at before believing an effect.
 
-    reliability    ρ of Y_c and Y_b: difference-in-differences has about 2 (1 − ρ) times the
-                   variance of the plain difference, so below .5 it costs precision
-    batch_icc      share of the variance of changes that rows of one batch have in common
-    level_gap      treated less controls at the base, in standard deviations
-    trait_gap      treated less controls in the rows' traits
+    reliability        ρ of Y_c and Y_b: difference-in-differences has about 2 (1 − ρ) times the
+                       variance of the plain difference, so below .5 it costs precision
+    batch_icc          share of the variance of changes that rows of one batch have in common
+    baseline_balance   treated less controls at the base, in standard deviations
+    covariate_balance  treated less controls in the rows' covariates
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
-from scipy.special import chdtrc, ndtr
+from scipy.special import ndtr
 
 from pythia_profile.did.arguments import per_row
 from pythia_profile.did.att import AttGt
@@ -87,28 +87,28 @@ def batch_icc(att: AttGt, clusters: Int[np.ndarray, " U"]) -> Float[np.ndarray, 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gap:
-    """Treated less controls before treatment, one line for each cohort or trait.
+class Balance:
+    """Treated less controls before treatment, one line for each cohort or covariate.
 
     Attributes
     ----------
-    at : what is compared: the cohort, or the trait.
-    gap : difference of means; for a trait of words, the largest difference of shares.
+    labels : what is compared: the cohort, or the covariate.
+    difference : of means; for a covariate of words, the largest difference of shares.
     standardized : the difference in standard deviations of the controls.
     p_value : of no difference; rows are independent under it.
     """
 
-    at: tuple[object, ...]
-    gap: Float[np.ndarray, " n"]
+    labels: tuple[object, ...]
+    difference: Float[np.ndarray, " n"]
     standardized: Float[np.ndarray, " n"]
     p_value: Float[np.ndarray, " n"]
 
 
-def level_gap(att: AttGt) -> Gap:
-    """Gap of levels at each cohort's base checkpoint.
+def baseline_balance(att: AttGt) -> Balance:
+    """Balance of levels at each cohort's base checkpoint.
 
     Difference-in-differences removes it; the plain difference takes it for an effect, and a large
-    gap makes parallel trends less credible.
+    difference makes parallel trends less credible.
     """
     first = np.argmax(att.fit.comparison.post, axis=1)
     first[~att.fit.comparison.post.any(axis=1)] = -1
@@ -123,35 +123,36 @@ def level_gap(att: AttGt) -> Gap:
             mean = side(grid, -1)[g, first] / weight
             variances.append((side(grid, grid)[g, first] / weight - mean**2, weight))
         means.append(mean)
-    gap = means[0] - means[1]
+    difference = means[0] - means[1]
     with np.errstate(divide="ignore", invalid="ignore"):
         se = np.sqrt(sum(variance / weight for variance, weight in variances))
-        standardized = gap / np.sqrt(variances[1][0])
-        p = 2 * ndtr(-np.abs(gap / se))
-    return Gap(tuple(att.cohorts.tolist()), gap, standardized, p)
+        standardized = difference / np.sqrt(variances[1][0])
+        p = 2 * ndtr(-np.abs(difference / se))
+    return Balance(tuple(att.cohorts.tolist()), difference, standardized, p)
 
 
-def trait_gap(panel: Panel) -> Gap:
-    """Gap of each trait of the rows between treated and never-treated rows.
+def covariate_balance(panel: Panel) -> Balance:
+    """Balance of each covariate of the rows between treated and never-treated rows.
 
     Numbers are compared by their means, words by their shares (chi-square test).
     """
     treated = panel.cohort != NEVER
-    names = [name for name in panel.traits.columns if not panel.traits[name].dtype.is_nested()]
-    lines = [_one_trait(panel.traits[name], treated) for name in names]
-    gap, standardized, p = np.array(lines).reshape(-1, 3).T
-    return Gap(tuple(names), gap, standardized, p)
+    columns = [column for column in panel.covariates if not column.dtype.is_nested()]
+    lines = [_one_covariate(column, treated) for column in columns]
+    difference, standardized, p = np.array(lines).reshape(-1, 3).T
+    return Balance(tuple(column.name for column in columns), difference, standardized, p)
 
 
-def _one_trait(values: pl.Series, treated: Bool[np.ndarray, " U"]) -> tuple[float, float, float]:
+def _one_covariate(
+    values: pl.Series, treated: Bool[np.ndarray, " U"]
+) -> tuple[float, float, float]:
     if values.dtype.is_numeric():
         numbers = values.cast(pl.Float64).to_numpy()
         known = np.isfinite(numbers)
         return _compare_means(numbers[treated & known], numbers[~treated & known])
     words, number = np.unique(values.cast(pl.String).fill_null("null"), return_inverse=True)
-    kinds = len(words)
-    on, off = (np.bincount(number[side], minlength=kinds) for side in (treated, ~treated))
-    return _compare_shares(np.stack([on, off]))
+    rows = (treated, ~treated)
+    return _compare_shares(np.stack([np.bincount(number[r], minlength=len(words)) for r in rows]))
 
 
 def _compare_means(
@@ -159,22 +160,22 @@ def _compare_means(
 ) -> tuple[float, float, float]:
     if min(len(on), len(off)) < 2:
         return np.nan, np.nan, np.nan
-    gap, scale = on.mean() - off.mean(), off.std()
+    difference, scale = on.mean() - off.mean(), off.std()
     se = np.hypot(on.std() / len(on) ** 0.5, scale / len(off) ** 0.5)
+    standardized = difference / scale if scale > 0 else np.nan
     if se == 0:
-        return gap, np.nan, float(gap == 0)
-    return gap, gap / scale if scale > 0 else np.nan, float(2 * ndtr(-abs(gap / se)))
+        return difference, np.nan, float(difference == 0)
+    return difference, standardized, float(2 * ndtr(-abs(difference / se)))
 
 
 def _compare_shares(counts: Int[np.ndarray, "2 k"]) -> tuple[float, float, float]:
-    sides = counts.sum(axis=1, keepdims=True)
-    if not sides.all():
+    from scipy.stats import chi2_contingency
+
+    if not counts.sum(axis=1).all():
         return np.nan, np.nan, np.nan
-    shares = counts / sides
-    largest = np.argmax(np.abs(shares[0] - shares[1]))
-    gap, off = shares[0, largest] - shares[1, largest], shares[1, largest]
-    scale = np.sqrt(off * (1 - off))
-    expected = sides * counts.sum(axis=0) / counts.sum()
-    statistic = ((counts - expected) ** 2 / expected).sum()
-    p = float(chdtrc(counts.shape[1] - 1, statistic)) if counts.shape[1] > 1 else 1.0
-    return gap, gap / scale if scale > 0 else np.nan, p
+    treated, controls = counts / counts.sum(axis=1, keepdims=True)
+    largest = np.argmax(np.abs(treated - controls))
+    difference, share = (treated - controls)[largest], controls[largest]
+    scale = np.sqrt(share * (1 - share))
+    p = float(chi2_contingency(counts, correction=False).pvalue)
+    return difference, difference / scale if scale > 0 else np.nan, p

@@ -26,7 +26,7 @@ OUTLIER = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CheckpointCheck:
+class LeaveOneOut:
     """How much rests on each single checkpoint.
 
     Attributes
@@ -65,7 +65,7 @@ class CheckpointCheck:
         )
 
 
-def checkpoint_check(att: AttGt) -> CheckpointCheck:
+def leave_one_out(att: AttGt) -> LeaveOneOut:
     """Mean placebo effect at each checkpoint, and the influence of each on the overall effect.
 
     Raises
@@ -86,7 +86,7 @@ def checkpoint_check(att: AttGt) -> CheckpointCheck:
     center = np.nanmedian(placebo) if tested.any() else 0.0
     scale = 1.4826 * np.nanmedian(np.abs(placebo - center)) if tested.any() else np.inf
     suspect = (adjusted < 0.01) & (np.abs(placebo - center) > OUTLIER * scale)
-    return CheckpointCheck(
+    return LeaveOneOut(
         checkpoints=att.checkpoints,
         placebo=placebo,
         placebo_se=se,

@@ -33,7 +33,7 @@ def by_stratum(
 
     Parameters
     ----------
-    column : a trait of the panel's rows; `length` is the number of tokens.
+    column : a covariate of the panel's rows; `length` is the number of tokens.
     cut : for numbers: into how many groups of about equal size, or the inner edges of the ranges.
         A value on an edge belongs to the range below it.
 
@@ -48,9 +48,9 @@ def by_stratum(
     EstimationError
         A stratum has no controls, too few rows, …; the message names it.
     """
-    if column not in panel.traits.columns:
-        raise not_found("column of the rows", column, panel.traits.columns)
-    strata = _strata(panel.traits[column], column, cut)
+    if column not in panel.covariates.columns:
+        raise not_found("column of the rows", column, panel.covariates.columns)
+    strata = _strata(panel.covariates[column], column, cut)
     found = {}
     for name in strata.unique().sort().to_list():
         rows = (strata == name).to_numpy()
@@ -71,7 +71,7 @@ def difference(one: Contrast, other: Contrast) -> Contrast:
     EmptyFamilyError
         They share no label.
     """
-    common = [at for at in one.at if at in other.at]
+    common = [at for at in one.labels if at in other.labels]
     if not common:
         raise EmptyFamilyError(
             f"difference: {one.kind} with {len(one)} labels and {other.kind} with {len(other)} "

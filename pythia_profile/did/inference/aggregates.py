@@ -67,7 +67,7 @@ def aggregate(
     >>> y = [[0, 1.0, 1], [1, 2.1, 2], [0, 0, 3.0], [1, 1, 4.2], [0, 0, 0], [1, 1, 1.0]]
     >>> effect = att_gt(y, [10, 10, 20, 20, NEVER, NEVER], [0, 10, 20])
     >>> curve = aggregate(effect, "event_time")
-    >>> curve.at
+    >>> curve.labels
     (-20, -10, 0, 10)
     >>> curve.only([0, 10]).estimate.round(3)
     array([2.075, 1.   ])

@@ -37,7 +37,7 @@ class Contrast:
     Attributes
     ----------
     kind : what they are, such as `event_time`.
-    at : (K,) label of each, such as its event time; None for a mean over labels.
+    labels : (K,) label of each, such as its event time; None for a mean over labels.
     estimate : (K,) in units of the outcome.
     se : (K,) standard error.
     df : (K,) degrees of freedom of the standard error (Welch and Satterthwaite).
@@ -46,7 +46,7 @@ class Contrast:
     """
 
     kind: str
-    at: tuple[Any, ...]
+    labels: tuple[Any, ...]
     estimate: Float[np.ndarray, " K"]
     se: Float[np.ndarray, " K"]
     df: Float[np.ndarray, " K"]
@@ -58,25 +58,25 @@ class Contrast:
 
     def __sub__(self, other: "Contrast") -> "Contrast":
         """Return the difference of two contrasts with the same labels, rows matched by id."""
-        if self.at != other.at:
+        if self.labels != other.labels:
             raise PanelShapeError(
                 f"contrasts: labels differ ({len(self)} of {self.kind}, {len(other)} of "
                 f"{other.kind}); expected the same ones on both sides"
             )
         minus = tuple(Part(p.att, -p.weights, -p.shares) for p in other.parts)
-        return _from_parts(f"{self.kind} difference", self.at, self.parts + minus)
+        return _from_parts(f"{self.kind} difference", self.labels, self.parts + minus)
 
-    def only(self, at: Sequence[Any]) -> "Contrast":
+    def only(self, labels: Sequence[Any]) -> "Contrast":
         """Return the contrasts with these labels, in this order."""
-        places = [self.at.index(label) for label in at]
-        parts = tuple(Part(p.att, p.weights[places], p.shares[:, places]) for p in self.parts)
+        index = [self.labels.index(label) for label in labels]
+        parts = tuple(Part(p.att, p.weights[index], p.shares[:, index]) for p in self.parts)
         return Contrast(
             kind=self.kind,
-            at=tuple(at),
-            estimate=self.estimate[places],
-            se=self.se[places],
-            df=self.df[places],
-            variance=self.variance.at(places),
+            labels=tuple(labels),
+            estimate=self.estimate[index],
+            se=self.se[index],
+            df=self.df[index],
+            variance=self.variance.pick(index),
             parts=parts,
         )
 
@@ -116,7 +116,7 @@ class Contrast:
 def contrast(
     att: AttGt,
     weights: Shaped[npt.ArrayLike, "*K G C"] | sparse.csr_array,
-    at: Sequence[Any] | None = None,
+    labels: Sequence[Any] | None = None,
     kind: str = "contrast",
     shares: Float[np.ndarray, "G K"] | None = None,
 ) -> Contrast:
@@ -125,7 +125,7 @@ def contrast(
     Parameters
     ----------
     weights : (G, C) or (K, G, C) weights over cells, or a sparse (K, G·C) array.
-    at : K labels; 0 … K − 1 unless given.
+    labels : K labels; 0 … K − 1 unless given.
     shares : (G, K) what a row adds by changing its cohort's share, where shares are estimated.
 
     Raises
@@ -155,16 +155,16 @@ def contrast(
         )
     zero = np.zeros((len(att.cohorts), matrix.shape[0]))
     part = Part(att, matrix, zero if shares is None else shares)
-    return _from_parts(kind, tuple(range(matrix.shape[0]) if at is None else at), (part,))
+    return _from_parts(kind, tuple(range(matrix.shape[0]) if labels is None else labels), (part,))
 
 
 @one_blas_thread
-def _from_parts(kind: str, at: tuple[Any, ...], parts: tuple[Part, ...]) -> Contrast:
+def _from_parts(kind: str, labels: tuple[Any, ...], parts: tuple[Part, ...]) -> Contrast:
     merged = _merge(parts)
     estimate = sum(p.weights @ np.nan_to_num(p.att.att.ravel()) for p in merged)
     variance = _variance(merged)
     se = np.sqrt(variance.treated + variance.control)
-    return Contrast(kind, at, estimate, se, variance.df(), variance, merged)
+    return Contrast(kind, labels, estimate, se, variance.df(), variance, merged)
 
 
 def _merge(parts: tuple[Part, ...]) -> tuple[Part, ...]:

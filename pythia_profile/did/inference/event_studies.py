@@ -63,7 +63,7 @@ def event_study_of(target: AttGt | Contrast, cohort: Step | None) -> EventStudy:
         path, base = curve, _base_of(curve)
     else:
         path, base = target, _base_of(target)
-    steps = np.array(path.at, dtype=np.float64)
+    steps = np.array(path.labels, dtype=np.float64)
     used = path.se > 0
     before, after = used & (steps < base), used & (steps > base)
     if not before.any() or not (after & (steps >= 0)).any():

@@ -48,12 +48,12 @@ from pythia_profile.did.inference.event_studies import (
 from pythia_profile.did.moments import Step
 from pythia_profile.did.threads import one_blas_thread
 
-Restriction = Literal["relative", "smooth"]
+Restriction = Literal["relative_magnitudes", "smoothness"]
 Intervals = Callable[[float], tuple[float, float]]
 """From the size of the violation to lower and upper end."""
 
-RELATIVE_SIZES = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
-SMOOTH_SIZES = np.array([0.0, 0.125, 0.25, 0.5, 1.0])
+M_BARS = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
+SMOOTHNESS_SIZES = np.array([0.0, 0.125, 0.25, 0.5, 1.0])
 """Sizes to show unless others are asked for: M̄, and M in standard errors of the effect."""
 
 
@@ -93,7 +93,7 @@ class Sensitivity:
             verdict = "hold 0"
         elif self.breakdown == np.inf:
             verdict = "exclude 0 under violations of any size"
-        elif self.restriction == "relative":
+        elif self.restriction == "relative_magnitudes":
             verdict = (
                 f"exclude 0 under slopes up to {self.breakdown:.3g} times the largest before "
                 "treatment"
@@ -113,7 +113,7 @@ def sensitivity(
     *,
     cohort: Step | None = None,
     effect: Effect = "average",
-    restriction: Restriction = "relative",
+    restriction: Restriction = "relative_magnitudes",
     bounds: Sequence[float] | None = None,
     level: float = 0.95,
 ) -> Sensitivity:
@@ -154,13 +154,12 @@ def sensitivity(
     weights = effect_weights(study, effect)
     after = slice(len(study.before), None)
     se = float(np.sqrt(weights @ study.covariance[after, after] @ weights))
-    usual = RELATIVE_SIZES if restriction == "relative" else se * SMOOTH_SIZES
+    usual = M_BARS if restriction == "relative_magnitudes" else se * SMOOTHNESS_SIZES
     sizes = usual if bounds is None else numbers(bounds, "bounds")
     if sizes.ndim != 1 or not (sizes >= 0).all():
         raise OptionError(f"bounds: got {sizes.tolist()}, expected numbers from 0 on")
-    make = {"relative": relative_intervals, "smooth": smooth_intervals}[restriction]
+    make, identified = _METHODS[restriction]
     interval = make(study, weights, level)
-    identified = {"relative": relative_bounds, "smooth": smooth_bounds}[restriction]
     ends = np.array([interval(m) for m in sizes]).reshape(-1, 2)
     known = np.array([identified(study, weights, m) for m in sizes]).reshape(-1, 2)
     return Sensitivity(
@@ -170,7 +169,7 @@ def sensitivity(
         upper=ends[:, 1],
         identified_lower=known[:, 0],
         identified_upper=known[:, 1],
-        breakdown=breakdown(interval, 1.0 if restriction == "relative" else se),
+        breakdown=breakdown(interval, 1.0 if restriction == "relative_magnitudes" else se),
         estimate=float(weights @ study.estimate[after]),
         se=se,
         level=level,
@@ -181,7 +180,7 @@ def breakdowns(
     att: AttGt,
     *,
     effect: Effect = "average",
-    restriction: Restriction = "relative",
+    restriction: Restriction = "relative_magnitudes",
     level: float = 0.95,
 ) -> Float[np.ndarray, " G"]:
     """Breakdown value of each cohort's path; (G,), NaN where a path has no effect on one side."""
@@ -362,3 +361,9 @@ def _bias(study: EventStudy, estimators: Float[np.ndarray, "n T"]) -> Float[np.n
     by_slope = np.concatenate([before, np.array(after)], axis=1)
     bias: Float[np.ndarray, " n"] = np.abs(np.cumsum(by_slope[:, ::-1], axis=1)[:, :-1]).sum(axis=1)
     return bias
+
+
+_METHODS = {
+    "relative_magnitudes": (relative_intervals, relative_bounds),
+    "smoothness": (smooth_intervals, smooth_bounds),
+}

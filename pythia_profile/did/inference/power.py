@@ -87,7 +87,7 @@ def pilot(
             "pilot: expected an estimate from rows, by did or diff, with never-treated controls"
         )
     each = aggregate(att, effect)
-    single = each.only([at for at in each.at if at is not None])
+    single = each.only([at for at in each.labels if at is not None])
     mean = _mean(att, single)
     batches = per_row(clusters, att.fit.rows.y, "clusters", np.int64)
     labels = None if batches is None else batches[att.fit.rows.place]

@@ -208,7 +208,7 @@ def _named_family(target: AttGt | Contrast, family: str) -> Bool[np.ndarray, "..
             return np.array(finite & _path(target, family.removeprefix("path:"))[:, None])
         expected = "post, placebo, all, path:COHORT, an aggregate or a mask"
     elif target.kind.startswith("event_time"):
-        since = np.array(target.at, dtype=np.float64)
+        since = np.array(target.labels, dtype=np.float64)
         if family in ("post", "placebo"):
             return finite & (since >= 0 if family == "post" else since < 0)
         expected = "post, placebo, all or a mask"

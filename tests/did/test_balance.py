@@ -6,8 +6,13 @@ import pytest
 from scipy.stats import chi2_contingency
 
 from pythia_profile.did import NEVER, Panel, att_gt
-from pythia_profile.did.diagnostics.balance import batch_icc, level_gap, reliability, trait_gap
-from pythia_profile.did.diagnostics.leave_one_out import checkpoint_check
+from pythia_profile.did.diagnostics.balance import (
+    baseline_balance,
+    batch_icc,
+    covariate_balance,
+    reliability,
+)
+from pythia_profile.did.diagnostics.leave_one_out import leave_one_out
 from pythia_profile.did.errors import PanelShapeError
 from tests.did.planted import planted
 
@@ -80,18 +85,18 @@ def test_level_gap_is_the_difference_of_base_outcomes():
     panel = planted(rows=50, never=80)
     panel.y[panel.cohort == 20] += 2.0
 
-    gap = level_gap(att_gt(panel.y, panel.cohort, panel.checkpoints))
+    gap = baseline_balance(att_gt(panel.y, panel.cohort, panel.checkpoints))
 
     never = panel.y[panel.cohort == NEVER]
     for place, (g, b) in enumerate([(10, 0), (20, 1), (30, 2)]):
         difference = panel.y[panel.cohort == g, b].mean() - never[:, b].mean()
-        assert gap.gap[place] == pytest.approx(difference)
+        assert gap.difference[place] == pytest.approx(difference)
         assert gap.standardized[place] == pytest.approx(difference / never[:, b].std())
-    assert gap.at == (10, 20, 30)
+    assert gap.labels == (10, 20, 30)
     assert gap.p_value[1] < 1e-6
 
 
-def with_traits(panel, **traits):
+def with_covariates(panel, **covariates):
     return Panel(
         run=("mini", "xs", 0),
         outcome="log_likelihood",
@@ -101,7 +106,7 @@ def with_traits(panel, **traits):
         weight=np.ones(len(panel.y)),
         row_id=np.arange(len(panel.y)),
         checkpoints=panel.checkpoints,
-        traits=pl.DataFrame(traits),
+        covariates=pl.DataFrame(covariates),
         notes=(),
     )
 
@@ -114,16 +119,16 @@ def test_traits_of_treated_and_controls_are_compared():
     same = rng.normal(size=len(treated))
     length = np.full(len(treated), 2049)
 
-    gap = trait_gap(with_traits(panel, domain=domain, same=same, length=length))
+    gap = covariate_balance(with_covariates(panel, domain=domain, same=same, length=length))
 
     table = [[(domain[side] == w).sum() for w in ("code", "prose")] for side in (treated, ~treated)]
-    assert gap.at == ("domain", "same", "length")
+    assert gap.labels == ("domain", "same", "length")
     assert gap.p_value[0] == pytest.approx(chi2_contingency(table, correction=False).pvalue)
-    assert abs(gap.gap[0]) == pytest.approx(
+    assert abs(gap.difference[0]) == pytest.approx(
         abs(table[0][0] / sum(table[0]) - table[1][0] / sum(table[1]))
     )
-    assert gap.gap[1] == pytest.approx(same[treated].mean() - same[~treated].mean())
-    assert (gap.gap[2], gap.p_value[2]) == (0.0, 1.0)
+    assert gap.difference[1] == pytest.approx(same[treated].mean() - same[~treated].mean())
+    assert (gap.difference[2], gap.p_value[2]) == (0.0, 1.0)
 
 
 def long_panel(seed=0, cohorts=12):
@@ -136,8 +141,8 @@ def test_a_checkpoint_with_the_weights_of_another_step_shows():
     faulty = panel.y.copy()
     faulty[:, 5] = faulty[:, -1]  # step 50 was published with the last step's weights
 
-    found = checkpoint_check(att_gt(faulty, panel.cohort, panel.checkpoints))
-    fine = checkpoint_check(att_gt(panel.y, panel.cohort, panel.checkpoints))
+    found = leave_one_out(att_gt(faulty, panel.cohort, panel.checkpoints))
+    fine = leave_one_out(att_gt(panel.y, panel.cohort, panel.checkpoints))
 
     assert found.suspects == (50,)
     assert fine.suspects == ()
@@ -150,7 +155,7 @@ def test_leaving_out_a_checkpoint_is_estimating_without_it(control):
     panel = long_panel(cohorts=6)
     att = att_gt(panel.y, panel.cohort, panel.checkpoints, control=control)
 
-    check = checkpoint_check(att)
+    check = leave_one_out(att)
 
     def overall(effect):
         cells = effect.post

@@ -53,11 +53,11 @@ def test_with_one_constant_effect_all_estimators_find_it():
     curve = event_study(*args)
 
     assert abs(one.estimate[0] - 0.4) < 4 * one.clustered[0]
-    after = [k for k, e in enumerate(curve.at) if e >= 0]
-    before = [k for k, e in enumerate(curve.at) if e < -1]
+    after = [k for k, e in enumerate(curve.labels) if e >= 0]
+    before = [k for k, e in enumerate(curve.labels) if e < -1]
     assert (abs(curve.estimate[after] - 0.4) < 4 * curve.clustered[after]).all()
     assert (abs(curve.estimate[before]) < 4 * curve.clustered[before]).all()
-    assert curve.at == (-3.0, -2.0, 0.0, 1.0, 2.0, 3.0)
+    assert curve.labels == (-3.0, -2.0, 0.0, 1.0, 2.0, 3.0)
     assert (curve.driscoll_kraay > 0).all()
 
 
