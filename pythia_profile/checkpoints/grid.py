@@ -53,7 +53,7 @@ class Grid:
     ----------
     located : those that can be read, by size and step.
     verdicts : one for each that was asked for.
-    pins : what the hub said; None where nothing lies there.
+    pins : what the hub answered; None where no checkpoint is on the hub.
     """
 
     located: tuple[Located, ...]
@@ -119,7 +119,7 @@ def locate(
     NotFoundError
         A size or checkpoint that the suite does not have.
     RemoteError
-        The hub does not say what it has.
+        The hub does not answer.
     """
     hub = hub or Hub()
     located: list[Located] = []

@@ -5,7 +5,7 @@ and scores. Out: one verdict for each checkpoint that was asked for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -23,7 +23,23 @@ from pythia_profile.checkpoints.verdicts import (
 from pythia_profile.errors import CheckpointError
 from pythia_profile.suites.model import Suite
 
-__all__ = ["audit"]
+__all__ = ["Evidence", "audit"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What checkpoints are judged by beside their listing.
+
+    Attributes
+    ----------
+    weights : whether to read the weights, one checkpoint at a time: how far neighbors are apart,
+        and in which direction they move.
+    rows, scores : tables of a study, whose losses and pre-treatment anomalies are judged.
+    """
+
+    weights: bool = False
+    rows: pl.DataFrame | None = None
+    scores: pl.DataFrame | None = None
 
 
 def audit(
@@ -31,12 +47,10 @@ def audit(
     sizes: Sequence[str] | None = None,
     steps: Sequence[int] | None = None,
     *,
-    weights: bool = False,
-    rows: pl.DataFrame | None = None,
-    scores: pl.DataFrame | None = None,
+    evidence: Evidence | None = None,
     pins: Pins | None = None,
     hub: Hub | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> list[Verdict]:
     """Judge the checkpoints of a suite.
 
@@ -47,11 +61,9 @@ def audit(
     Parameters
     ----------
     sizes, steps : checkpoints to judge; all of the suite by default.
-    weights : whether to read the weights too, one checkpoint at a time: distance between
-        neighbors, continuity of the embeddings' norm.
-    rows, scores : tables of a study, whose losses and placebo stripes are judged too.
+    evidence : what is judged beside the listing; nothing by default.
     pins : what is known of the hub already.
-    tell : called with a line of progress.
+    on_message : called with a line of progress.
 
     Returns
     -------
@@ -62,7 +74,7 @@ def audit(
     NotFoundError
         A size or step that the suite does not have.
     RemoteError
-        The hub does not say what it has.
+        The hub does not answer.
 
     Examples
     --------
@@ -70,20 +82,20 @@ def audit(
     >>> suite = pp.open_suite("pythia")
     >>> verdicts = audit(suite, ["2.8b"])  # doctest: +SKIP
     """
-    verdicts: list[Verdict] = []
+    evidence, verdicts = evidence or Evidence(), []
     for size in sizes or list(suite.sizes):
         asked = steps or suite.size(size).checkpoints or None
-        tell(f"{suite.name} {size}: reading the listing")
+        on_message(f"{suite.name} {size}: reading the listing")
         grid = locate(suite, [size], asked, pins=pins, hub=hub, keep=0)
         pins = grid.pins or pins
         found = list(grid.verdicts)
-        if weights:
-            found = _with(found, ODD_WEIGHTS, _odd_weights(suite, size, grid, tell))
+        if evidence.weights:
+            found = _with(found, ODD_WEIGHTS, _odd_weights(suite, size, grid, on_message))
         verdicts += found
-    if rows is not None and scores is not None:
+    if evidence.rows is not None and evidence.scores is not None:
         from pythia_profile.checkpoints.plausible import odd_scores
 
-        by_size = odd_scores(rows, scores, suite.vocabulary)
+        by_size = odd_scores(evidence.rows, evidence.scores, suite.vocabulary)
         for size, odd in by_size.items():
             verdicts = _with(verdicts, ODD_SCORES, odd, size)
     return verdicts
@@ -106,15 +118,15 @@ def _with(
 
 
 def _odd_weights(
-    suite: Suite, size: str, grid: Grid, tell: Callable[[str], None]
+    suite: Suite, size: str, grid: Grid, on_message: Callable[[str], None]
 ) -> dict[int, list[str]]:
-    """Read each checkpoint once, ascending; say which do not fit or cannot be read."""
+    """Read each checkpoint once, ascending; find which do not fit or cannot be read."""
     from pythia_profile.checkpoints.continuity import continuity, sketch
 
     odd: dict[int, list[str]] = {}
     sketches = []
     for one in sorted(grid.located, key=lambda one: one.step):
-        tell(f"{suite.name} {size}: reading the weights of step {one.step}")
+        on_message(f"{suite.name} {size}: reading the weights of step {one.step}")
         try:
             if isinstance(one.source, Path):
                 sketches.append((one.step, sketch(one.source)))

@@ -232,10 +232,10 @@ def _one_thread() -> Iterator[None]:
 
 
 def _refuse(folder: Path, **faults: list[str]) -> None:
-    said = [f"{kind}: {_some(names)}" for kind, names in faults.items() if names]
-    if said:
+    listed = [f"{kind}: {_some(names)}" for kind, names in faults.items() if names]
+    if listed:
         raise CheckpointError(
-            f"tensors in '{folder}' do not fit its config.json; {'; '.join(said)}"
+            f"tensors in '{folder}' do not fit its config.json; {'; '.join(listed)}"
         )
 
 

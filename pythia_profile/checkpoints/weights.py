@@ -62,9 +62,9 @@ def find_weights(folder: Path) -> WeightFiles:
         numbered = _numbered(folder, name)
         if numbered:
             return WeightFiles(kind, numbered)
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     raise CheckpointError(
-        f"no weights in '{folder}': got {', '.join(there) or 'an empty or missing folder'}, "
+        f"no weights in '{folder}': got {', '.join(found) or 'an empty or missing folder'}, "
         "expected model.safetensors, pytorch_model.bin or an index of shards; fetch it again"
     )
 

@@ -133,6 +133,7 @@ def audit(
     Reads file listings only, unless --weights is given; for a study that has been scored, its
     scores are examined, too. Exits with code 4 where a checkpoint is faulty.
     """
+    from pythia_profile.checkpoints.identity import Evidence
     from pythia_profile.checkpoints.identity import audit as judge
     from pythia_profile.checkpoints.verdicts import faulty
 
@@ -142,7 +143,9 @@ def audit(
     chosen.pop("sizes", None)
     chosen.pop("steps", None)
     suite = chosen.pop("suite")
-    verdicts = judge(suite, names, steps, weights=weights, tell=_log, **chosen)
+    tables = {name: chosen.pop(name, None) for name in ("rows", "scores")}
+    evidence = Evidence(weights=weights, **tables)
+    verdicts = judge(suite, names, steps, evidence=evidence, on_message=_log, **chosen)
     wrong = faulty(verdicts)
     if as_json:
         listed = [asdict(verdict) for verdict in verdicts]

@@ -13,14 +13,13 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from io import BytesIO
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pythia_profile.errors import ProfileError
 from pythia_profile.execute.resources import Resources
@@ -67,74 +66,67 @@ def map_units(
         A unit failed, or its process was killed; the other processes have been ended.
     """
     try:
-        calls = [(_name(unit), pickle.dumps((function, unit))) for unit in units]
+        calls = deque(enumerate(pickle.dumps((function, unit)) for unit in units))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise WorkerError(f"units cannot be sent to another process: {error}") from error
-    waiting = deque(enumerate(calls))
     results: dict[int, R] = {}
     with _started(resources, len(calls)) as processes:
+        busy: dict[Any, _Process] = {process.connection: process for process in processes}
         for process in processes:
-            process.give(waiting.popleft())
-        busy = {process.connection: process for process in processes}
+            process.give(*calls.popleft())
         while busy:
             for connection in wait(list(busy)):
-                process = busy[connection]  # type: ignore[index]
-                message = process.received()
-                if isinstance(message, Progress):
-                    on_progress(message.amount)
-                elif isinstance(message, Record):
-                    logging.getLogger(message.logger).log(message.level, "%s", message.message)
-                elif isinstance(message, Failure):
-                    logging.getLogger(__name__).debug("%s", message.trace)
-                    raise _failure(message.message, message.exit_code)
-                elif isinstance(message, Result):
-                    results[process.unit] = message.value
-                    if waiting:
-                        process.give(waiting.popleft())
-                    else:
-                        del busy[process.connection]
-                        process.connection.close()
-    return [results[number] for number in range(len(calls))]
+                process = busy[connection]
+                match process.received(units):
+                    case Progress(amount):
+                        on_progress(amount)
+                    case Record(logger, level, text):
+                        logging.getLogger(logger).log(level, "%s", text)
+                    case Failure(text, exit_code, trace):
+                        logging.getLogger(__name__).debug("%s", trace)
+                        raise _failure(text, exit_code)
+                    case Result(value):
+                        results[process.unit] = value
+                        if calls:
+                            process.give(*calls.popleft())
+                        else:
+                            del busy[connection]
+                            process.connection.close()
+    return [results[number] for number in range(len(units))]
 
 
 @dataclass(slots=True)
 class _Process:
-    """A worker process, the unit it is at, and the last lines that it wrote."""
+    """A worker process, what it has written, and the number of the unit it is at."""
 
     process: subprocess.Popen[bytes]
     connection: Connection
-    listener: threading.Thread
-    last_words: deque[str] = field(default_factory=lambda: deque(maxlen=20))
-    unit: int = -1
-    name: str = ""
+    output: IO[bytes]
+    unit: int = 0
 
-    def give(self, numbered: tuple[int, tuple[str, bytes]]) -> None:
-        self.unit, (self.name, call) = numbered
-        try:
+    def give(self, number: int, call: bytes) -> None:
+        self.unit = number
+        with suppress(OSError):  # it ended; its last words are found when it is listened to
             self.connection.send_bytes(call)
-        except OSError as error:
-            raise self._end() from error
 
-    def received(self) -> Any:
+    def received(self, units: Sequence[object]) -> Any:
         try:
             return self.connection.recv()
         except (EOFError, OSError) as error:
-            raise self._end() from error
-
-    def _end(self) -> WorkerError:
-        code = self.process.wait()
-        self.listener.join(_GRACE_SECONDS)
-        if code < 0:
-            return WorkerError(
-                f"the worker at {self.name} was killed by signal {-code} (out of memory, perhaps); "
-                "run again to go on where it stopped"
-            )
-        last = self.last_words[-1] if self.last_words else "it ended without a message"
-        return _failure(redact(f"the worker at {self.name} ended: {last}"), code or 1)
-
-
-def _name(unit: object) -> str:
-    return str(getattr(unit, "name", type(unit).__name__))
+            unit = units[self.unit]
+            name = getattr(unit, "name", type(unit).__name__)
+            code = self.process.wait()
+            if code < 0:
+                raise WorkerError(
+                    f"the worker at {name} was killed by signal {-code} (out of memory, perhaps); "
+                    "run again to go on where it stopped"
+                ) from error
+            self.output.seek(0)
+            lines = [
+                line for line in self.output.read().decode(errors="replace").split("\n") if line
+            ]
+            last = lines[-1].strip() if lines else "it ended without a message"
+            raise _failure(redact(f"the worker at {name} ended: {last}"), code or 1) from error
 
 
 def _failure(message: str, exit_code: int) -> WorkerError:
@@ -147,49 +139,40 @@ def _failure(message: str, exit_code: int) -> WorkerError:
 def _started(resources: Resources, units: int) -> Iterator[list[_Process]]:
     """Have a process for each device, at most one a unit; none is left when the block ends."""
     processes: list[_Process] = []
-    try:
-        for device in resources.devices[:units]:
-            processes.append(_start(device, resources.threads))
-        yield processes
-    except BaseException:
-        for process in processes:
-            process.process.terminate()
-        raise
-    finally:
-        for process in processes:
-            process.connection.close()
-        for process in processes:
-            try:
-                process.process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.process.kill()
-                process.process.wait()
+    with ExitStack() as files:
+        try:
+            for device in resources.devices[:units]:
+                output = files.enter_context(tempfile.TemporaryFile())
+                processes.append(_start(device, resources.threads, output))
+            yield processes
+        except BaseException:
+            for one in processes:
+                one.process.terminate()
+            raise
+        finally:
+            for one in processes:
+                one.connection.close()  # a worker without work ends when it sees this
+            for one in processes:
+                try:
+                    one.process.wait(_GRACE_SECONDS)
+                except subprocess.TimeoutExpired:
+                    one.process.kill()
+                    one.process.wait()
 
 
-def _start(device: str, threads: int) -> _Process:
+def _start(device: str, threads: int, output: IO[bytes]) -> _Process:
     ours, theirs = Pipe()
     limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    descriptor = theirs.fileno()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, str(descriptor)],
+            [sys.executable, "-c", _SERVE, str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            pass_fds=[descriptor],
+            pass_fds=[theirs.fileno()],
             env={**os.environ, **limits, "TOKENIZERS_PARALLELISM": "false"},
         )
-    last_words: deque[str] = deque(maxlen=20)
-    listener = threading.Thread(target=_keep_last_words, args=(process, last_words), daemon=True)
-    listener.start()
     level = logging.getLogger("pythia_profile").getEffectiveLevel()
-    started = _Process(process, ours, listener, last_words)
-    ours.send(Setup(list(sys.path), device, threads, level))
-    return started
-
-
-def _keep_last_words(process: subprocess.Popen[bytes], last_words: deque[str]) -> None:
-    with process.stdout or BytesIO() as output:
-        for line in output:
-            if line.strip():
-                last_words.append(line.decode(errors="replace").strip())
+    with suppress(OSError):
+        ours.send(Setup(list(sys.path), device, threads, level))
+    return _Process(process, ours, output)

@@ -70,10 +70,10 @@ def chosen_device(wanted: str) -> str:
         raise StudyError(f"device: got '{wanted}', expected one of {', '.join(DEVICES)}")
     if wanted == "cpu":
         return "cpu"
-    there = _seems_to_have_a_gpu() and _gpus() > 0
-    if wanted == "cuda" and not there:
+    found = _seems_to_have_a_gpu() and _gpus() > 0
+    if wanted == "cuda" and not found:
         raise StudyError("device: got 'cuda', and torch finds no GPU here; set it to 'cpu'")
-    return "cuda" if there else "cpu"
+    return "cuda" if found else "cpu"
 
 
 def resources_for(

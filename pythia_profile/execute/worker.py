@@ -13,36 +13,24 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 from pythia_profile.redaction import redact
 
 __all__ = ["Failure", "Progress", "Record", "Result", "Setup", "Worker", "main"]
 
-_FORWARDED = ("data_order", "pythia_profile")
 
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """The worker that a function runs in.
-
-    Attributes
-    ----------
-    device : `cpu`, `cuda:0`, ...
-    threads : arithmetic threads that it may use.
-    advance : tells the caller how much more of the unit is done.
-    """
+class Worker(NamedTuple):
+    """What a function may use: a device (`cpu`, `cuda:0`), threads, and a count of progress."""
 
     device: str
     threads: int
     advance: Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What a worker is told first: where modules are, its device, and what to log."""
+class Setup(NamedTuple):
+    """What a worker is sent first: where modules are, its device and threads, the level of logs."""
 
     path: list[str]
     device: str
@@ -50,15 +38,13 @@ class Setup:
     level: int
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """More of a unit is done."""
 
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A log record, formatted and without tokens."""
 
     logger: str
@@ -66,15 +52,13 @@ class Record:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What the function returned."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """The function raised: one line, the exit code it asks for, and the traceback."""
 
     message: str
@@ -88,34 +72,38 @@ def main(descriptor: int) -> None:
     connection = Connection(descriptor)
     setup: Setup = connection.recv()
     sys.path[:] = setup.path
-    sending = threading.Lock()
+    sending = threading.Lock()  # a log record of another thread must not fall into a message
 
-    def send(message: Any) -> None:
+    def send(message: NamedTuple) -> None:
         with sending:
             connection.send(message)
 
-    _forward_logs(send, setup.level)
+    forward = _Forward(send)
+    for name in ("data_order", "pythia_profile"):
+        logger = logging.getLogger(name)
+        logger.setLevel(setup.level)
+        logger.addHandler(forward)
+        logger.propagate = False
     worker = Worker(setup.device, setup.threads, lambda amount: send(Progress(amount)))
     calls: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     busy = threading.Event()
-    threading.Thread(target=_receive, args=(connection, calls, busy), daemon=True).start()
+
+    def receive() -> None:
+        try:
+            while True:
+                call = connection.recv_bytes()
+                busy.set()
+                calls.put(call)
+        except (EOFError, OSError):
+            if busy.is_set():  # nobody waits for the result any more
+                os._exit(1)
+            calls.put(None)
+
+    threading.Thread(target=receive, daemon=True).start()
     while (call := calls.get()) is not None:
-        send(_answer(call, worker))
-        busy.clear()
-
-
-def _receive(
-    connection: Connection, calls: "queue.SimpleQueue[bytes | None]", busy: threading.Event
-) -> None:
-    try:
-        while True:
-            call = connection.recv_bytes()
-            busy.set()
-            calls.put(call)
-    except (EOFError, OSError):
-        if busy.is_set():  # nobody waits for the result any more
-            os._exit(1)
-        calls.put(None)
+        answer = _answer(call, worker)
+        busy.clear()  # before the answer, to which the next call may follow at once
+        send(answer)
 
 
 def _answer(call: bytes, worker: Worker) -> Result | Failure:
@@ -123,23 +111,15 @@ def _answer(call: bytes, worker: Worker) -> Result | Failure:
         function, unit = pickle.loads(call)
         return Result(function(unit, worker))
     except Exception as error:
-        own = getattr(error, "exit_code", None)
-        message = str(error) if own is not None else f"{type(error).__name__}: {error}"
-        return Failure(redact(message), own or 1, redact(traceback.format_exc()))
+        code = getattr(error, "exit_code", None)
+        message = str(error) if code is not None else f"{type(error).__name__}: {error}"
+        return Failure(redact(message), code or 1, redact(traceback.format_exc()))
 
 
-class _Forwarder(logging.Handler):
-    def __init__(self, send: Callable[[Any], None]) -> None:
+class _Forward(logging.Handler):
+    def __init__(self, send: Callable[[NamedTuple], None]) -> None:
         super().__init__()
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
         self._send(Record(record.name, record.levelno, redact(self.format(record))))
-
-
-def _forward_logs(send: Callable[[Any], None], level: int) -> None:
-    for name in _FORWARDED:
-        logger = logging.getLogger(name)
-        logger.setLevel(level)
-        logger.addHandler(_Forwarder(send))
-        logger.propagate = False

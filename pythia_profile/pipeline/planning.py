@@ -46,7 +46,7 @@ DONE, TO_DO, QUARANTINED, LEFT_OUT, REFUSED, GONE = (
 )
 UNMADE = "not made yet"
 BANDWIDTH = 50e6
-"""Bytes per second that are assumed where nothing is said."""
+"""Bytes per second that are assumed where none is given."""
 
 _TOKEN_BYTES = 6
 _BASE_COLUMNS = 5
@@ -264,14 +264,14 @@ def _rate(folder: Path, suite: Suite, targets: int) -> float | None:
 
 
 def _output(folder: Path, study: Study, units: int, rows: int, targets: int) -> int:
-    """Bytes of the tables to write: as those that are there, else eight a number."""
-    there = list((folder / "scores").glob("*/*/*/*/scores.parquet"))
+    """Bytes of the tables to write: as those already written, else eight a number."""
+    written = list((folder / "scores").glob("*/*/*/*/scores.parquet"))
     each = rows * 8 * (_BASE_COLUMNS + 2 * len(study.score.scorers))
-    if there:
+    if written:
         lengths = sum(
-            pl.scan_parquet(path).select(pl.len()).collect().item() for path in there[:20]
+            pl.scan_parquet(path).select(pl.len()).collect().item() for path in written[:20]
         )
-        used = sum(path.stat().st_size for path in there[:20])
+        used = sum(path.stat().st_size for path in written[:20])
         each = round(used / max(1, lengths) * rows)
     tokens = rows * targets * _TOKEN_BYTES if study.score.token_table else 0
     return units * (each + tokens)

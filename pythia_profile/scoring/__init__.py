@@ -1,4 +1,4 @@
-"""Scoring: what a checkpoint says of every sampled row, token statistics and row means.
+"""Scoring: every sampled row under a checkpoint, as token statistics and row means.
 
 Names are loaded when they are first used.
 """

@@ -255,7 +255,7 @@ def _check_shape(config: Any, work: Work) -> None:
         )
         raise CheckpointError(
             f"checkpoint {work.unit.checkpoint} of {work.unit.size} is of another architecture: "
-            f"got {got}, the suite says {expected}"
+            f"got {got}, the suite states {expected}"
         )
 
 

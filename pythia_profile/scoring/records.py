@@ -146,7 +146,7 @@ def read_scores(
 
 
 def is_done(scores: Path, unit: Unit, key: str) -> bool:
-    """Whether the unit's table is there, whole, and made from exactly what the key stands for."""
+    """Whether the unit's table is whole, and made from exactly what the key stands for."""
     folder = scores / unit.path
     record, table = folder / "done.json", folder / "scores.parquet"
     if not (record.exists() and table.exists()):

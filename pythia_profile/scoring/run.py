@@ -119,7 +119,7 @@ def score_grid(
 def _located(
     suite: Suite, sizes: Sequence[str], checkpoints: Sequence[int] | None, folder: Path | None
 ) -> Grid:
-    """Find the checkpoints; what the hub says is asked for once and kept in `folder`."""
+    """Find the checkpoints; the hub is asked once, and its answer kept in `folder`."""
     kept = folder / "pins.json" if folder is not None else None
     known = Pins.read(read_json(kept)) if kept is not None and kept.exists() else None
     grid = locate(suite, sizes, checkpoints, pins=known)

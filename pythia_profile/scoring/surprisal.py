@@ -78,7 +78,7 @@ def token_statistics(
     targets : (T,) token ids.
     chunk : tokens whose logits exist at one time; chosen from the vocabulary by default.
     compile : whether the reduction of a chunk is compiled into one pass; `auto` does so for much
-        work where there is a compiler. Both ways give the same numbers up to rounding.
+        work where there is a compiler. Both reductions give the same numbers up to rounding.
 
     Returns
     -------

@@ -10,7 +10,7 @@ import pytest
 from data_order.hub.options import Hub as HubSettings
 from data_order.published import CHECKPOINTS
 from pythia_profile.checkpoints.continuity import Sketch, continuity, odd_ones
-from pythia_profile.checkpoints.identity import audit
+from pythia_profile.checkpoints.identity import Evidence, audit
 from pythia_profile.checkpoints.plausible import odd_scores
 from pythia_profile.checkpoints.verdicts import faulty
 from pythia_profile.cli import app
@@ -230,7 +230,7 @@ def test_weights_of_the_hub_are_audited_on_request(published):
     published.publish(2, tiny_files(4))  # the last step's values in one file instead of shards
 
     listing = audit(published.suite, hub=published.settings)
-    weights = audit(published.suite, hub=published.settings, weights=True)
+    weights = audit(published.suite, hub=published.settings, evidence=Evidence(weights=True))
 
     assert faulty(listing) == []
     assert {v.step: v.verdict for v in faulty(weights)} == {2: "odd weights", 4: "odd weights"}

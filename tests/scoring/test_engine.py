@@ -219,7 +219,7 @@ def test_a_checkpoint_of_another_architecture_is_quarantined_and_the_others_go_o
     record = json.loads((tmp_path / "scores/t/s/seed0/step1/quarantine.json").read_text())
     assert record["reason"] == (
         "checkpoint 1 of s is of another architecture: got layers 1, width 8, heads 2, the suite "
-        "says layers 2, width 8, heads 2"
+        "states layers 2, width 8, heads 2"
     )
     assert (tmp_path / "scores/t/s/seed0/step2/done.json").exists()
 
