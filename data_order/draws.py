@@ -157,6 +157,9 @@ def draw_cells(cells: list[Cell], entropy: int, accept: Accept | None) -> Rows:
         enough(cell.count, cell.rows, f"{cell.name}: rows")
     taken = [np.empty(0, np.int64) for _ in cells]
     open_cells = list(range(len(cells)))
+    # A cell that falls short is drawn anew with more candidates, from the same stream: numpy's
+    # choice of more is no continuation of its choice of fewer, but every round treats all accepted
+    # rows alike, so the draw stays uniform over them.
     factor = 1 if accept is None else 8
     while open_cells:
         candidates = [_candidates(cells[i], entropy, factor) for i in open_cells]

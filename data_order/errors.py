@@ -27,7 +27,7 @@ class StoreError(OrderError):
 
 
 class StoreNotFoundError(StoreError):
-    """A store was named that is not there."""
+    """A store was named that does not exist."""
 
     exit_code = 2
 

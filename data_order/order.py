@@ -146,5 +146,5 @@ def cohort_of_steps(steps: npt.ArrayLike, checkpoints: npt.ArrayLike) -> Rows:
     grid = as_integers(checkpoints, "checkpoints")
     if grid.ndim != 1 or (np.diff(grid) <= 0).any():
         raise OrderError(f"checkpoints: got {grid.tolist()}, expected strictly ascending steps")
-    place = np.searchsorted(grid, as_integers(steps, "steps"))
-    return np.append(grid, NEVER)[place]
+    first = np.searchsorted(grid, as_integers(steps, "steps"))
+    return np.append(grid, NEVER)[first]

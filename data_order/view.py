@@ -17,7 +17,7 @@ from data_order.sample import RowSource
 class Piece:
     """Tokens of a row that come from one document: `length` of them from `offset` on."""
 
-    at: int
+    start: int
     document: int
     offset: int
     length: int
@@ -25,9 +25,9 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierRead:
-    """Tokens of a row that another row had read: `tokens` of them from `at` on."""
+    """Tokens of a row that another row had read: `tokens` of them from `start` on."""
 
-    at: int
+    start: int
     tokens: int
     by_row: int
     by_step: int
@@ -40,9 +40,9 @@ class RowView:
 
     Attributes
     ----------
-    row : 0-based place in the training order.
+    row : 0-based number in the training order.
     step : optimizer step that reads it; None where no step does.
-    batch, place : its batch and its place in it; None where no step reads it.
+    batch, position : its batch and its position in it; None where no step reads it.
     checkpoint : first of the given checkpoints that has read it.
     tokens : its tokens.
     text : its tokens, decoded.
@@ -55,7 +55,7 @@ class RowView:
     row: int
     step: int | None
     batch: int | None
-    place: int | None
+    position: int | None
     checkpoint: int | None
     tokens: list[int] | None = None
     text: str | None = None
@@ -94,7 +94,7 @@ def view_rows(
     Examples
     --------
     >>> (seen,) = view_rows(TrainingOrder(1024, 143_000), [1_023_999], checkpoints=[0, 1000, 2000])
-    >>> seen.step, seen.batch, seen.place, seen.checkpoint
+    >>> seen.step, seen.batch, seen.position, seen.checkpoint
     (1000, 999, 1023, 1000)
     """
     ids = as_integers(rows, "rows").reshape(-1)
@@ -117,7 +117,7 @@ def view_rows(
                 row=row,
                 step=step if read else None,
                 batch=row // training.batch_size if read else None,
-                place=row % training.batch_size if read else None,
+                position=row % training.batch_size if read else None,
                 checkpoint=None if checkpoint == NEVER else checkpoint,
                 tokens=None if tokens is None else tokens[i].tolist(),
                 text=None if texts is None else texts[i],
@@ -149,11 +149,11 @@ def escaped(text: str) -> str:
 def _pieces(maps: NeoxOrder, ids: npt.NDArray[np.int64]) -> list[list[Piece]]:
     found = maps.pieces(ids)
     lists: list[list[Piece]] = [[] for _ in ids]
-    columns = (found.owner(), found.at(), found.document, found.offset, found.length)
-    for owner, at, document, offset, length in zip(
+    columns = (found.owner(), found.starts(), found.document, found.offset, found.length)
+    for owner, start, document, offset, length in zip(
         *(column.tolist() for column in columns), strict=True
     ):
-        lists[owner].append(Piece(at=at, document=document, offset=offset, length=length))
+        lists[owner].append(Piece(start=start, document=document, offset=offset, length=length))
     return lists
 
 

@@ -1,6 +1,6 @@
 """The hub's HTTP, for both packages: JSON answers, and exact byte ranges of files.
 
-One HEAD per file tells where its bytes lie, and every read is an exact range at that place. An
+One HEAD per file tells where its bytes lie, and every read is an exact range of it. An
 answer is believed only if it is 206 with the very range and length that were asked for, or 200
 where that is the whole file. The user's token goes to the hub and to no other host.
 
@@ -110,18 +110,18 @@ class RemoteFile:
         RemoteError
             The server does not give exactly these bytes, also after trying again.
         """
-        renewed, place = False, first
+        renewed, position = False, first
 
         def counted(block: bytes) -> None:
-            nonlocal place
+            nonlocal position
             take(block)
-            place += len(block)
+            position += len(block)
 
         def ask() -> None:
             nonlocal renewed
             address = self._located(stop)
             try:
-                self._get(address, place, end, counted, stop)
+                self._get(address, position, end, counted, stop)
             except _ExpiredError:
                 if renewed:
                     raise RemoteNotFoundError(

@@ -2,7 +2,7 @@
 
 A branch can move at any time; a commit cannot change. The commit that a dataset's revision names is
 asked for once and kept, so that a branch that moves cannot change rows between two runs; the files
-of a commit are kept for ever. All of it lies in one folder, `listings` in the cache.
+of a commit are kept for good. All of it lies in one folder, `listings` in the cache.
 """
 
 import hashlib
@@ -57,8 +57,8 @@ def pinned_dataset(repository: str, revision: str, hub: Hub) -> Pinned:
     what = f"dataset '{repository}' at '{revision}'"
 
     def ask() -> list[Any]:
-        place = f"{_api(hub, 'dataset', repository)}/revision/{quote(revision, safe='')}"
-        facts, _ = get_json(hub, "dataset", place, {"blobs": "true"}, what)
+        address = f"{_api(hub, 'dataset', repository)}/revision/{quote(revision, safe='')}"
+        facts, _ = get_json(hub, "dataset", address, {"blobs": "true"}, what)
         with wrong_form(what):
             files = [_sibling(entry, what) for entry in facts["siblings"]]
             return [_commit(facts, "sha", what), sorted(files)]

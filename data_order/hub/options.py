@@ -1,4 +1,4 @@
-"""How to reach the hub, and how its things are named: plain data, nothing of the network loaded."""
+"""How to reach the hub, and how its data sets are named: loads no network library."""
 
 import os
 import re

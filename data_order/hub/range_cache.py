@@ -93,20 +93,20 @@ class RangeCache:
     def _fill(self, database: sqlite3.Connection, out: Bytes, start: int) -> bool:
         """Fill `out` with the bytes from `start` on; False where one of them is not kept."""
         end = start + len(out)
-        place = start
+        position = start
         for first, digest, data in database.execute(_COVERING, (start, end)).fetchall():
-            if first > place:
+            if first > position:
                 return False
             if hashlib.sha256(data).digest() != digest:
                 log.warning("%s: a range does not match its checksum; read anew", self.path)
                 database.execute("DELETE FROM ranges WHERE start = ?", (first,))
                 return False
             stop = min(first + len(data), end)
-            if stop > place:
-                kept = np.frombuffer(data, np.uint8, stop - place, place - first)
-                out[place - start : stop - start] = kept
-                place = stop
-        return place == end
+            if stop > position:
+                kept = np.frombuffer(data, np.uint8, stop - position, position - first)
+                out[position - start : stop - start] = kept
+                position = stop
+        return position == end
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
@@ -136,13 +136,13 @@ class RangeCache:
 def _pieces(
     starts: Offsets, lengths: Offsets, data: Bytes
 ) -> Iterator[tuple[int, int, bytes, memoryview]]:
-    place = 0
+    position = 0
     for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
         for offset in range(0, length, _PIECE):
             size = min(_PIECE, length - offset)
-            piece = data[place : place + size].data
+            piece = data[position : position + size].data
             yield start + offset, size, hashlib.sha256(piece).digest(), piece
-            place += size
+            position += size
 
 
 def merge(starts: Offsets, lengths: Offsets) -> tuple[Offsets, Offsets]:

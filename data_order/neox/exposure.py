@@ -1,6 +1,6 @@
 """Which tokens of a row had been read before, by which rows, and when.
 
-A token is a place in a document: (document, offset). A row *reads* the L + 1 tokens it holds, as
+A token is a position in a document: (document, offset). A row *reads* the L + 1 tokens it holds, as
 input or as target. A token of row r has been read before step s if a row other than r holds it and
 is read by an update earlier than s. Two ways lead there:
 
@@ -42,9 +42,9 @@ class Exposures:
     tokens : (n,) tokens of the row that another row had read before; each counts once.
     repeated : (n,) those of them that were read in another copy of their document.
     row_tokens : tokens of a row, L + 1.
-    reads : one line per run of tokens and earlier row: `row_id`, `at` (first token of the row),
+    reads : one line per run of tokens and earlier row: `row_id`, `start` (first token in the row),
         `tokens` (how many), `document`, `offset`, `by_row`, `by_step`, and `repeated` (false for
-        a token shared with the neighbor in the stream). Ascending by row, step, place.
+        a token shared with the neighbor in the stream). Ascending by row, step, start.
     """
 
     rows: Int64
@@ -132,10 +132,11 @@ def exposures(
     )
 
 
-def places_of(
+def indices_of(
     values: npt.NDArray[Any], index: npt.NDArray[Any], below: int
 ) -> npt.NDArray[np.int64]:
-    """Places of `index` that hold one of `values`, ascending; all are of 0 to `below` - 1."""
+    """Find where `index` holds one of `values`, ascending; all are of 0 to `below` - 1."""
+    # A bitmap, not np.isin: one pass without sorting, and 134 MB at the deduplicated Pile's size.
     wanted = np.zeros(below, bool)
     wanted[values] = True
     return np.concatenate(
@@ -163,15 +164,18 @@ def _limits(rows: Int64, before: npt.ArrayLike | None, run: TrainingOrder) -> In
 def _reads(order: NeoxOrder, found: Pieces) -> dict[str, npt.NDArray[Any]]:
     """Every (run of tokens, row that holds it), the row's own included.
 
-    Columns: `owner` number of the asked row, `at` first token in it, `tokens`, `document`,
+    Columns: `owner` number of the asked row, `start` first token in it, `tokens`, `document`,
     `offset`, `by_row`, `repeated` (another copy of the document).
     """
-    piece, place, begin = _copies(order, found)
+    piece, entry, begin = _copies(order, found)
+    # Sample k covers stream positions k L to k L + L, both included: a position that is a multiple
+    # of L lies in two samples, so `first` is found from the position before.
     low = begin + found.offset[piece]
     high = low + found.length[piece]
     length = order.sequence_length
     first = np.maximum(-(-low // length) - 1, 0)
     last = np.minimum((high - 1) // length, len(order) - 1)
+    # A ragged repeat: copy i of a piece meets samples first[i] to last[i].
     counts = np.maximum(last - first + 1, 0)
     copy = np.repeat(np.arange(len(piece)), counts)
     sample = first[copy] + np.arange(len(copy)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -180,20 +184,21 @@ def _reads(order: NeoxOrder, found: Pieces) -> dict[str, npt.NDArray[Any]]:
     piece = piece[copy]
     return {
         "owner": found.owner()[piece],
-        "at": found.at()[piece] + skipped,
+        "start": found.starts()[piece] + skipped,
         "tokens": np.minimum(high[copy], sample * length + length + 1) - start,
         "document": found.document[piece],
         "offset": found.offset[piece] + skipped,
         "by_row": _rows_of_samples(order, sample),
-        "repeated": place[copy] != found.place[piece],
+        "repeated": entry[copy] != found.entry[piece],
     }
 
 
 def _copies(order: NeoxOrder, found: Pieces) -> tuple[Int64, Int64, Int64]:
-    """Each piece with each copy of its document: piece, place of the copy, its stream position."""
-    places = places_of(found.document, order.document_index, len(order.sizes))
-    begins = stream_starts(places, order.sizes, order.document_index, order.ends)
-    documents = order.document_index[places]
+    """Each piece with each copy of its document: piece, entry of the copy, its stream position."""
+    entries = indices_of(found.document, order.document_index, len(order.sizes))
+    begins = stream_starts(entries, order.sizes, order.document_index, order.ends)
+    # Sort the found entries by document once; each piece then takes its run of copies from there.
+    documents = order.document_index[entries]
     by_document = np.argsort(documents, kind="stable")
     documents = documents[by_document]
     first = np.searchsorted(documents, found.document, side="left")
@@ -201,26 +206,28 @@ def _copies(order: NeoxOrder, found: Pieces) -> tuple[Int64, Int64, Int64]:
     piece = np.repeat(np.arange(len(found.document)), counts)
     within = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts)
     chosen = by_document[first[piece] + within]
-    return piece, places[chosen], begins[chosen]
+    return piece, entries[chosen], begins[chosen]
 
 
 def _rows_of_samples(order: NeoxOrder, samples: Int64) -> Int64:
     """Row of the training order that each sample is: the inverse of the shuffle, where asked."""
-    rows = places_of(samples, order.shuffle_index, len(order))
+    rows = indices_of(samples, order.shuffle_index, len(order))
     known = order.shuffle_index[rows].astype(np.int64)
     ascending = np.argsort(known)
     return rows[ascending][np.searchsorted(known[ascending], samples)]
 
 
 def _covered(reads: dict[str, npt.NDArray[Any]], rows: int, row_tokens: int) -> Int64:
-    """Distinct tokens of each row that the runs `at : at + tokens` cover: (rows,)."""
-    owner, at, stop = reads["owner"], reads["at"], reads["at"] + reads["tokens"]
+    """Distinct tokens of each row that the runs `start : start + tokens` cover: (rows,)."""
+    owner, begin, stop = reads["owner"], reads["start"], reads["start"] + reads["tokens"]
     counts = np.zeros(rows, np.int64)
+    # +1 where a run begins, -1 behind its end: positive running sums are covered. In blocks of
+    # rows, so that no array of all rows times all tokens is made.
     step = max(1, _CELLS // (row_tokens + 1))
     for start in range(0, rows, step):
         inside = (owner >= start) & (owner < start + step)
         edges = np.zeros((min(step, rows - start), row_tokens + 1), np.int32)
-        np.add.at(edges, (owner[inside] - start, at[inside]), 1)
+        np.add.at(edges, (owner[inside] - start, begin[inside]), 1)
         np.add.at(edges, (owner[inside] - start, stop[inside]), -1)
         counts[start : start + step] = (np.cumsum(edges, axis=1, dtype=np.int32) > 0).sum(axis=1)
     return counts
@@ -230,7 +237,7 @@ def _frame(rows: Int64, reads: dict[str, npt.NDArray[Any]], steps: Int64) -> pl.
     return pl.DataFrame(
         {
             "row_id": rows[reads["owner"]],
-            "at": reads["at"],
+            "start": reads["start"],
             "tokens": reads["tokens"],
             "document": reads["document"],
             "offset": reads["offset"],
@@ -238,4 +245,4 @@ def _frame(rows: Int64, reads: dict[str, npt.NDArray[Any]], steps: Int64) -> pl.
             "by_step": steps,
             "repeated": reads["repeated"],
         }
-    ).sort("row_id", "by_step", "at", "by_row")
+    ).sort("row_id", "by_step", "start", "by_row")

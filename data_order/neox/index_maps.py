@@ -90,9 +90,10 @@ def shuffled_documents(documents: int, epochs: int, rng: np.random.RandomState) 
     """
     if epochs * documents > np.iinfo(np.int32).max:
         raise OrderError(
-            f"{epochs:,} epochs of {documents:,} documents are {epochs * documents:,} places, "
+            f"{epochs:,} epochs of {documents:,} documents are {epochs * documents:,} entries, "
             "more than the format's 32 bits; ask for fewer samples"
         )
+    # Shuffled in place as one list, as the original does: its random numbers depend on the length.
     copies = np.empty((epochs, documents), np.int32)
     copies[:] = np.arange(documents, dtype=np.int32)
     listed = copies.reshape(-1)
@@ -121,7 +122,9 @@ def shuffled_samples(
 
 
 def block_ends(sizes: Int32, document_index: Int32) -> Int64:
-    """Stream position after each block of `BLOCK` places of the document list: (blocks,)."""
+    """Stream position after each block of `BLOCK` entries of the document list: (blocks,)."""
+    # Every size of the list is summed, but only the end of each block kept: 8 bytes for 256
+    # documents instead of for one.
     sums = []
     for start in range(0, len(document_index), _CHUNK):
         lengths = sizes[document_index[start : start + _CHUNK]]
@@ -143,27 +146,30 @@ def sample_starts(
 
     Returns
     -------
-    (n, 2) place in the document list, and offset in that document, of the sample's first token.
+    (n, 2) entry in the document list, and offset in that document, of the sample's first token.
     The first sample starts at (0, 0) even where that document is empty.
     """
     asked = np.asarray(samples, dtype=np.int64)
     found = np.empty((len(asked), 2), np.int64)
     for part in range(0, len(asked), LOOKUPS):
         stream = asked[part : part + LOOKUPS] * length
+        # First the block by bisection, then the document within it by one comparison of 256 ends.
         block = np.searchsorted(ends, stream, side="right")
-        places, local = _block_ends_within(block, sizes, document_index, ends)
+        entries, local = _block_ends_within(block, sizes, document_index, ends)
         column = (local > stream[:, None]).argmax(axis=1)
-        place = np.take_along_axis(places, column[:, None], axis=1)[:, 0]
+        entry = np.take_along_axis(entries, column[:, None], axis=1)[:, 0]
         end = np.take_along_axis(local, column[:, None], axis=1)[:, 0]
-        found[part : part + len(stream), 0] = place
-        found[part : part + len(stream), 1] = stream - (end - sizes[document_index[place]])
+        found[part : part + len(stream), 0] = entry
+        found[part : part + len(stream), 1] = stream - (end - sizes[document_index[entry]])
     found[asked == 0] = 0
     return found
 
 
-def stream_starts(places: npt.ArrayLike, sizes: Int32, document_index: Int32, ends: Int64) -> Int64:
-    """Stream position at which each of `places` (n,) of the document list begins: (n,)."""
-    asked = np.asarray(places, dtype=np.int64)
+def stream_starts(
+    entries: npt.ArrayLike, sizes: Int32, document_index: Int32, ends: Int64
+) -> Int64:
+    """Stream position at which each of `entries` (n,) of the document list begins: (n,)."""
+    asked = np.asarray(entries, dtype=np.int64)
     begins = np.empty(len(asked), np.int64)
     for part in range(0, len(asked), LOOKUPS):
         block, column = np.divmod(asked[part : part + LOOKUPS], BLOCK)
@@ -181,6 +187,7 @@ def sample_index_blocks(
     for start in range(0, len(document_index), _CHUNK):
         lengths = sizes[document_index[start : start + _CHUNK]]
         stops = begin + np.cumsum(lengths, dtype=np.int64)
+        # Samples that begin in a document: those k with begin <= k L < stop, so ceilings of both.
         before = -(-(stops - lengths) // length)
         first, last = int(before[0]), min(-(-int(stops[-1]) // length), samples + 1)
         if last > first:
@@ -200,10 +207,10 @@ def _block_ends_within(
 ) -> tuple[Int64, Int64]:
     """Places of each block, and the stream position after each: (n, BLOCK) both.
 
-    Past the end of the list the last place is repeated, with nothing added to the position.
+    Past the end of the list the last entry is repeated, with nothing added to the position.
     """
-    places = block[:, None] * BLOCK + np.arange(BLOCK)
+    entries = block[:, None] * BLOCK + np.arange(BLOCK)
     last = len(document_index) - 1
-    lengths = np.where(places <= last, sizes[document_index[np.minimum(places, last)]], 0)
+    lengths = np.where(entries <= last, sizes[document_index[np.minimum(entries, last)]], 0)
     begins = np.where(block > 0, ends[block - 1], 0)
-    return np.minimum(places, last), begins[:, None] + np.cumsum(lengths, axis=1, dtype=np.int64)
+    return np.minimum(entries, last), begins[:, None] + np.cumsum(lengths, axis=1, dtype=np.int64)

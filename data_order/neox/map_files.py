@@ -17,7 +17,7 @@ def map_files(where: str | Path) -> dict[str, Path]:
     Raises
     ------
     StoreNotFoundError
-        One of them is not there.
+        One of them is missing.
     StoreError
         The folder holds several of one kind.
     """

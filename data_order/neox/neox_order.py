@@ -119,7 +119,7 @@ class NeoxOrder:
         Raises
         ------
         StoreError
-            The file is not there, or damaged.
+            The file is missing, or damaged.
         """
         sizes = np.array(read_index(idx_path(store_prefix(path))).sizes)
         return cls.from_sizes(sizes, seed, samples, sequence_length, training)
@@ -215,7 +215,7 @@ class NeoxOrder:
 
         Parameters
         ----------
-        rows : row, slice or (n,) rows of the training order; those past the last step are there.
+        rows : row, slice or (n,) rows of the training order; those past the last step exist too.
 
         Raises
         ------

@@ -25,7 +25,7 @@ class Pieces:
     document : (P,) document of the piece.
     offset : (P,) first token of the piece in its document.
     length : (P,) tokens of the piece, at least one; a row's add up to `sequence_length` + 1.
-    place : (P,) which place of the document list: tells the copies of a document apart.
+    entry : (P,) which entry of the document list: tells the copies of a document apart.
     """
 
     rows: Int64
@@ -33,13 +33,13 @@ class Pieces:
     document: Int64
     offset: Int64
     length: Int64
-    place: Int64
+    entry: Int64
 
     def owner(self) -> Int64:
         """Count from 0 which of the rows each piece belongs to: (P,)."""
         return np.repeat(np.arange(len(self.rows)), np.diff(self.first))
 
-    def at(self) -> Int64:
+    def starts(self) -> Int64:
         """Find the first token of its row that each piece fills: (P,)."""
         before = np.cumsum(self.length) - self.length
         return before - np.repeat(before[self.first[:-1]], np.diff(self.first))
@@ -49,7 +49,7 @@ class Pieces:
         return pl.DataFrame(
             {
                 "row_id": self.rows[self.owner()],
-                "at": self.at(),
+                "start": self.starts(),
                 "document": self.document,
                 "offset": self.offset,
                 "length": self.length,
@@ -75,15 +75,16 @@ def pieces_of(
     known = np.asarray(samples, dtype=np.int64)
     both = np.concatenate([known, known + 1])
     starts = sample_starts(both, length, sizes, document_index, ends)
-    (place, offset), (last_place, last_offset) = starts[: len(known)].T, starts[len(known) :].T
-    counts = last_place - place + 1
+    (entry, offset), (last_entry, last_offset) = starts[: len(known)].T, starts[len(known) :].T
+    # Each sample runs from its own start to the next sample's first token, which it shares.
+    counts = last_entry - entry + 1
     owner = np.repeat(np.arange(len(known)), counts)
     step = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-    places = place[owner] + step
-    documents = document_index[places]
+    entries = entry[owner] + step
+    documents = document_index[entries]
     begin = np.where(step == 0, offset[owner], 0)
-    end = np.where(places == last_place[owner], last_offset[owner] + 1, sizes[documents])
-    kept = end > begin
+    end = np.where(entries == last_entry[owner], last_offset[owner] + 1, sizes[documents])
+    kept = end > begin  # empty documents in the list hold no token of the row
     first = np.searchsorted(owner[kept], np.arange(len(known) + 1))
     return Pieces(
         rows=rows,
@@ -91,12 +92,13 @@ def pieces_of(
         document=documents[kept].astype(np.int64),
         offset=begin[kept],
         length=(end - begin)[kept],
-        place=places[kept],
+        entry=entries[kept],
     )
 
 
 def document_starts(documents: Int64, sizes: Int32) -> Int64:
     """First token of each of `documents` (n,) in the unshuffled store: (n,)."""
+    # Starts of a few documents need no running sum over 134 million sizes: ends of blocks do.
     sums = np.add.reduceat(sizes, np.arange(0, len(sizes), BLOCK), dtype=np.int64)
     ends = np.cumsum(sums)
     starts = np.empty(len(documents), np.int64)

@@ -61,7 +61,7 @@ class MegatronStore:
         Raises
         ------
         StoreNotFoundError
-            One of the two files is not there.
+            One of the two files is missing.
         StoreError
             A field of the index is impossible, or the `.bin` has another length than it says.
         """

@@ -111,12 +111,12 @@ class HubShards:
             data = self._fetch(first[begin:stop], size[begin:stop], done, total)
             if self._cache is not None:
                 self._cache.add(first[begin:stop], size[begin:stop], data)
-            place = np.cumsum(size[begin:stop]) - size[begin:stop]
+            offset = np.cumsum(size[begin:stop]) - size[begin:stop]
             # `wanted` ascends with `home`, so the pieces of these ranges stand side by side.
             for k in range(*np.searchsorted(home, [begin, stop]).tolist()):
                 i, h = int(wanted[k]), int(home[k])
-                at = int(place[h - begin] + starts[i] - first[h])
-                out[int(ends[i] - lengths[i]) : int(ends[i])] = data[at : at + int(lengths[i])]
+                low = int(offset[h - begin] + starts[i] - first[h])
+                out[int(ends[i] - lengths[i]) : int(ends[i])] = data[low : low + int(lengths[i])]
             done += len(data)
         return out
 
@@ -126,9 +126,9 @@ class HubShards:
         jobs, stop = self._ranges(starts, lengths), threading.Event()
 
         def fetch(job: tuple[RemoteFile, int, int, int]) -> int:
-            file, offset, length, place = job
+            file, offset, length, position = job
             body = file.read(offset, length, stop)
-            data[place : place + length] = np.frombuffer(body, np.uint8)
+            data[position : position + length] = np.frombuffer(body, np.uint8)
             return length
 
         pool = ThreadPoolExecutor(min(self._hub.parallel, len(jobs)))
@@ -143,15 +143,15 @@ class HubShards:
         return data
 
     def _ranges(self, starts: Offsets, lengths: Offsets) -> list[tuple[RemoteFile, int, int, int]]:
-        """Ranges within one shard and of at most 8 MiB: (shard, first, length, place)."""
-        jobs, place, ends = [], 0, self._ends.tolist()
+        """Ranges within one shard and of at most 8 MiB: (shard, first, length, position)."""
+        jobs, position, ends = [], 0, self._ends.tolist()
         for start, left in zip(starts.tolist(), lengths.tolist(), strict=True):
             while left:
                 shard = int(np.searchsorted(self._ends, start, side="right"))
                 begin = ends[shard - 1] if shard else 0
                 length = min(left, ends[shard] - start, _RANGE)
-                jobs.append((self._files[shard], start - begin, length, place))
-                start, left, place = start + length, left - length, place + length
+                jobs.append((self._files[shard], start - begin, length, position))
+                start, left, position = start + length, left - length, position + length
         return jobs
 
 

@@ -23,7 +23,7 @@ def selected(key: object, length: int, what: str) -> npt.NDArray[np.int64]:
     Raises
     ------
     RowRangeError
-        A number, or a bound of the slice, is not there.
+        A number, or a bound of the slice, does not exist.
     OrderError
         The key is something else.
 

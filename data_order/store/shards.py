@@ -1,4 +1,4 @@
-"""Shard files on disk as one flat run of bytes, read in place: no merging, no second copy.
+"""Shard files on disk as one flat run of bytes, read where it is: no merging, no second copy.
 
 Shards may be cut anywhere, also in the middle of a row. Published names are
 `document-00000-of-00020.bin` to `document-00020-of-00020.bin`: the second number is the last
@@ -24,7 +24,7 @@ SHARD_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<last>\d+)\.bin")
 
 
 class ByteSource(Protocol):
-    """A flat run of bytes that can be read in pieces, wherever it lies."""
+    """A flat run of bytes that can be read in pieces, on disk or on the hub."""
 
     @property
     def name(self) -> str:
@@ -80,14 +80,14 @@ class LocalShards:
         check_pieces(starts, lengths, self.length, self.name)
         out = np.empty(int(lengths.sum()), np.uint8)
         ends = self._ends.tolist()
-        place = 0
+        position = 0
         for start, left in zip(starts.tolist(), lengths.tolist(), strict=True):
             while left:
                 shard = bisect_right(ends, start)
                 count = min(left, ends[shard] - start)
                 first = start - (ends[shard] - len(self._maps[shard]))
-                out[place : place + count] = self._maps[shard][first : first + count]
-                place, start, left = place + count, start + count, left - count
+                out[position : position + count] = self._maps[shard][first : first + count]
+                position, start, left = position + count, start + count, left - count
         return out
 
     def rows(self, numbers: Offsets, width: int) -> Bytes:
@@ -169,7 +169,7 @@ def shards_in_order(names: Sequence[str], where: str) -> list[str]:
     Raises
     ------
     StoreError
-        A shard is missing or stands twice.
+        A shard is missing or duplicated.
     """
     found: dict[int, str] = {}
     lasts = set()
@@ -186,7 +186,7 @@ def shards_in_order(names: Sequence[str], where: str) -> list[str]:
     missing = [number for number in range(last + 1) if number not in found]
     if missing or len(found) != last + 1:
         raise StoreError(
-            f"{where}: {len(found)} shards of {last + 1} are there; missing: "
+            f"{where}: {len(found)} of {last + 1} shards found; missing: "
             f"{', '.join(str(number) for number in missing[:8]) or 'none, but some are extra'}"
         )
     return [found[number] for number in range(last + 1)]

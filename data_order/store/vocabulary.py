@@ -45,8 +45,8 @@ def check_vocabulary(
         wrong |= tokens < 0
     if wrong.any():
         flat = wrong.reshape(-1, tokens.shape[-1])
-        place, position = (int(i) for i in np.argwhere(flat)[0])
+        index, position = (int(i) for i in np.argwhere(flat)[0])
         raise StoreError(
-            f"{where}: row {np.ravel(rows)[place]}, position {position}: token id is "
-            f"{tokens.reshape(flat.shape)[place, position]}, expected 0 to {vocabulary - 1}"
+            f"{where}: row {np.ravel(rows)[index]}, position {position}: token id is "
+            f"{tokens.reshape(flat.shape)[index, position]}, expected 0 to {vocabulary - 1}"
         )

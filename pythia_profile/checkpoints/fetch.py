@@ -36,7 +36,7 @@ def fetch_file(
     stop: threading.Event | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Path:
-    """Bring one file into `folder`; nothing is asked for where its bytes are there already.
+    """Bring one file into `folder`; nothing is asked for where its bytes are right already.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def fetch_file(
 
 
 def is_whole(path: Path, file: HubFile) -> bool:
-    """Whether the file is there with the size and the hash of the listing."""
+    """Whether the file exists with the size and the hash of the listing."""
     with suppress(OSError):
         if path.stat().st_size != file.size:
             return False

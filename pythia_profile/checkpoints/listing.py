@@ -83,7 +83,7 @@ class Revision:
 
     @property
     def formats(self) -> list[Checkpoint]:
-        """Every format that is there at least in part, the one to load first.
+        """Every format of which some files exist, the one to load first.
 
         Complete ones come before incomplete ones, safetensors before pickles, a single file before
         shards.
@@ -98,7 +98,7 @@ class Revision:
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """What is loaded; None where no weights are there or some are missing."""
+        """What is loaded; None where weights are missing."""
         formats = self.formats
         return formats[0] if formats and not formats[0].lacking else None
 
@@ -149,7 +149,7 @@ def _single(kind: str, files: tuple[HubFile, ...]) -> Checkpoint | None:
 
 
 def _sharded(kind: str, files: tuple[HubFile, ...]) -> Checkpoint | None:
-    """Shards of one set; where several sets are there, the one with the most of its shards."""
+    """Shards of one set; of several sets the one with the most of its shards."""
     sets: dict[int, dict[int, HubFile]] = {}
     for file in files:
         match = _SHARD[kind].fullmatch(file.name)

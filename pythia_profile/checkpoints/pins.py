@@ -27,7 +27,7 @@ Files = tuple[HubFile, ...]
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """What the hub said, once.
+    """What the hub answered, once.
 
     Attributes
     ----------
@@ -88,12 +88,12 @@ class Pins:
         """
         try:
             branches = {
-                repository: TypeAdapter(dict[str, str]).validate_python(said["branches"])
-                for repository, said in facts.items()
+                repository: TypeAdapter(dict[str, str]).validate_python(facts_of["branches"])
+                for repository, facts_of in facts.items()
             }
             trees = {
-                repository: {commit: _files(listed) for commit, listed in said["trees"].items()}
-                for repository, said in facts.items()
+                repository: {commit: _files(listed) for commit, listed in facts_of["trees"].items()}
+                for repository, facts_of in facts.items()
             }
         except (ValidationError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise StudyError(
@@ -139,8 +139,8 @@ def pin(
     for size in sizes:
         repository = suite.repository(size)
         if repository is not None and repository not in pins.branches:
-            said = list_branches(repository, hub)
-            kept = {name: commit for name, commit in said.items() if _concerns(suite, name)}
+            branches = list_branches(repository, hub)
+            kept = {name: commit for name, commit in branches.items() if _concerns(suite, name)}
             pins = replace(pins, branches={**pins.branches, repository: kept})
     wanted = [
         (repository, commit)
@@ -154,7 +154,7 @@ def pin(
         try:
             # Unsafe names are kept too: a revision that has one is refused.
             found = pool.map(
-                lambda place: list_files(place[0], place[1], hub, only=_is_kept),
+                lambda one: list_files(one[0], one[1], hub, only=_is_kept),
                 wanted,
             )
             for done, ((repository, commit), files) in enumerate(
@@ -168,14 +168,14 @@ def pin(
 
 
 def moved_branches(pins: Pins, hub: Hub | None = None) -> list[str]:
-    """Say which pinned branches point elsewhere by now; one request a repository."""
+    """List which pinned branches point elsewhere by now; one request a repository."""
     hub, lines = hub or Hub(), []
     for repository, branches in pins.branches.items():
         now = list_branches(repository, hub)
         for name, commit in branches.items():
             if now.get(name) != commit:
-                there = now[name][:12] if name in now else "gone"
-                lines.append(f"{repository} {name}: pinned at {commit[:12]}, now {there}")
+                found = now[name][:12] if name in now else "gone"
+                lines.append(f"{repository} {name}: pinned at {commit[:12]}, now {found}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint on the hub as something that a unit of work can carry, and its place on disk.
+"""A checkpoint on the hub as something that a unit of work can carry, and its files on disk.
 
     checkpoints/models/EleutherAI--pythia-70m/<commit>/model.safetensors   config.json
                                               .<commit>.lock               held while it is fetched
@@ -89,8 +89,8 @@ class HubCheckpoint:
     @property
     def requests(self) -> int:
         """Requests that bring what is missing: two for a large file, one for a small one."""
-        there = [file for file in self.files if not self._seems_here(file)]
-        return sum(2 if file.sha256 else 1 for file in there)
+        lacking = [file for file in self.files if not self._seems_here(file)]
+        return sum(2 if file.sha256 else 1 for file in lacking)
 
     @contextmanager
     def held(
@@ -140,8 +140,8 @@ class HubCheckpoint:
         if not bad:
             self._mark()
             return
-        there = sum(_size(self.folder / (file.name + UNFINISHED)) for file in bad)
-        check_space(self.folder, sum(file.size for file in bad) - there)
+        begun = sum(_size(self.folder / (file.name + UNFINISHED)) for file in bad)
+        check_space(self.folder, sum(file.size for file in bad) - begun)
         make_folder(self.folder)
         self._mark(new=True)
         for file in bad:
@@ -185,11 +185,11 @@ def source_facts(source: Path | HubCheckpoint) -> str | dict[str, Any]:
     return str(source) if isinstance(source, Path) else asdict(source)
 
 
-def source_from(said: str | dict[str, Any]) -> Path | HubCheckpoint:
+def source_from(facts: str | dict[str, Any]) -> Path | HubCheckpoint:
     """Take back a source from JSON: a folder, or the facts of a checkpoint on the hub."""
-    if isinstance(said, str):
-        return Path(said)
-    return TypeAdapter(HubCheckpoint).validate_python(said)
+    if isinstance(facts, str):
+        return Path(facts)
+    return TypeAdapter(HubCheckpoint).validate_python(facts)
 
 
 def check_space(folder: Path, need: int) -> None:
@@ -200,13 +200,13 @@ def check_space(folder: Path, need: int) -> None:
     RefusedError
         Less is free than `need` bytes and a margin; need, free space and folder are named.
     """
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if need > 0 and free < need * 1.05 + _MARGIN:
         raise RefusedError(
             f"not enough disk space to fetch a checkpoint: need {need / 1e9:.3f} GB and a "
-            f"twentieth to spare, {free / 1e9:.3f} GB are free in '{there}'; make room there, or "
-            "set XDG_CACHE_HOME to a folder on a larger disk"
+            f"twentieth to spare, {free / 1e9:.3f} GB are free in '{existing}'; make room there, "
+            "or set XDG_CACHE_HOME to a folder on a larger disk"
         )
 
 

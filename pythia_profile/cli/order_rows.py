@@ -245,7 +245,7 @@ def _as_json(view: "RowView", label: int, documents: bool) -> dict[str, Any]:
         "row": view.row,
         "step": view.step,
         "batch": view.batch,
-        "place": view.place,
+        "position": view.position,
     }
     line["checkpoint"] = None if view.checkpoint is None else f"step{view.checkpoint * label}"
     found = asdict(view)
@@ -262,7 +262,7 @@ def _lines(view: "RowView", batch_size: int, label: int, width: int, documents: 
         lines = [f"row {view.row:,}  read by no step"]
     else:
         lines = [
-            f"row {view.row:,}  step {view.step:,}  batch {view.batch:,}, place {view.place:,} of "
+            f"row {view.row:,}  step {view.step:,}  batch {view.batch:,}, row {view.position:,} of "
             f"{batch_size:,}"
             + (f"  first in step{view.checkpoint * label}" if view.checkpoint is not None else "")
         ]
@@ -273,8 +273,8 @@ def _lines(view: "RowView", batch_size: int, label: int, width: int, documents: 
         lines.append(f"  tokens  {' '.join(map(str, view.tokens[:_TOKENS_SHOWN]))}{more}")
     if documents and view.documents is not None:
         lines += [
-            f"  at {piece.at:>6,}  {piece.length:>6,} tokens of document {piece.document:,} from "
-            f"its token {piece.offset:,} on"
+            f"  from {piece.start:>6,}  {piece.length:>6,} tokens of document {piece.document:,} "
+            f"from its token {piece.offset:,} on"
             for piece in view.documents
         ]
     if view.reads is not None:
@@ -283,7 +283,7 @@ def _lines(view: "RowView", batch_size: int, label: int, width: int, documents: 
             "another copy of their document"
         )
         lines += [
-            f"  at {read.at:>6,}  {read.tokens:>6,} tokens by row {read.by_row:,} at step "
+            f"  from {read.start:>6,}  {read.tokens:>6,} tokens by row {read.by_row:,} at step "
             f"{read.by_step:,}{'' if read.repeated else ' (neighbor in the stream)'}"
             for read in view.reads
         ]

@@ -66,7 +66,7 @@ def test_a_step_of_pythia_needs_no_data(capsys):
         "pythia-deduped: step 1,000 of 143,000 reads rows 1,022,976 to 1,023,999 (1,024 rows)"
     )
     assert out.splitlines()[1].split("  ") == [
-        "row 1,022,976", "step 1,000", "batch 999, place 0 of 1,024", "first in step1000",
+        "row 1,022,976", "step 1,000", "batch 999, row 0 of 1,024", "first in step1000",
     ]  # fmt: skip
     assert "1,020 more" in out.splitlines()[-1]
 

@@ -51,7 +51,7 @@ def runs_of_reads(result, row):
     """The same mapping, from the result's table."""
     found = {}
     for line in result.reads.filter(row_id=row).iter_rows(named=True):
-        for at in range(line["at"], line["at"] + line["tokens"]):
+        for at in range(line["start"], line["start"] + line["tokens"]):
             reader = (line["by_row"], line["by_step"], line["repeated"])
             found.setdefault(at, set()).add(reader)
     return found
@@ -88,7 +88,7 @@ def test_each_line_names_the_document_and_offset_it_matched(run):
     order = build(run, TrainingOrder(2, len(rows)))
 
     for line in exposures(order, slice(None)).reads.iter_rows(named=True):
-        token = rows[line["row_id"]][line["at"]]
+        token = rows[line["row_id"]][line["start"]]
         assert token[1:] == (line["document"], line["offset"])
         assert token[1:] in [other[1:] for other in rows[line["by_row"]]]
 

@@ -111,7 +111,7 @@ def test_pieces_of_some_rows_are_the_tokens_of_the_loop(run, data):
     assert (found.length > 0).all()
     assert found.rows.tolist() == asked
     at = [sum(found.length[found.first[o] : i]) for i, o in enumerate(found.owner())]
-    assert found.at().tolist() == at
+    assert found.starts().tolist() == at
 
 
 @settings(max_examples=40, deadline=None)

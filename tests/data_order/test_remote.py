@@ -270,7 +270,7 @@ def test_missing_truncated_and_mixed_shards_are_refused_before_any_row(hub, tmp_
     hub.add("dataset", "o/short", {**files, "document-00002-of-00003.bin": b"x"})
     hub.add("dataset", "o/two", {**files, **shard_files(stem="other")})
 
-    with pytest.raises(StoreError, match="3 shards of 4 are there; missing: 1"):
+    with pytest.raises(StoreError, match="3 of 4 shards found; missing: 1"):
         open_rows(hub, tmp_path, "o/lost")
     with pytest.raises(StoreError, match="bytes are no whole number of rows of 2049 uint16"):
         open_rows(hub, tmp_path, "o/short")

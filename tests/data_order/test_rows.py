@@ -125,7 +125,7 @@ def test_a_truncated_shard_is_refused(tmp_path):
 def test_a_missing_shard_is_named(lost, tmp_path):
     write_shards(tmp_path, [14, 28])[lost].unlink()
 
-    with pytest.raises(StoreError, match=f"2 shards of 3 are there; missing: {lost}"):
+    with pytest.raises(StoreError, match=f"2 of 3 shards found; missing: {lost}"):
         TokenRows.open(tmp_path, LENGTH)
 
 

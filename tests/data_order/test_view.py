@@ -26,7 +26,7 @@ def test_escaped_text_is_one_printable_line_and_keeps_what_is_printable(text):
 def test_what_was_not_asked_for_is_none():
     (seen,) = view_rows(RUN, [3])
 
-    assert (seen.row, seen.step, seen.batch, seen.place) == (3, 2, 1, 1)
+    assert (seen.row, seen.step, seen.batch, seen.position) == (3, 2, 1, 1)
     assert seen.checkpoint is seen.tokens is seen.text is seen.documents is seen.reads is None
 
 
