@@ -71,3 +71,31 @@ def test_the_estimator_reads_no_files_and_knows_no_torch():
     names = {name.split(".")[0] for file in files for name in imported(file)}
 
     assert not names & {"torch", "transformers", "pathlib", "io", "os"}
+
+
+DID_CORE = {
+    *("settings", "errors", "arguments", "threads", "moments", "comparison", "missing", "panels"),
+    *("group_means", "cross_products", "ancova", "variance", "att", "precision", "estimation"),
+    *("stream", "stored"),
+}
+
+
+@pytest.mark.parametrize("layer", ["core", "inference", "diagnostics"])
+def test_the_layers_of_the_estimator_do_not_turn_back(layer):
+    room = ROOT / "pythia_profile" / "did"
+    core = [room / f"{name}.py" for name in DID_CORE]
+    files = core if layer == "core" else (room / layer).rglob("*.py")
+    parts = {
+        name.removeprefix("pythia_profile.did.").split(".")[0]
+        for file in files
+        for name in imported(file)
+        if name.startswith("pythia_profile.did.")
+    }
+    before = {
+        "core": set(),
+        "inference": {"inference"},
+        "diagnostics": {"inference", "diagnostics"},
+    }
+
+    assert {file.stem for file in room.glob("*.py")} == DID_CORE | {"__init__"}
+    assert parts <= DID_CORE | before[layer]

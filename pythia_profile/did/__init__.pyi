@@ -8,9 +8,7 @@ from pythia_profile.did.diagnostics.alternatives import (
 )
 from pythia_profile.did.diagnostics.balance import (
     Balance as Balance,
-    batch_icc as batch_icc,
     baseline_balance as baseline_balance,
-    reliability as reliability,
     covariate_balance as covariate_balance,
 )
 from pythia_profile.did.diagnostics.leave_one_out import (
@@ -18,8 +16,12 @@ from pythia_profile.did.diagnostics.leave_one_out import (
     leave_one_out as leave_one_out,
 )
 from pythia_profile.did.diagnostics.strata import by_stratum as by_stratum, difference as difference
-from pythia_profile.did.estimation import effects as effects, estimate as estimate
+from pythia_profile.did.estimation import effects as effects
 from pythia_profile.did.inference.aggregates import aggregate as aggregate
+from pythia_profile.did.inference.att_table import (
+    estimate as estimate,
+    stream_estimate as stream_estimate,
+)
 from pythia_profile.did.inference.bootstrap import (
     BootstrapSpec as BootstrapSpec,
     contrast_draws as contrast_draws,
@@ -44,8 +46,6 @@ from pythia_profile.did.inference.simultaneous import (
 )
 from pythia_profile.did.panels import Panel as Panel, panel as panel
 from pythia_profile.did.stored import from_arrays as from_arrays, to_arrays as to_arrays
-from pythia_profile.did.stream import (
-    stream_effects as stream_effects,
-    stream_estimate as stream_estimate,
-)
+from pythia_profile.did.precision import batch_icc as batch_icc, reliability as reliability
+from pythia_profile.did.stream import stream_effects as stream_effects
 from pythia_profile.tables import NEVER as NEVER

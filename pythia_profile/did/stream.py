@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from pythia_profile.did.arguments import positive
 from pythia_profile.did.att import AttGt, effects_of_sums
 from pythia_profile.did.errors import NoRowsError, OptionError
-from pythia_profile.did.estimation import att_table, cell_bands, cluster_by, log_notes
+from pythia_profile.did.estimation import cluster_by
 from pythia_profile.did.moments import RowLabels, Sums, gather, summarize
 from pythia_profile.did.panels import (
     Early,
@@ -87,23 +87,6 @@ def stream_effects(
         raise NoRowsError(f"none of the {len(table)} rows of the sample was scored")
     att = effects_of_sums(total.sums(), grid, settings)
     return replace(att, notes=(*chosen, *total.notes, *att.notes))
-
-
-def stream_estimate(
-    scores: pl.LazyFrame | pl.DataFrame,
-    rows: pl.DataFrame | pl.LazyFrame,
-    settings: Estimation = DEFAULT,
-    *,
-    outcome: str = "log_likelihood",
-    early: Early = "error",
-    weights: str | None = None,
-    workers: int = 1,
-) -> pl.DataFrame:
-    """ATT table from blocks of rows; bands are simulated from the covariance of the cells."""
-    att = stream_effects(scores, rows, settings, outcome=outcome, early=early, weights=weights)
-    found = cell_bands(att, settings, multiplier="covariance", workers=workers)
-    log_notes(att, found)
-    return att_table(att, only_run(scores.lazy()), outcome, found)
 
 
 class _Total:

@@ -7,7 +7,8 @@ import polars as pl
 
 from pythia_profile.did import placebo
 from pythia_profile.did.arguments import counted
-from pythia_profile.did.estimation import att_table, cell_bands, effects
+from pythia_profile.did.estimation import effects
+from pythia_profile.did.inference.att_table import att_table, cell_bands
 from pythia_profile.did.inference.pretrends import Placebo
 from pythia_profile.did.settings import Base, ClusterBy, Control, Estimation, Estimator, MissingRule
 from pythia_profile.profiles.profile import panels

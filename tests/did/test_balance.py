@@ -8,12 +8,11 @@ from scipy.stats import chi2_contingency
 from pythia_profile.did import NEVER, Panel, att_gt
 from pythia_profile.did.diagnostics.balance import (
     baseline_balance,
-    batch_icc,
     covariate_balance,
-    reliability,
 )
 from pythia_profile.did.diagnostics.leave_one_out import leave_one_out
 from pythia_profile.did.errors import PanelShapeError
+from pythia_profile.did.precision import batch_icc, reliability
 from tests.did.planted import planted
 
 
