@@ -59,7 +59,7 @@ def ascending(checkpoints: Any) -> Num[np.ndarray, " C"]:
 
 
 def numbered(checkpoints: Any, cohort: Any) -> tuple[Any, Any, tuple[str, ...]]:
-    """Labels that are no numbers, such as dates or words, as their places; numbers unchanged.
+    """Labels that are no numbers, such as dates or words, as their positions; numbers unchanged.
 
     Words have no order but the one they are given in. A cohort without a label (None, NaT, NaN,
     NEVER) is never-treated.
@@ -75,20 +75,20 @@ def numbered(checkpoints: Any, cohort: Any) -> tuple[Any, Any, tuple[str, ...]]:
             f"checkpoints: number {at} is {names[at]} after {names[at - 1]}; expected strictly "
             "ascending dates, each once"
         )
-    places = {name: place for place, name in enumerate(names)}
-    if len(places) < len(names):
+    positions = {name: position for position, name in enumerate(names)}
+    if len(positions) < len(names):
         raise CheckpointOrderError(
-            f"checkpoints: {len(names) - len(places)} of {len(names)} labels stand twice"
+            f"checkpoints: {len(names) - len(positions)} of {len(names)} labels are duplicated"
         )
-    places |= dict.fromkeys([None, NEVER, str(NEVER), float("inf")], NEVER)
+    positions |= dict.fromkeys([None, NEVER, str(NEVER), float("inf")], NEVER)
     given = [None if label != label else label for label in np.asarray(cohort).tolist()]
-    if unknown := [label for label in given if label not in places]:
+    if unknown := [label for label in given if label not in positions]:
         raise PanelShapeError(
             f"cohort: {len(unknown)} of {len(given)} labels are none of the {len(names)} "
             f"checkpoints, first {unknown[0]!r}"
         )
     note = f"checkpoints {names[0]} to {names[-1]} are numbered 0 to {len(names) - 1}"
-    return np.arange(len(names)), np.array([places[label] for label in given]), (note,)
+    return np.arange(len(names)), np.array([positions[label] for label in given]), (note,)
 
 
 def outcomes(y: Any) -> Float[np.ndarray, "U C"]:

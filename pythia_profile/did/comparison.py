@@ -130,6 +130,8 @@ def compare(
     if control == "never":
         pool, own = np.zeros(shape, np.int64), np.zeros(shape, bool)
     else:
+        # A row is untreated at c and at the base if its own base is not before either: the first
+        # such cohort, and all that follow it, are the pool.
         pool = np.searchsorted(last_before, np.maximum(at, bases))
         own = pool <= np.arange(len(cohorts))[:, None]
     theta = np.full(shape, 0.0 if estimator == "diff" else 1.0)

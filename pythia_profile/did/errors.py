@@ -1,4 +1,4 @@
-"""One class for each thing that keeps an effect from being estimated; each names counts and places.
+"""One class for each thing that keeps an effect from being estimated; each message has counts and names.
 
 All descend from `EstimationError`, and so from `ProfileError`, the root.
 """
@@ -45,7 +45,7 @@ class MissingOutcomeError(EstimationError):
 
 
 class DuplicateError(EstimationError):
-    """A row stands twice: two outcomes for one row and checkpoint, or one id for two rows."""
+    """A row is duplicated: two outcomes for one row and checkpoint, or one id for two rows."""
 
 
 class UnbalancedPanelError(EstimationError):

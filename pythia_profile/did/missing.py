@@ -102,6 +102,8 @@ def _least_squares(
     count = np.maximum(scored.sum(axis=1, keepdims=True), 1)
     demeaned = scored * (y - y.sum(axis=1, keepdims=True) / count)
     cross = np.diag(weight @ scored) - (scored * (weight[:, None] / count)).T @ scored
+    # Row effects leave the level of δ free, so Q has one eigenvalue 0; the pseudo-inverse takes the
+    # solution of mean 0, and effects, which are differences of checkpoints, do not depend on it.
     inverse = np.linalg.pinv(cross, rcond=1e-10, hermitian=True)
     effect = inverse @ (weight @ demeaned)
     rest = demeaned - scored * (effect - (scored @ effect)[:, None] / count)
@@ -118,6 +120,7 @@ def _check_coverage(
             f"{name}: none of {len(scored)} rows was scored at {empty.size} of {len(checkpoints)} "
             f"checkpoints, first {checkpoints[empty[0]]:g}; drop the checkpoint or the cohort"
         )
+    # Checkpoints are connected where a row was scored at both: grow the part of the first.
     reached = np.zeros(scored.shape[1], bool)
     reached[0] = True
     while True:

@@ -96,7 +96,7 @@ class Rows:
         cluster's random multipliers.
     unit : (U,) id of each row.
     named : whether these ids were given, and so mean the same row in another panel.
-    place : (U,) where each row stood in the input.
+    input_index : (U,) index of each row in the input.
     """
 
     y: Float[np.ndarray, "U C"]
@@ -109,7 +109,7 @@ class Rows:
     cluster_stream: Int[np.ndarray, " K"]
     unit: Int[np.ndarray, " U"]
     named: bool
-    place: Int[np.ndarray, " U"]
+    input_index: Int[np.ndarray, " U"]
 
     def __len__(self) -> int:
         return len(self.y)
@@ -145,7 +145,7 @@ class Rows:
         return np.add.reduceat(values, starts, axis=0)
 
     def groups(self) -> Iterator[int]:
-        """Iterate over the groups' places, 0 … H − 1."""
+        """Iterate over the groups' numbers, 0 … H − 1."""
         return iter(range(len(self.labels)))
 
 
@@ -159,7 +159,7 @@ def gather(
 ) -> Rows:
     """Put the rows into canonical order, so that their order in the input changes nothing.
 
-    Where no `units` are given, a row's id is its place among the rows of all groups sorted by
+    Where no `units` are given, a row's id is its position among the rows of all groups sorted by
     outcome, checkpoint after checkpoint: invariant under permutation of rows, trends common to all
     rows, and new names for cohorts. The `center` (C,) is taken off all rows, their mean unless it
     is given; it changes no effect. Where `levels` of rows do not matter either, they are taken off.
@@ -175,6 +175,8 @@ def gather(
     starts = np.append(0, 1 + np.flatnonzero((np.diff(keys) != 0).any(axis=0)))
     sizes = np.bincount(group, minlength=len(labels))
     sorted_y = y[order]
+    # What is common to all rows, or to a row's checkpoints, changes no effect; without it squares of
+    # outcomes near −3 do not drown the variance of changes near .01.
     sorted_y -= sorted_y.mean(axis=0) if center is None else center
     level = np.zeros(len(y)) if levels else sorted_y.mean(axis=1)
     sorted_y -= level[:, None]
@@ -189,7 +191,7 @@ def gather(
         cluster_stream=keys[1, starts],
         unit=unit[order],
         named=units is not None,
-        place=order,
+        input_index=order,
     )
 
 
@@ -223,16 +225,16 @@ def _content_rank(
         rank[order] = np.append(0, np.cumsum(step))
         if step.all():
             return rank
-    place = np.empty_like(rank)
-    place[np.argsort(rank, kind="stable")] = np.arange(len(rank))
-    return place
+    position = np.empty_like(rank)
+    position[np.argsort(rank, kind="stable")] = np.arange(len(rank))
+    return position
 
 
 def _distinct(units: Int[np.ndarray, " U"]) -> Int[np.ndarray, " U"]:
     ids, counts = np.unique(units, return_counts=True)
     if (twice := ids[counts > 1]).size:
         raise DuplicateError(
-            f"units: {twice.size} of {ids.size} ids stand more than once, first {twice[0]}; "
+            f"units: {twice.size} of {ids.size} ids are duplicated, first {twice[0]}; "
             "expected one line for each row"
         )
     return units

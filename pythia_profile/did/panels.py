@@ -110,7 +110,7 @@ def panel(
     ----------
     scores : `SCORES` of one run (suite, size, seed); other columns are ignored.
     rows : `ROWS`, of which `row_id` and `treatment_step` are needed here, and `batch` to cluster
-        by it; only rows that stand in both tables are used.
+        by it; only rows of both tables are used.
     settings : of these, `missing` says what to do where rows were not scored at every checkpoint
         (`available` keeps their gaps as NaN, see `pythia_profile.did.missing`); `anticipation`
         says which rows have a base.
@@ -125,7 +125,7 @@ def panel(
     TableError
         A column is missing or of another type, or the scores hold no run or several.
     DuplicateError
-        A row has two different outcomes at one checkpoint, or stands twice among the rows.
+        A row has two different outcomes at one checkpoint, or is duplicated among the rows.
     UnbalancedPanelError, MissingOutcomeError, NoRowsError
         Rows with gaps, infinite outcomes, no rows left.
     """
@@ -269,7 +269,7 @@ def only_run(scores: pl.LazyFrame) -> tuple[str, str, int]:
 def _matrix(
     values: pl.DataFrame, checkpoints: Int[np.ndarray, " C"], outcome: str
 ) -> tuple[Int[np.ndarray, " U"], Float[np.ndarray, "U C"], list[str]]:
-    """Spread the long table; the last of several equal values stands, and a note says how many."""
+    """Pivot the long table; of equal values for one cell the last is kept, and a note counts them."""
     ids = values["row_id"].to_numpy().astype(np.int64, copy=False)
     steps = values["checkpoint"].to_numpy().astype(np.int64, copy=False)
     value = values[outcome].fill_null(np.nan).to_numpy()
@@ -315,13 +315,13 @@ def _known_rows(
     order = np.argsort(ids, kind="stable")
     if (twice := int((np.diff(ids[order]) == 0).sum())) > 0:
         raise DuplicateError(
-            f"table '{ROWS.name}': {counted(twice, 'row stands', 'rows stand')} more than once; "
+            f"table '{ROWS.name}': {counted(twice, 'row is', 'rows are')} duplicated; "
             "expected one line for each"
         )
     lines = order[np.isin(ids[order], row_id)]
     if not lines.size:
         raise NoRowsError(
-            f"none of {len(row_id)} scored rows stands among the {len(ids)} rows of the sample; "
+            f"none of {len(row_id)} scored rows is among the {len(ids)} rows of the sample; "
             "do the two tables belong together?"
         )
     if unscored := len(ids) - len(lines):

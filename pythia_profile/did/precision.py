@@ -65,7 +65,7 @@ def batch_icc(att: AttGt, clusters: Int[np.ndarray, " U"]) -> Float[np.ndarray, 
     clusters : (U,) cluster of each row, in the order of the rows given to `att_gt`.
     """
     plan, rows = att.fit.comparison, att.fit.rows_for("batch_icc")
-    labels = per_row(clusters, rows.y, "clusters", np.int64)[rows.place]
+    labels = per_row(clusters, rows.y, "clusters", np.int64)[rows.input_index]
     icc = np.full(att.att.shape, np.nan)
     for g in range(len(icc)):
         mine = rows.group(g)

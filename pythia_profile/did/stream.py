@@ -124,8 +124,8 @@ def _blocks(rows: pl.DataFrame, size: int) -> list[pl.DataFrame]:
     batch = ordered["batch"].fill_null(-1).to_numpy()
     own = ordered["batch"].is_null().to_numpy()
     starts = np.flatnonzero(np.append(True, (np.diff(batch) != 0) | own[1:]))
-    place = np.searchsorted(starts, np.arange(size, len(ordered), size), side="left")
-    cuts = np.unique(np.append(starts, len(ordered))[place])
+    position = np.searchsorted(starts, np.arange(size, len(ordered), size), side="left")
+    cuts = np.unique(np.append(starts, len(ordered))[position])
     return [ordered[a:b] for a, b in pairwise([0, *cuts.tolist(), len(ordered)]) if b > a]
 
 

@@ -70,7 +70,7 @@ class VarianceComponents:
 
 
 def _per_cluster(variance: Float[np.ndarray, " n"], freedom: Float[np.ndarray, " n"]) -> float:
-    """Sum of variances times clusters, of effects that have a variance on this side."""
+    """Sum of variances times clusters, of effects that have a variance from these rows."""
     some = variance > 0
     return float((variance[some] * (freedom[some] + 1)).sum())
 

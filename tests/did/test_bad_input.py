@@ -114,7 +114,7 @@ BAD = {
     "ids twice": (
         lambda p: att_gt(p.y, p.cohort, p.checkpoints, units=np.arange(len(p.y)) // 2),
         DuplicateError,
-        "28 of 29 ids stand more than once, first 0",
+        "28 of 29 ids are duplicated, first 0",
     ),
     "cluster over cohorts": (
         lambda p: att_gt(p.y, p.cohort, p.checkpoints, clusters=np.arange(len(p.y)) // 13),
@@ -199,7 +199,7 @@ BAD = {
     "a word twice": (
         lambda p: att_gt(p.y, p.cohort, list("abcda")),
         CheckpointOrderError,
-        "1 of 5 labels stand twice",
+        "1 of 5 labels are duplicated",
     ),
     "dates in disorder": (
         lambda p: att_gt(p.y, p.cohort, np.datetime64("2026-01-01") - p.checkpoints),

@@ -150,7 +150,7 @@ def test_lines_that_contradict_each_other_are_an_error(scored):
 def test_a_row_twice_in_the_sample_is_an_error(scored):
     scores, rows = scored
 
-    with pytest.raises(DuplicateError, match="table 'rows': 1 row stands more than once"):
+    with pytest.raises(DuplicateError, match="table 'rows': 1 row is duplicated"):
         panel(scores, pl.concat([rows, rows[:1]]))
 
 
@@ -271,7 +271,7 @@ def test_rows_read_before_the_first_checkpoint_are_refused_or_dropped(scored):
         (
             lambda s, r: (s, r.with_columns(pl.col("row_id") + 5000), "entropy"),
             NoRowsError,
-            "none of 70 scored rows stands among the 70 rows of the sample",
+            "none of 70 scored rows is among the 70 rows of the sample",
         ),
     ],
 )  # fmt: skip

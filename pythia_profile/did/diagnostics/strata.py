@@ -94,8 +94,8 @@ def _strata(values: pl.Series, column: str, cut: int | Sequence[float] | None) -
     ends = ["-inf", *(f"{edge:g}" for edge in edges), "inf"]
     names = [f"{n}: {ends[n - 1]} < {column} <= {ends[n]}" for n in range(1, len(ends))]
     numbers = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
-    place = np.where(np.isnan(numbers), len(names), np.searchsorted(edges, numbers))
-    return pl.Series(column, np.array([*names, "null"])[place])
+    number = np.where(np.isnan(numbers), len(names), np.searchsorted(edges, numbers))
+    return pl.Series(column, np.array([*names, "null"])[number])
 
 
 def _edges(values: pl.Series, cut: int | Sequence[float]) -> np.ndarray:

@@ -85,11 +85,13 @@ def cell_draws(att: AttGt, spec: BootstrapSpec) -> Iterator[Float[np.ndarray, "C
 
     def errors(g: int) -> Float[np.ndarray, "C1 B"]:
         plan, c = att.fit.comparison, np.arange(len(att.checkpoints))
-        b, theta, place = np.maximum(plan.base[g], 0), plan.theta[g], plan.pool[g]
+        b, theta, pool = np.maximum(plan.base[g], 0), plan.theta[g], plan.pool[g]
+        # A draw perturbs the sums of groups, not cells: all cells of a cohort, and all cohorts with
+        # common controls, then move together, as their errors do.
         own = group_draws(att, g, spec)
         sums = own[c], own[b], own[-1:]
-        pooled = pools[place, c], pools[place, b], pools[place, -1]
-        if plan.own[g].any():
+        pooled = pools[pool, c], pools[pool, b], pools[pool, -1]
+        if plan.own[g].any():  # the pool counts the cell's own cohort among the controls
             pooled = tuple(p - plan.own[g][:, None] * s for p, s in zip(pooled, sums, strict=True))
         cells = _error(sums, theta, att.fit.treated, g)
         cells -= _error(pooled, theta, att.fit.control, g)
@@ -201,6 +203,8 @@ def _multiplied(
     names = rows.clusters_of(h)
     ids, streams = rows.cluster_id[names], rows.cluster_stream[names]
     largest = multipliers(ids[:0], spec.draws, spec.seed, kind).bound
+    # Float addition rounds, and its rounding depends on the order. Multiples of one power of two,
+    # below 2⁵³ of them, add without rounding: chunks and workers then cannot change a bit.
     size = largest * np.abs(values).sum(axis=0)
     step = 2.0 ** (np.ceil(np.log2(np.where(size > 0, size, 1.0))) - 52)
     whole = np.rint(values / step)
@@ -222,6 +226,7 @@ def _multiplied(
 def _from_moment(
     moment: Float[np.ndarray, "C1 C1"], h: int, spec: BootstrapSpec
 ) -> Float[np.ndarray, "C1 B"]:
+    # Not Cholesky: a moment is singular where checkpoints outnumber clusters.
     values, vectors = np.linalg.eigh(moment)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     normal = np.random.Generator(np.random.Philox(key=[spec.seed, h]))

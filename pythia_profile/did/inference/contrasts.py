@@ -104,7 +104,7 @@ class Contrast:
         rows = self.parts[0].att.fit.rows_for("influence")
         psi = np.zeros((len(rows), len(self)))
         for h, scores in row_scores(self.parts[0]):
-            psi[rows.place[rows.group(h)]] = len(rows) * scores
+            psi[rows.input_index[rows.group(h)]] = len(rows) * scores
         return psi
 
     def interval(self, level: float = 0.95) -> tuple[Float[np.ndarray, " K"], ...]:

@@ -27,8 +27,8 @@ class EventStudy:
 
     Attributes
     ----------
-    before : (P,) places before the base, ascending, in median checkpoint intervals from it.
-    after : (Q,) places after the base, likewise.
+    before : (P,) positions before the base, ascending, in median checkpoint intervals from it.
+    after : (Q,) positions after the base, likewise.
     steps : (Q,) event time of the latter in optimizer steps; below 0 where treatment was only
         anticipated.
     estimate : (P + Q,) effects, in units of the outcome.
@@ -72,14 +72,14 @@ def event_study_of(target: AttGt | Contrast, cohort: Step | None) -> EventStudy:
             "treatment have a variance, expected one or more of each"
         )
     unit = float(np.median(np.diff(steps))) if len(steps) > 1 else 1.0
-    places = np.concatenate([np.flatnonzero(before), np.flatnonzero(after)])
+    index = np.concatenate([np.flatnonzero(before), np.flatnonzero(after)])
     return EventStudy(
         before=(steps[before] - base) / unit,
         after=(steps[after] - base) / unit,
         steps=steps[after],
-        estimate=path.estimate[places],
-        covariance=path.covariance()[np.ix_(places, places)],
-        df=float(path.df[places].min()),
+        estimate=path.estimate[index],
+        covariance=path.covariance()[np.ix_(index, index)],
+        df=float(path.df[index].min()),
     )
 
 
@@ -119,8 +119,8 @@ def _path(att: AttGt, cohort: Step) -> tuple[Contrast, float]:
     known = np.flatnonzero(att.identified[g])
     if not known.size:
         raise EmptyFamilyError(f"sensitivity: cohort {cohort:g} has no effect with controls")
-    places = (np.arange(len(known)), g * att.att.shape[1] + known)
-    weights = sparse.csr_array((np.ones(len(known)), places), shape=(len(known), att.att.size))
+    index = (np.arange(len(known)), g * att.att.shape[1] + known)
+    weights = sparse.csr_array((np.ones(len(known)), index), shape=(len(known), att.att.size))
     base = float(att.event_time[g, att.fit.comparison.base[g, 0]])
     return contrast(att, weights, att.event_time[g, known].tolist(), "path"), base
 

@@ -205,6 +205,8 @@ def relative_intervals(
     needs one sided coverage (1 + level)/2.
     """
     slopes, target = _slopes_before(study), _on_all(study, weights)
+    # The worst violation bends every interval after the base the way that moves the effect most, so
+    # it is the largest slope times the sum of what one unit of slope in each interval adds.
     reach = np.abs(_pull(study, weights)).sum()
     moves = reach * np.concatenate([slopes, -slopes])
     center, move = target @ study.estimate, moves @ study.estimate
@@ -276,6 +278,7 @@ def folded_half_length(
     >>> folded_half_length(np.array([0.0, 1.0]), np.array([1.0, 0.0]), 0.95).round(3).tolist()
     [1.96, 1.0]
     """
+    # Between no error and no bias: the half length lies in between, and coverage rises with it.
     low, high = bias.copy(), bias + ndtri((1 + level) / 2) * se
     with np.errstate(divide="ignore", invalid="ignore"):
         for _ in range(60):
@@ -356,6 +359,8 @@ def _bias(study: EventStudy, estimators: Float[np.ndarray, "n T"]) -> Float[np.n
     """Largest bias of each estimator when slopes change by up to 1 at each checkpoint."""
     points = len(study.before)
     width = np.diff(np.append(study.before, 0.0))
+    # Summing by parts twice: from weights on effects to weights on slopes to weights on changes of
+    # slope, whose absolute sum is the largest bias when each change is at most 1.
     before = -width * np.cumsum(estimators[:, :points], axis=1)
     after = [_pull(study, weights) for weights in estimators[:, points:]]
     by_slope = np.concatenate([before, np.array(after)], axis=1)

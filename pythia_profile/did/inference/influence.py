@@ -42,17 +42,22 @@ def linear_forms(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "K C1"]]]:
     """
     att, plan = part.att, part.att.fit.comparison
     groups, width = len(att.fit.sums.rows), len(att.checkpoints)
+    # Only cells with a weight are turned into weights on rows: an aggregate uses few of them.
     used = np.unique(part.weights.indices)
     weights = part.weights[:, used].tocsc()
-    treated, control = (_on_rows(att, side, used) for side in (att.fit.treated, att.fit.control))
+    treated, control = (_on_rows(att, means, used) for means in (att.fit.treated, att.fit.control))
     of_cohort = np.searchsorted(used, width * np.arange(len(att.cohorts) + 1))
     pool, within = plan.pool.ravel()[used], plan.own.ravel()[used]
     controls = plan.controls
+    # Pools are nested: a cell whose pool starts at group h has h and all later groups as controls.
+    # So one running sum, grown as h ascends, is what all cells so far take off group h.
     removed = np.zeros((weights.shape[0], width + 1))
     for h in range(groups):
         total = np.zeros_like(removed)
         if h < len(att.cohorts) and of_cohort[h] < of_cohort[h + 1]:
             mine = slice(of_cohort[h], of_cohort[h + 1])
+            # A pool that holds the cell's own cohort counts it among the controls; the second term
+            # gives back what `removed` takes off too much.
             own = treated[mine] + control[mine].multiply(within[mine, None])
             total += (weights[:, mine] @ own).toarray()
             total[:, -1] += part.shares[h]
@@ -88,12 +93,12 @@ def row_scores(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
         yield h, scores
 
 
-def _on_rows(att: AttGt, side: GroupMeans, cells: Int[np.ndarray, " n"]) -> sparse.csr_array:
-    """Weights of cells on the z of the rows of one side; (n, C + 1)."""
+def _on_rows(att: AttGt, means: GroupMeans, cells: Int[np.ndarray, " n"]) -> sparse.csr_array:
+    """Weights of cells on the z of their treated, or of their control rows; (n, C + 1)."""
     width = len(att.checkpoints)
     known = att.identified.ravel()[cells]
-    divisor = np.where(known, side.weight.ravel()[cells], 1.0)
-    theta, mean = att.fit.comparison.theta.ravel()[cells], side.mean.ravel()[cells]
+    divisor = np.where(known, means.weight.ravel()[cells], 1.0)
+    theta, mean = att.fit.comparison.theta.ravel()[cells], means.mean.ravel()[cells]
     entries = np.stack([np.ones_like(theta), -theta, -mean], axis=-1) / divisor[:, None]
     entries[~known] = 0.0
     base = np.maximum(att.fit.comparison.base.ravel()[cells], 0)

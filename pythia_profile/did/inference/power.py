@@ -90,7 +90,7 @@ def pilot(
     single = each.only([at for at in each.labels if at is not None])
     mean = _mean(att, single)
     batches = per_row(clusters, att.fit.rows.y, "clusters", np.int64)
-    labels = None if batches is None else batches[att.fit.rows.place]
+    labels = None if batches is None else batches[att.fit.rows.input_index]
     components, control, shared = [], np.array([]), 0.0
     common = dict(linear_forms(mean.parts[0]))
     for h, own in linear_forms(single.parts[0]):

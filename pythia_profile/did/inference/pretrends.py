@@ -99,8 +99,8 @@ def placebo(
         )
     spec = BootstrapSpec(draws, seed, multiplier, workers)
     members = att.placebo & (att.se > 0)
-    places = np.flatnonzero(members.any(axis=1))
-    if not places.size:
+    having = np.flatnonzero(members.any(axis=1))
+    if not having.size:
         raise DegenerateError(f"placebo: all {int(att.placebo.sum())} cells have zero variance")
     df = att.fit.variance.pooled_df(members)
     observed, largest = [], []
@@ -118,7 +118,7 @@ def placebo(
         statistic=float(statistic.max()),
         p_value=float(_p_value(statistic.max()[None, None], drawn.max(axis=0)[None])[0]),
         cells=int(members.sum()),
-        cohorts=att.cohorts[places],
+        cohorts=att.cohorts[having],
         cohort_statistic=statistic,
         cohort_p=cohort_p,
         cohort_p_adjusted=holm(cohort_p),

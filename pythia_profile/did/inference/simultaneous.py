@@ -89,12 +89,12 @@ class Bands:
 
     def __str__(self) -> str:
         dropped = f", {self.degenerate} without variance dropped" if self.degenerate else ""
-        said = (
+        summary = (
             f"{self.level:.0%} simultaneous band over family '{self.family}': {self.size} cells"
             f"{dropped}; critical value {self.critical:.3f} (like {self.effective:.0f} independent "
             f"cells), {self.draws} {self.process} draws, seed {self.seed}"
         )
-        return "; ".join([said, *self.notes])
+        return "; ".join([summary, *self.notes])
 
 
 def bands(
@@ -286,7 +286,7 @@ def interquartile_sigma(draws: Float[np.ndarray, "n B"]) -> Float[np.ndarray, " 
 
 
 def _rank(share: float, draws: int) -> int:
-    """Place of the smallest draw below which, or at which, lies this share of the draws."""
+    """Index of the smallest draw below which, or at which, lies this share of the draws."""
     return max(int(np.ceil(round(share * draws, 9))) - 1, 0)
 
 
