@@ -1,4 +1,4 @@
-"""One class for each thing that keeps an effect from being estimated; each message has counts and names.
+"""One class for each thing that keeps an effect from being estimated; messages count and name.
 
 All descend from `EstimationError`, and so from `ProfileError`, the root.
 """

@@ -175,7 +175,7 @@ def gather(
     starts = np.append(0, 1 + np.flatnonzero((np.diff(keys) != 0).any(axis=0)))
     sizes = np.bincount(group, minlength=len(labels))
     sorted_y = y[order]
-    # What is common to all rows, or to a row's checkpoints, changes no effect; without it squares of
+    # What all rows, or all checkpoints of a row, share changes no effect; without it squares of
     # outcomes near −3 do not drown the variance of changes near .01.
     sorted_y -= sorted_y.mean(axis=0) if center is None else center
     level = np.zeros(len(y)) if levels else sorted_y.mean(axis=1)

@@ -269,7 +269,7 @@ def only_run(scores: pl.LazyFrame) -> tuple[str, str, int]:
 def _matrix(
     values: pl.DataFrame, checkpoints: Int[np.ndarray, " C"], outcome: str
 ) -> tuple[Int[np.ndarray, " U"], Float[np.ndarray, "U C"], list[str]]:
-    """Pivot the long table; of equal values for one cell the last is kept, and a note counts them."""
+    """Pivot the long table; a note counts repeated lines, of which one is kept."""
     ids = values["row_id"].to_numpy().astype(np.int64, copy=False)
     steps = values["checkpoint"].to_numpy().astype(np.int64, copy=False)
     value = values[outcome].fill_null(np.nan).to_numpy()
