@@ -13,9 +13,9 @@ from pythia_profile.pipeline.planning import plan_study as plan_study
 from pythia_profile.pipeline.stages import run_all as run_study
 from pythia_profile.profiles.agreement import agreement as agreement
 from pythia_profile.profiles.diagnostics import check as check
-from pythia_profile.profiles.estimates import estimate_effects as estimate
+from pythia_profile.profiles.estimates import estimate as estimate
 from pythia_profile.profiles.profile import profile as profile
-from pythia_profile.profiles.study_power import power as power
+from pythia_profile.profiles.study_power import PowerPlan as PowerPlan, power as power
 from pythia_profile.scoring.noise import noise_floor as noise_floor
 from pythia_profile.scoring.forward import score_checkpoint as score_checkpoint
 from pythia_profile.scoring.run import score as score

@@ -25,7 +25,6 @@ __all__ = [
     "atomic_write",
     "digest",
     "file_sha256",
-    "hashes_of",
     "lease",
     "make_folder",
     "read_json",
@@ -191,23 +190,6 @@ def digest(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def hashes_of(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
-    """Hash of each file; of a folder, over its files' hashes; of what is not there, the word."""
-    hashes = {}
-    for name in names:
-        path = folder / name
-        if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
-            hashes[name] = digest([(str(p.relative_to(path)), file_sha256(p)) for p in files])
-        else:
-            hashes[name] = file_sha256(path) if path.exists() else "missing"
-    return hashes
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -47,8 +47,8 @@ def test_every_stage_in_one_call_from_order_to_heatmap(tiny_suite):
         tiny_suite, pp.Sampling(rows_per_cohort=16, batches_per_cohort=0, never_treated=96)
     )
     scores = pp.score(tiny_suite, rows, ["xs"], [0, 16, 32])
-    effects = pp.estimate(rows, scores, draws=20)
-    profiles = pp.profile(rows, scores, suite=tiny_suite, draws=20)
+    effects = pp.estimate(rows, scores, pp.Estimation(draws=20))
+    profiles = pp.profile(effects, suite=tiny_suite)
 
     figure = pp.heatmap(effects.att)
 

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "checkpoints": {"errors", "store", "suites"},
     "scoring": (FILES - {"study"}) | {"suites", "checkpoints"},
     "did": BASE | {"settings"},
-    "profiles": BASE | {"did", "suites"},
+    "profiles": BASE | {"settings", "did", "suites"},
     "figures": BASE | {"store"},
     "report": FILES | {"study", "figures", "profiles"},
     "training": {"errors", "settings", "suites", "checkpoints"},

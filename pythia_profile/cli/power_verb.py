@@ -11,6 +11,8 @@ from pythia_profile.cli.options import AsJson, numbers_of, print_json
 if TYPE_CHECKING:
     import polars as pl
 
+    from pythia_profile.did.settings import Estimation
+
 
 @verb(
     FACTS,
@@ -92,14 +94,15 @@ def power(
     Variances come from a pilot: STUDY, or the mini suite. Every combination of batches, rows,
     controls and families is a line of the table; below it, the best split of a budget of tokens.
     """
+    from pythia_profile.profiles.study_power import PowerPlan
     from pythia_profile.profiles.study_power import power as minimal_effects
 
-    pilot, rows_there, controls_there = _pilot(study)
+    folder = study or _made_pilot()
+    rows_there, controls_there = _rows_there(folder)
     if tokens is None:
         most_rows = rows_there if most_rows is None else most_rows
         most_controls = controls_there if most_controls is None else most_controls
-    found = minimal_effects(
-        *pilot,
+    plan = PowerPlan(
         size=size,
         outcome=outcome,
         effect=effect,
@@ -107,44 +110,49 @@ def power(
         cohorts=cohorts,
         checkpoints=checkpoints,
         tokens=tokens,
-        batches=numbers_of(batches, "--batches", int),
-        rows_per_batch=numbers_of(rows, "--rows", int),
-        controls=numbers_of(controls, "--controls", int),
-        families=numbers_of(family, "--family", float) if family else None,
+        batches=tuple(numbers_of(batches, "--batches", int)),
+        rows_per_batch=tuple(numbers_of(rows, "--rows", int)),
+        controls=tuple(numbers_of(controls, "--controls", int)),
+        families=tuple(numbers_of(family, "--family", float)) if family else (),
         budget=budget,
         most_batches=most_batches,
         most_rows=most_rows,
         most_controls=most_controls,
         power=probability,
-        level=level,
     )
+    found = minimal_effects(*_tables(folder), plan, _estimation(folder, level))
     if as_json:
         print_json(found.as_dict())
     else:
         typer.echo(str(found))
 
 
-def _pilot(
-    folder: Path | None,
-) -> "tuple[tuple[pl.DataFrame, pl.DataFrame], int | None, int | None]":
-    """Read rows and scores of a study; or of the mini suite's, made once in the user's cache.
-
-    Beside them stand the rows that a batch of its suite has, and the never-treated rows.
-    """
-    from pythia_profile.pipeline.inputs import read_inputs
+def _made_pilot() -> Path:
+    """Return the folder of a study of the mini suite, made once in the user's cache."""
+    from pythia_profile.mini.build import cache_folder
     from pythia_profile.pipeline.stages import STAGES, is_current, run_stage
-    from pythia_profile.study import create_study, demo_study, open_study
+    from pythia_profile.study import create_study, demo_study
 
-    if folder is None:
-        from pythia_profile.mini.build import cache_folder
+    folder = cache_folder() / "pilot"
+    study = create_study(folder, demo_study().replace(sizes=("xs",)), replace=True)
+    for stage in STAGES[:2]:
+        if not is_current(folder, study, stage):
+            run_stage(folder, stage.name)
+    return folder
 
-        folder = cache_folder() / "pilot"
-        study = create_study(folder, demo_study().replace(sizes=("xs",)), replace=True)
-        for stage in STAGES[:2]:
-            if not is_current(folder, study, stage):
-                run_stage(folder, stage.name)
-    pilot = read_inputs(folder, open_study(folder))
-    return pilot, *_rows_there(folder)
+
+def _tables(folder: Path) -> "tuple[pl.DataFrame, pl.DataFrame]":
+    from pythia_profile.pipeline.inputs import read_inputs
+    from pythia_profile.study import open_study
+
+    return read_inputs(folder, open_study(folder))
+
+
+def _estimation(folder: Path, level: float) -> "Estimation":
+    """Return the study's settings of estimates, at another level."""
+    from pythia_profile.study import open_study
+
+    return open_study(folder).estimate.replace(level=level)
 
 
 def _rows_there(folder: Path) -> tuple[int | None, int | None]:

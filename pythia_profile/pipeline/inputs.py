@@ -5,8 +5,8 @@ scored yet.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -29,7 +29,14 @@ from pythia_profile.tables import (
     ROWS,
 )
 
-__all__ = ["known_suite", "read_inputs", "read_tables", "ready_suite", "study_scores", "unscored"]
+__all__ = [
+    "known_suite",
+    "read_inputs",
+    "read_tables",
+    "ready_suite",
+    "study_scores",
+    "warn_of_unscored",
+]
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +62,8 @@ def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]
     """Read rows and scores of a study; neither needs the checkpoints any more."""
     rows, suite = read_table(folder / "rows.parquet", ROWS, "sample"), known_suite(folder)
     scores = study_scores(folder, study, suite)
-    for said in unscored(scores, study, suite, read_lock(folder).get("audit", {})):
-        log.warning("%s", said)
+    by_size = scores.group_by("size").agg(pl.col("checkpoint").unique())
+    warn_of_unscored(folder, study, {size: {*steps} for size, steps in by_size.iter_rows()})
     return rows, scores
 
 
@@ -81,22 +88,28 @@ def study_scores(folder: Path, study: Study, suite: Suite) -> pl.DataFrame:
     return scores
 
 
-def unscored(scores: pl.DataFrame, study: Study, suite: Suite, audit: dict[str, Any]) -> list[str]:
-    """Say which checkpoints a study asks for, has, and has not scored."""
+def warn_of_unscored(folder: Path, study: Study, scored: Mapping[str, set[int]]) -> None:
+    """Warn of the checkpoints that a study asks for and has not scored.
+
+    Parameters
+    ----------
+    scored : checkpoints of each size.
+    """
+    suite = known_suite(folder)
+    audit = read_lock(folder).get("audit", {})
     left_out = audit.get("faulty", []) if study.score.faulty == "skip" else []
     gone = {(line["size"], line["step"]) for line in left_out}
-    said = []
     for size in study.sizes:
-        there = set(scores.filter(pl.col("size") == size)["checkpoint"].unique())
+        known = scored.get(size, set())
         wanted = study.checkpoints or suite.usual_checkpoints(size)
-        lacking = [step for step in wanted if step not in there and (size, step) not in gone]
+        lacking = [step for step in wanted if step not in known and (size, step) not in gone]
         if lacking:
             some = ", ".join(map(str, lacking[:8])) + (" ..." if len(lacking) > 8 else "")
-            said.append(
-                f"{size}: {len(lacking)} of {len(wanted)} checkpoints are missing or not scored "
-                f"yet ({some}); their cohorts are pooled with the next ones"
+            log.warning(
+                "%s: %d of %d checkpoints are missing or not scored yet (%s); their cohorts are "
+                "pooled with the next ones",
+                *(size, len(lacking), len(wanted), some),
             )
-    return said
 
 
 def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:

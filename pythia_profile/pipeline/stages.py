@@ -19,10 +19,12 @@ from typing import Any
 import polars as pl
 
 from pythia_profile.errors import StudyError
-from pythia_profile.pipeline.inputs import known_suite, read_inputs, read_tables, ready_suite
+from pythia_profile.pipeline.fingerprints import Fingerprints
+from pythia_profile.pipeline.inputs import known_suite, read_tables, ready_suite
+from pythia_profile.pipeline.kept import study_estimates
 from pythia_profile.redaction import redact
 from pythia_profile.settings import Settings
-from pythia_profile.store import digest, hashes_of, remove_leftovers, write_table
+from pythia_profile.store import digest, read_table, remove_leftovers, write_table
 from pythia_profile.study import (
     Study,
     open_study,
@@ -126,9 +128,10 @@ def _run(folder: Path, study: Study, stage: Stage, how: How) -> str:
     said = stage.make(folder, study, how)
     if how.shard is not None:
         return said
+    files = Fingerprints(folder)
     record = {
-        "key": _key(folder, study, stage),
-        "outputs": hashes_of(folder, stage.outputs),
+        "key": _key(files, study, stage),
+        "outputs": files.of(stage.outputs),
         "seconds": round(time.monotonic() - started, 1),
     }
     update_lock(folder, "stages", {stage.name: record})
@@ -165,15 +168,15 @@ def stage_states(folder: Path) -> dict[str, str]:
 
     A stage is also out of date when one that it draws on is.
     """
-    study, states, stale = open_study(folder), {}, set[str]()
+    study, states, stale, files = open_study(folder), {}, set[str](), Fingerprints(folder)
     records = read_lock(folder).get("stages", {})
     for stage in STAGES:
         if not stage.wanted(study):
             continue
-        if is_current(folder, study, stage) and not stale.intersection(stage.inputs):
+        if is_current(folder, study, stage, files) and not stale.intersection(stage.inputs):
             states[stage.name] = "up to date"
             continue
-        if is_own(folder, stage):
+        if is_own(folder, stage, files):
             states[stage.name] = "not drawn here, kept"
             continue
         stale.update(stage.outputs)
@@ -190,24 +193,25 @@ def _older(folder: Path, study: Study, stage: Stage) -> list[str]:
     return [maker.name for maker in makers if states[maker.name] == "out of date"]
 
 
-def is_own(folder: Path, stage: Stage) -> bool:
+def is_own(folder: Path, stage: Stage, files: Fingerprints | None = None) -> bool:
     """Whether rows are the user's: there, and not those that the stage is known to have drawn."""
     if stage.name != "sample" or not (folder / stage.outputs[0]).exists():
         return False
     record = read_lock(folder).get("stages", {}).get(stage.name, {})
-    return bool(record.get("outputs") != hashes_of(folder, stage.outputs))
+    return bool(record.get("outputs") != (files or Fingerprints(folder)).of(stage.outputs))
 
 
-def is_current(folder: Path, study: Study, stage: Stage) -> bool:
+def is_current(folder: Path, study: Study, stage: Stage, files: Fingerprints | None = None) -> bool:
     """Whether the stage's outputs are those of its present settings and inputs."""
+    files = files or Fingerprints(folder)
     record = read_lock(folder).get("stages", {}).get(stage.name)
     if not isinstance(record, dict) or any(
         not (folder / output).exists() for output in stage.outputs
     ):
         return False
     return bool(
-        record.get("key") == _key(folder, study, stage)
-        and record.get("outputs") == hashes_of(folder, stage.outputs)
+        record.get("key") == _key(files, study, stage)
+        and record.get("outputs") == files.of(stage.outputs)
     )
 
 
@@ -241,10 +245,7 @@ def noise_of(
 
 
 def _att(folder: Path, study: Study, _: How) -> str:
-    from pythia_profile.profiles.estimates import estimate_effects
-
-    rows, scores = read_inputs(folder, study)
-    found = estimate_effects(rows, scores, **_inference(study))
+    found = study_estimates(folder, study)
     write_table(found.att, folder / "att.parquet", ATT)
     write_table(found.placebo, folder / "placebo.parquet", PLACEBO)
     update_lock(folder, "notes", {"att": list(found.notes)})
@@ -257,11 +258,9 @@ def _profile(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.profiles.agreement import agreement
     from pythia_profile.profiles.profile import profile
 
-    rows, scores = read_inputs(folder, study)
-    profiles = profile(rows, scores, suite=known_suite(folder), **_inference(study))
-    agreed = agreement(
-        rows, scores, **{**_inference(study), "draws": min(study.estimate.draws, 200)}
-    )
+    found = study_estimates(folder, study)
+    profiles = profile(found, suite=known_suite(folder))
+    agreed = agreement(found)
     write_table(profiles, folder / "profiles.parquet", PROFILES)
     write_table(agreed, folder / "agreement.parquet", AGREEMENT)
     return f"profile: {len(profiles):,} lines, {len(agreed):,} comparisons of sizes"
@@ -270,21 +269,19 @@ def _profile(folder: Path, study: Study, _: How) -> str:
 def _check(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.profiles.diagnostics import check
 
-    rows, scores = read_inputs(folder, study)
-    unused = ("base", "draws", "seed")
-    found = check(rows, scores, **{k: v for k, v in _inference(study).items() if k not in unused})
+    found = check(study_estimates(folder, study))
     for table in CHECKS:
         write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)
     suspects = found.influence.filter("suspect")["checkpoint"].unique().sort().to_list()
-    said = "".join(f"\n  {sentence}" for sentence in found.sentences)
-    return f"check: {len(CHECKS)} tables; checkpoints that stand out: {suspects or 'none'}{said}"
+    sentences = "".join(f"\n  {sentence}" for sentence in found.sentences)
+    return (
+        f"check: {len(CHECKS)} tables; checkpoints that stand out: {suspects or 'none'}{sentences}"
+    )
 
 
 def _counterfactual(folder: Path, study: Study, how: How) -> str:
-    from pythia_profile.did.estimation import effects
     from pythia_profile.mini.counterfactual import compare
     from pythia_profile.mini.retraining import retrain
-    from pythia_profile.profiles.profile import panels
 
     suite, size = ready_suite(folder, study), study.audit.size
     every = suite.usual_checkpoints(size)
@@ -294,12 +291,11 @@ def _counterfactual(folder: Path, study: Study, how: How) -> str:
             f"study.toml has {len(study.checkpoints)}; set checkpoints = [], or leave audit.size "
             "empty"
         )
-    rows, scores = read_inputs(folder, study)
-    chosen_size, settings = scores.filter(pl.col("size") == size), study.estimation
-    laid = next(panels(rows, chosen_size, study.outcomes[0], settings))
-    att = effects(laid, settings)
+    found = study_estimates(folder, study)
+    one = found.run(size, study.outcomes[0])
+    rows = read_table(folder / "rows.parquet", ROWS, "sample")
     retrained = retrain(suite, study.audit, rows, folder=folder / "retrained", workers=how.workers)
-    cells, summary = compare(laid, att, settings, retrained)
+    cells, summary = compare(one.panel, one.att, found.settings, retrained)
     write_table(cells, folder / "counterfactual.parquet", COUNTERFACTUAL)
     write_table(summary, folder / "counterfactual_summary.parquet", COUNTERFACTUAL_SUMMARY)
     line = summary.row(0, named=True)
@@ -326,17 +322,10 @@ def _report(folder: Path, study: Study, _: How) -> str:
     return f"report: {path}"
 
 
-def _inference(study: Study) -> dict[str, Any]:
-    chosen = dict(study.estimation)
-    chosen["unbalanced"] = chosen.pop("missing")
-    chosen.pop("family")
-    return {**chosen, "outcomes": study.outcomes}
-
-
-def _key(folder: Path, study: Study, stage: Stage) -> str:
+def _key(files: Fingerprints, study: Study, stage: Stage) -> str:
     """Hash of everything that the stage's output depends on."""
     chosen = {name: _plain(getattr(study, name)) for name in stage.settings}
-    inputs = hashes_of(folder, stage.inputs)
+    inputs = files.of(stage.inputs)
     return digest({"settings": chosen, "inputs": inputs, "version": _versions()["pythia-profile"]})
 
 

@@ -26,18 +26,18 @@ from jaxtyping import Float
 from scipy.stats import norm, rankdata
 
 from pythia_profile.did import AttGt, aggregate
-from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.bootstrap import BootstrapSpec, cell_draws, contrast_draws
-from pythia_profile.did.settings import Base, ClusterBy, Control, Estimation, Estimator, MissingRule
+from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.errors import EstimationError
-from pythia_profile.profiles.profile import panels, tell
-from pythia_profile.profiles.study_inputs import names_of, study_tables
+from pythia_profile.profiles.estimates import Estimates, Frame, RunEstimate, estimates_of
 from pythia_profile.tables import AGREEMENT, conform
 
 __all__ = ["CELL_SETS", "agree", "agreement", "correlation"]
 
 CELL_SETS = ("post", "instantaneous", "persistent", "residual")
 """Cells whose effects are correlated: all from the cohort on, or one number for each cohort."""
+MOST_DRAWS = 200
+"""Most draws of an interval: a standard deviation of 200 draws is known to 5 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,78 +49,53 @@ class _Profile:
 
 
 def agreement(
-    rows: pl.DataFrame | pl.LazyFrame,
-    scores: pl.DataFrame | pl.LazyFrame,
+    rows: Frame | Estimates,
+    scores: Frame | None = None,
+    settings: Estimation = DEFAULT,
     *,
     outcomes: str | Sequence[str] = ("log_likelihood",),
-    control: Control = "never",
-    base: Base = "universal",
-    estimator: Estimator = "did",
-    clusters: ClusterBy = "row",
-    anticipation: int = 0,
-    unbalanced: MissingRule = "error",
-    draws: int = 200,
-    seed: int = 0,
-    level: float = 0.95,
 ) -> pl.DataFrame:
-    """Correlate the profiles of every two sizes of a study.
+    """Correlate the profiles of every two sizes of a study, on the checkpoints that all have.
 
     Parameters
     ----------
-    rows, scores : the tables of a study, eager or lazy; all sizes scored the same rows.
-    outcomes : columns of the scores, or one of them.
-    control, base, estimator, anticipation : as in `did.att_gt`.
-    clusters, unbalanced : as in `profile`.
-    draws, seed : random halves, and bootstrap draws of the intervals.
-    level : of the intervals.
+    rows, scores, settings, outcomes : as in `estimate`; or in place of all, what it returned. All
+        sizes scored the same rows. At most `MOST_DRAWS` random halves and draws are made.
 
     Returns
     -------
     The `AGREEMENT` table; empty where there is one size only.
     """
-    profiles: dict[tuple[str, int, str], dict[str, dict[str, _Profile]]] = {}
-    settings = Estimation(
-        control=control,
-        base=base,
-        estimator=estimator,
-        clusters=clusters,
-        anticipation=anticipation,
-        missing=unbalanced,
-        draws=draws,
-        seed=seed,
-        level=level,
-    )
-    how = BootstrapSpec.of(settings)
-    names = names_of(outcomes, "outcomes")
-    rows, table = study_tables(rows, scores, names)
-    common = _on_common_checkpoints(table)
-    for laid in panels(rows, common, names, settings):
-        att = effects(laid, settings)
-        tell(laid, att)
-        suite, size, training_seed = laid.run
-        by_size = profiles.setdefault((suite, training_seed, laid.outcome), {})
-        by_size[size] = {kind: _profile(att, kind, how) for kind in CELL_SETS}
-    lines = [
-        {
-            "suite": suite,
-            "seed": training_seed,
-            "outcome": outcome,
-            "size_a": a,
-            "size_b": b,
-            "kind": kind,
-            **agree(by_size[a][kind], by_size[b][kind], level),
+    found = estimates_of(rows, scores, settings, outcomes)
+    fewer = found.settings.replace(draws=min(found.settings.draws, MOST_DRAWS))
+    spec = BootstrapSpec.of(fewer)
+    groups: dict[tuple[str, int, str], list[RunEstimate]] = {}
+    for one in found.runs:
+        suite, _, seed = one.panel.run
+        groups.setdefault((suite, seed, one.panel.outcome), []).append(one)
+    lines = []
+    for (suite, seed, outcome), runs in groups.items():
+        grids = [set(one.panel.checkpoints.tolist()) for one in runs]
+        common = sorted(set.intersection(*grids))
+        alike = [one.on(common, found.settings) for one in runs] if len(runs) > 1 else []
+        by_size = {
+            one.panel.run[1]: {kind: _profile(one.att, kind, spec) for kind in CELL_SETS}
+            for one in alike
         }
-        for (suite, training_seed, outcome), by_size in profiles.items()
-        for a, b in combinations(by_size, 2)
-        for kind in CELL_SETS
-    ]
+        lines += [
+            {
+                "suite": suite,
+                "seed": seed,
+                "outcome": outcome,
+                "size_a": a,
+                "size_b": b,
+                "kind": kind,
+                **agree(by_size[a][kind], by_size[b][kind], fewer.level),
+            }
+            for a, b in combinations(by_size, 2)
+            for kind in CELL_SETS
+        ]
     return conform(pl.DataFrame(lines, schema=AGREEMENT.columns), AGREEMENT)
-
-
-def _on_common_checkpoints(scores: pl.DataFrame) -> pl.DataFrame:
-    """Keep the checkpoints that all sizes have, so that their cohorts hold the same rows."""
-    sizes = scores["size"].n_unique()
-    return scores.filter(pl.col("size").n_unique().over("suite", "seed", "checkpoint") == sizes)
 
 
 def agree(a: _Profile, b: _Profile, level: float = 0.95) -> dict[str, float | int | None]:

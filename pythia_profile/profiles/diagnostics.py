@@ -33,16 +33,15 @@ from pythia_profile.did import (
 from pythia_profile.did.arguments import counted
 from pythia_profile.did.errors import EmptyFamilyError
 from pythia_profile.did.estimation import cluster_by, effects
-from pythia_profile.did.settings import ClusterBy, Control, Estimation, Estimator, MissingRule
+from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.profiles.alternative_lines import witness_lines
-from pythia_profile.profiles.profile import panels
+from pythia_profile.profiles.estimates import Estimates, Frame, RunEstimate, estimates_of
 from pythia_profile.profiles.sentences import check_sentences
 from pythia_profile.tables import (
     CHECKS,
     CONTRASTS,
     GAPS,
     INFLUENCE,
-    RUN,
     SENSITIVITY,
     WITNESSES,
     Table,
@@ -94,59 +93,49 @@ class Checks:
 
 
 def check(
-    rows: pl.DataFrame | pl.LazyFrame,
-    scores: pl.DataFrame | pl.LazyFrame,
+    rows: Frame | Estimates,
+    scores: Frame | None = None,
+    settings: Estimation = DEFAULT,
     *,
     outcomes: str | Sequence[str] = ("log_likelihood",),
-    control: Control = "never",
-    estimator: Estimator = "did",
-    clusters: ClusterBy = "row",
-    anticipation: int = 0,
-    unbalanced: MissingRule = "error",
-    level: float = 0.95,
 ) -> Checks:
-    """Check every run in `scores`.
+    """Check every run; all intervals are pointwise.
 
     Parameters
     ----------
-    rows, scores : the tables of a study, eager or lazy.
-    outcomes : columns of the scores, or one of them.
-    control, estimator, anticipation : as in `did.att_gt`.
-    clusters, unbalanced : as in `estimate_effects`.
-    level : of all intervals; they are pointwise.
+    rows, scores, settings, outcomes : as in `estimate`; or in place of all, what it returned.
     """
-    settings = Estimation(
-        control=control,
-        estimator=estimator,
-        clusters=clusters,
-        anticipation=anticipation,
-        missing=unbalanced,
-        level=level,
-    )
+    given = estimates_of(rows, scores, settings, outcomes)
     lines: dict[str, list[dict[str, Any]]] = {table.name: [] for table in CHECKS}
     notes: list[str] = []
     found: dict[tuple[str, int, str], dict[str, AttGt]] = {}
-    for laid in panels(rows, scores, outcomes, settings):
-        by, _ = cluster_by(clusters, laid.cluster)
-        att = effects(laid, settings.model_copy(update={"clusters": by}))
-        run = {**dict(zip(RUN, laid.run, strict=True)), "outcome": laid.outcome}
+    for one in given.runs:
+        laid, att = one.panel, _on_universal_base(one, given.settings)
+        by, _ = cluster_by(given.settings.clusters, laid.cluster)
         said = list(laid.notes)
         for table, part in (
-            (SENSITIVITY, _sensitivity_lines(att, level, said)),
+            (SENSITIVITY, _sensitivity_lines(att, given.settings.level, said)),
             (INFLUENCE, _influence_lines(att)),
             (GAPS, _gap_lines(att, laid, said)),
             (WITNESSES, witness_lines(att, laid, by, said)),
         ):
-            lines[table.name] += [{**run, **line} for line in part]
+            lines[table.name] += [{**one.names, **line} for line in part]
         notes += [f"{laid.run[1]}, {laid.outcome}: {note}" for note in said]
         suite, size, seed = laid.run
         found.setdefault((suite, seed, laid.outcome), {})[size] = att
     for (suite, seed, outcome), by_size in found.items():
         named = {"suite": suite, "seed": seed, "outcome": outcome}
-        made = _contrast_lines(by_size, level, notes)
+        made = _contrast_lines(by_size, given.settings.level, notes)
         lines[CONTRASTS.name] += [{**named, **line} for line in made]
     tables = {table.name: _frame(lines[table.name], table) for table in CHECKS}
     return Checks(**tables, notes=tuple(dict.fromkeys(notes)))
+
+
+def _on_universal_base(one: RunEstimate, settings: Estimation) -> AttGt:
+    """Return the estimate itself, unless its cells before treatment have bases of their own."""
+    if settings.base == "universal":
+        return one.att
+    return effects(one.panel, settings.replace(base="universal"))
 
 
 def _frame(lines: list[dict[str, Any]], table: Table) -> pl.DataFrame:

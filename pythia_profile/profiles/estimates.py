@@ -1,42 +1,130 @@
-"""ATT(g, c) and its placebo tests for every run of a study: the tables `ATT` and `PLACEBO`."""
+"""One estimate of every run of a study: panel and ATT(g, c), and the tables `ATT` and `PLACEBO`.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+In: the tables `ROWS` and `SCORES`. Out: `Estimates`, which everything else of this room takes, so
+that profiles, agreement and checks speak of the same rows, estimator, clusters and gap rule.
+"""
 
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
 import polars as pl
 
-from pythia_profile.did import placebo
+from data_order.order import cohort_of_steps
+from pythia_profile.did import AttGt, Panel, panel, placebo
 from pythia_profile.did.arguments import counted
+from pythia_profile.did.errors import OptionError
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.att_table import att_table, cell_bands
 from pythia_profile.did.inference.pretrends import Placebo
-from pythia_profile.did.settings import Base, ClusterBy, Control, Estimation, Estimator, MissingRule
-from pythia_profile.profiles.profile import panels
-from pythia_profile.tables import ATT, PLACEBO, RUN, conform
+from pythia_profile.did.inference.simultaneous import Bands
+from pythia_profile.did.panels import as_lazy, need_columns
+from pythia_profile.did.settings import DEFAULT, Estimation
+from pythia_profile.errors import TableError, not_found
+from pythia_profile.tables import ATT, PLACEBO, ROWS, RUN, SCORES, conform
 
-__all__ = ["Effects", "estimate_effects"]
+__all__ = ["Estimates", "Frame", "RunEstimate", "estimate", "estimates_of"]
 
+log = logging.getLogger(__name__)
+
+Frame = pl.DataFrame | pl.LazyFrame
 MOST_RUNS = 6
 """Runs that a summary names."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Effects:
-    """What the stage `att` finds; `print` it for a summary of each run.
+@dataclass(frozen=True, slots=True, eq=False)
+class RunEstimate:
+    """Outcomes of one run, and their effects."""
+
+    panel: Panel
+    att: AttGt
+
+    @property
+    def names(self) -> dict[str, str | int]:
+        """Suite, size, seed and outcome."""
+        return {**dict(zip(RUN, self.panel.run, strict=True)), "outcome": self.panel.outcome}
+
+    def named(self, lines: pl.DataFrame) -> pl.DataFrame:
+        """Return lines with the columns that name the run and the outcome."""
+        return lines.with_columns(pl.lit(value).alias(name) for name, value in self.names.items())
+
+    def on(self, checkpoints: Sequence[int], settings: Estimation) -> "RunEstimate":
+        """Estimate with some of the checkpoints only; itself where these are all."""
+        laid, grid = self.panel, np.asarray(checkpoints)
+        if np.array_equal(laid.checkpoints, grid):
+            return self
+        chosen = np.isin(laid.checkpoints, grid)
+        cohort = cohort_of_steps(laid.cohort, grid)  # a cohort is itself the last step it may have
+        laid = replace(laid, y=laid.y[:, chosen], cohort=cohort, checkpoints=grid)
+        first = grid[min(settings.anticipation, len(grid) - 1)]
+        if (early := (laid.cohort <= first)).any():
+            laid = laid.keep(~early, f"read by checkpoint {first}, without a base")
+        return RunEstimate(laid, effects(laid, settings))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimates:
+    """Panel and ATT(g, c) of every run and outcome; `print` it for a summary of each.
 
     Attributes
     ----------
-    att, placebo : the tables `ATT` and `PLACEBO`.
-    notes : rows and cells that were dropped and why, families and critical values of the bands,
-        and where they should not be trusted.
+    runs : in the order of the scores, outcome by outcome.
+    settings : by which they were estimated.
     """
 
-    att: pl.DataFrame
-    placebo: pl.DataFrame
-    notes: tuple[str, ...]
+    runs: tuple[RunEstimate, ...]
+    settings: Estimation
+
+    def run(self, size: str, outcome: str) -> RunEstimate:
+        """Estimate of one size and outcome.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
+        known = {(one.panel.run[1], one.panel.outcome): one for one in self.runs}
+        if (size, outcome) not in known:
+            raise not_found("estimate of", f"{size}, {outcome}", [", ".join(k) for k in known])
+        return known[size, outcome]
+
+    @cached_property
+    def _bands(self) -> list[list[Bands]]:
+        return [cell_bands(one.att, self.settings) for one in self.runs]
+
+    @cached_property
+    def att(self) -> pl.DataFrame:
+        """The table `ATT`, with simultaneous bands."""
+        cells = [
+            att_table(one.att, one.panel.run, one.panel.outcome, found)
+            for one, found in zip(self.runs, self._bands, strict=True)
+        ]
+        return conform(pl.concat(cells), ATT)
+
+    @cached_property
+    def placebo(self) -> pl.DataFrame:
+        """The table `PLACEBO`: tests that effects before treatment are 0."""
+        draws, seed = self.settings.draws, self.settings.seed
+        tests = [
+            one.named(_test_lines(placebo(one.att, draws=draws, seed=seed)))
+            for one in self.runs
+            if one.att.placebo.any()
+        ]
+        return conform(pl.concat(tests) if tests else pl.DataFrame(schema=PLACEBO.columns), PLACEBO)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What was dropped and why, families and critical values of the bands, and warnings."""
+        return tuple(
+            f"{one.panel.run[1]}, {one.panel.outcome}: {note}"
+            for one, found in zip(self.runs, self._bands, strict=True)
+            for note in (*one.att.notes, *map(str, found))
+        )
 
     def __repr__(self) -> str:
-        lines = ["Effects: cells from the cohort on, and how many bands of these exclude 0"]
+        lines = ["Estimates: cells from the cohort on, and how many bands of these exclude 0"]
         runs = list(self.att.group_by(*RUN, "outcome", maintain_order=True))
         for _, cells in runs[:MOST_RUNS]:
             suite, size, seed, outcome = cells.select(*RUN, "outcome").row(0)
@@ -60,35 +148,23 @@ class Effects:
         return "\n".join(lines)
 
 
-def estimate_effects(
-    rows: pl.DataFrame | pl.LazyFrame,
-    scores: pl.DataFrame | pl.LazyFrame,
+def estimate(
+    rows: Frame,
+    scores: Frame,
+    settings: Estimation = DEFAULT,
     *,
     outcomes: str | Sequence[str] = ("log_likelihood",),
-    control: Control = "never",
-    base: Base = "universal",
-    estimator: Estimator = "did",
-    clusters: ClusterBy = "row",
-    anticipation: int = 0,
-    unbalanced: MissingRule = "error",
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Effects:
-    """Estimate ATT(g, c) of every run in `scores`, and test that it is 0 before treatment.
+) -> Estimates:
+    """Estimate ATT(g, c) of every run in `scores`.
+
+    Rows read at or before a run's first checkpoint, or so soon after it that they have no base
+    before the anticipation, have nothing to be compared with; they are dropped, and notes say so.
 
     Parameters
     ----------
     rows, scores : the tables of a study, eager or lazy; what is needed of the rows is `row_id` and
         `treatment_step`, and `batch` to cluster by it.
     outcomes : columns of the scores, or one of them.
-    control, base, estimator, anticipation : as in `did.att_gt`.
-    clusters : `row`; `batch` where rows were drawn batch by batch; `auto`, by batch where rows
-        share one (a note says which).
-    unbalanced : what to do with rows that lack a score: `error`; `balanced` drops them; `available`
-        uses what is there (`pythia_profile.did.missing`). The notes say how many.
-    draws, seed, level : of the simultaneous bands; cells from the cohort on are one family, cells
-        before it another.
 
     Raises
     ------
@@ -97,32 +173,88 @@ def estimate_effects(
     UnbalancedPanelError
         Rows lack a score, and no rule for that was chosen.
     EstimationError
-        The panel allows no estimate, or a setting is out of range.
+        The panel allows no estimate.
     """
-    settings = Estimation(
-        control=control,
-        base=base,
-        estimator=estimator,
-        clusters=clusters,
-        anticipation=anticipation,
-        missing=unbalanced,
-        draws=draws,
-        seed=seed,
-        level=level,
-    )
-    cells, tests, notes = [], [], []
+    found = []
     for laid in panels(rows, scores, outcomes, settings):
-        att = effects(laid, settings)
-        found = cell_bands(att, settings)
-        cells.append(att_table(att, laid.run, laid.outcome, found))
-        named = [pl.lit(value).alias(name) for name, value in zip(RUN, laid.run, strict=True)]
-        if att.placebo.any():
-            lines = _test_lines(placebo(att, draws=draws, seed=seed))
-            tests.append(lines.with_columns(*named, outcome=pl.lit(laid.outcome)))
-        said = [*att.notes, *(str(band) for band in found)]
-        notes += [f"{laid.run[1]}, {laid.outcome}: {note}" for note in said]
-    placebos = pl.concat(tests) if tests else pl.DataFrame(schema=PLACEBO.columns)
-    return Effects(conform(pl.concat(cells), ATT), conform(placebos, PLACEBO), tuple(notes))
+        one = RunEstimate(laid, effects(laid, settings))
+        for note in one.att.notes:
+            log.info("%s, %s: %s", laid.run[1], laid.outcome, note)
+        found.append(one)
+    return Estimates(tuple(found), settings)
+
+
+def estimates_of(
+    rows: Frame | Estimates,
+    scores: Frame | None,
+    settings: Estimation,
+    outcomes: str | Sequence[str],
+) -> Estimates:
+    """Return estimates that are given, or make them from tables.
+
+    Raises
+    ------
+    TableError
+        Neither both tables nor estimates alone were given.
+    """
+    if isinstance(rows, Estimates):
+        if scores is not None:
+            raise TableError("got estimates and scores; expected estimates, or rows and scores")
+        return rows
+    if scores is None:
+        raise TableError("table 'scores': missing; expected rows and scores, or estimates")
+    return estimate(rows, scores, settings, outcomes=outcomes)
+
+
+def panels(
+    rows: Frame, scores: Frame, outcomes: str | Sequence[str], settings: Estimation
+) -> Iterator[Panel]:
+    """Lay out each run of `scores`, in the order of the table, once for each outcome."""
+    names = names_of(outcomes)
+    rows, table = study_tables(rows, scores, names)
+    for _, part in table.group_by(*RUN, maintain_order=True):
+        for outcome in names:
+            yield panel(part, rows, settings, outcome=outcome, early="drop")
+
+
+def study_tables(
+    rows: Frame, scores: Frame, outcomes: Sequence[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Collect rows, and of the scores the columns that are needed.
+
+    Raises
+    ------
+    TableError
+        One of the two is no polars frame, has no lines, or lacks a column.
+    """
+    lazy_rows, lazy_scores = as_lazy(rows, ROWS.name), as_lazy(scores, SCORES.name)
+    needed = list(dict.fromkeys([*RUN, "checkpoint", "row_id", *outcomes]))
+    need_columns(lazy_rows.collect_schema(), ["row_id", "treatment_step"], ROWS.name)
+    need_columns(lazy_scores.collect_schema(), needed, SCORES.name)
+    collected = lazy_rows.collect(), lazy_scores.select(needed).collect()
+    for frame, table in zip(collected, (ROWS, SCORES), strict=True):
+        if not len(frame):
+            raise TableError(f"table '{table.name}': got no lines, expected one or more")
+    return collected
+
+
+def names_of(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Take one outcome, or several, as a tuple.
+
+    Raises
+    ------
+    OptionError
+        There is none, or one of them is no text.
+
+    Examples
+    --------
+    >>> names_of("accuracy"), names_of(["accuracy", "entropy"])
+    (('accuracy',), ('accuracy', 'entropy'))
+    """
+    several = (names,) if isinstance(names, str) or not isinstance(names, Iterable) else (*names,)
+    if not several or not all(isinstance(name, str) for name in several):
+        raise OptionError(f"outcomes: got {names!r}, expected one name or more")
+    return tuple(dict.fromkeys(several))
 
 
 def _test_lines(test: Placebo) -> pl.DataFrame:

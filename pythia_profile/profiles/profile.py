@@ -4,129 +4,61 @@ In: the tables `ROWS` and `SCORES`. Out: the table `PROFILES`. Each number is an
 ATT(g, c) with a standard error of its own, which counts that cells share their control rows.
 """
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import polars as pl
 
-from pythia_profile.did import AttGt, Contrast, Panel, aggregate, bands, panel
-from pythia_profile.did.estimation import effects
-from pythia_profile.did.settings import Base, ClusterBy, Control, Estimation, Estimator, MissingRule
-from pythia_profile.profiles.study_inputs import names_of, study_tables
+from pythia_profile.did import AttGt, Contrast, Panel, aggregate, bands
+from pythia_profile.did.inference.aggregates import Kind
+from pythia_profile.did.settings import DEFAULT, Estimation
+from pythia_profile.profiles.estimates import Estimates, Frame, estimates_of
 from pythia_profile.suites.model import Suite
-from pythia_profile.tables import PROFILES, RUN, conform
+from pythia_profile.tables import PROFILES, conform
 
-__all__ = ["KINDS", "mean_learning_rates", "panels", "profile", "profile_lines"]
+__all__ = ["KINDS", "mean_learning_rates", "profile", "profile_lines"]
 
-log = logging.getLogger(__name__)
-
-KINDS = ("instantaneous", "persistent", "residual", "event_time")
+KINDS: tuple[Kind, ...] = ("instantaneous", "persistent", "residual", "event_time")
 
 
 def profile(
-    rows: pl.DataFrame | pl.LazyFrame,
-    scores: pl.DataFrame | pl.LazyFrame,
+    rows: Frame | Estimates,
+    scores: Frame | None = None,
+    settings: Estimation = DEFAULT,
     *,
-    suite: Suite | None = None,
     outcomes: str | Sequence[str] = ("log_likelihood",),
-    control: Control = "never",
-    base: Base = "universal",
-    estimator: Estimator = "did",
-    clusters: ClusterBy = "row",
-    anticipation: int = 0,
-    unbalanced: MissingRule = "error",
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    suite: Suite | None = None,
 ) -> pl.DataFrame:
-    """Aggregate the effects of every run in `scores` into its profiles.
+    """Aggregate the effects of every run into its profiles.
 
     Parameters
     ----------
-    rows, scores : the tables of a study, eager or lazy; what is needed of the rows is `row_id` and
-        `treatment_step`, and `batch` to cluster by it.
-    suite : gives each cohort's mean learning rate; without it that column is null.
-    outcomes : columns of the scores, or one of them.
-    control, base, estimator, anticipation : as in `did.att_gt`.
-    clusters : `row`; `batch` where rows were drawn batch by batch; `auto`, by batch where rows
-        share one.
-    unbalanced : what to do with rows that lack a score: `error`; `balanced` drops them; `available`
-        uses what is there. What was dropped is logged, and stands in the notes of
-        `estimate_effects`.
-    draws, seed, level : of the bands, simultaneous over the lines of one kind; a mean over cohorts
-        (`at` null) has its own interval at the same level.
+    rows, scores, settings, outcomes : as in `estimate`; or in place of all, what it returned.
+    suite : adds the column `learning_rate`, the mean rate over the steps that read a cohort.
 
     Returns
     -------
-    The `PROFILES` table, with `learning_rate` behind: mean rate over the steps that read a cohort.
+    The `PROFILES` table. Bands are simultaneous over the lines of one kind; the mean over cohorts
+    has an interval of its own.
 
     Raises
     ------
-    TableError
-        A table is no polars frame, is empty, or lacks a column.
-    UnbalancedPanelError, EstimationError
-        A score is missing and no rule was chosen; the panel allows no estimate.
+    ProfileError
+        As `estimate`.
     """
-    settings = Estimation(
-        control=control,
-        base=base,
-        estimator=estimator,
-        clusters=clusters,
-        anticipation=anticipation,
-        missing=unbalanced,
-        draws=draws,
-        seed=seed,
-        level=level,
-    )
+    found = estimates_of(rows, scores, settings, outcomes)
     parts = []
-    for laid in panels(rows, scores, outcomes, settings):
-        att = effects(laid, settings)
-        tell(laid, att)
-        lines = profile_lines(att, draws=draws, seed=seed, level=level)
-        rates = mean_learning_rates(suite, laid) if suite else {}
-        parts.append(
-            lines.with_columns(
-                *(pl.lit(value).alias(name) for name, value in zip(RUN, laid.run, strict=True)),
-                outcome=pl.lit(laid.outcome),
-                learning_rate=_rate_of(lines, rates),
-            )
-        )
+    for one in found.runs:
+        lines = profile_lines(one.att, found.settings)
+        rates = mean_learning_rates(suite, one.panel) if suite else {}
+        parts.append(one.named(lines).with_columns(learning_rate=_rate_of(lines, rates)))
     return conform(pl.concat(parts), PROFILES)
 
 
-def panels(
-    rows: pl.DataFrame | pl.LazyFrame,
-    scores: pl.DataFrame | pl.LazyFrame,
-    outcomes: str | Sequence[str],
-    settings: Estimation,
-) -> Iterator[Panel]:
-    """Lay out each run of `scores`, in the order of the table, once for each outcome.
-
-    Rows read at or before a run's first checkpoint, or so soon after it that they have no base
-    before `anticipation`, have nothing to be compared with; they are dropped, and the panel's notes
-    say so.
-    """
-    names = names_of(outcomes, "outcomes")
-    rows, table = study_tables(rows, scores, names)
-    for _, part in table.group_by(*RUN, maintain_order=True):
-        for outcome in names:
-            yield panel(part, rows, settings, outcome=outcome, early="drop")
-
-
-def tell(laid: Panel, att: AttGt) -> None:
-    """Log what a table cannot hold: notes of the panel and of its estimate."""
-    for note in att.notes:
-        log.info("%s, %s: %s", laid.run[1], laid.outcome, note)
-
-
-def profile_lines(att: AttGt, *, draws: int, seed: int, level: float) -> pl.DataFrame:
+def profile_lines(att: AttGt, settings: Estimation) -> pl.DataFrame:
     """Lay out every kind of profile of one panel: `kind`, `at`, estimate, band."""
-    return pl.concat(
-        _lines(aggregate(att, kind), draws=draws, seed=seed, level=level)  # type: ignore[arg-type]
-        for kind in KINDS
-    )
+    return pl.concat(_lines(aggregate(att, kind), settings) for kind in KINDS)
 
 
 def mean_learning_rates(suite: Suite, laid: Panel) -> dict[int, float]:
@@ -138,12 +70,12 @@ def mean_learning_rates(suite: Suite, laid: Panel) -> dict[int, float]:
     }
 
 
-def _lines(found: Contrast, *, draws: int, seed: int, level: float) -> pl.DataFrame:
+def _lines(found: Contrast, settings: Estimation) -> pl.DataFrame:
     is_mean = np.array([at is None for at in found.labels])
-    lower, upper = (np.array(end) for end in found.interval(level))
+    lower, upper = (np.array(end) for end in found.interval(settings.level))
     testable = ~is_mean & (found.se > 0)
     if testable.any():
-        band = bands(found, draws, seed, testable, level=level)
+        band = bands(found, settings.draws, settings.seed, testable, level=settings.level)
         lower[testable], upper[testable] = band.lower[testable], band.upper[testable]
     return pl.DataFrame(
         {

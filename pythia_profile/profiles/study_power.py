@@ -7,20 +7,71 @@ of every design, and the best split of a budget of scored tokens. Formulas:
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
-from pythia_profile.did import Pilot, bands, best_split, design, pilot
+from pythia_profile.did import Bands, Pilot, bands, best_split, design, pilot
 from pythia_profile.did.arguments import counted
 from pythia_profile.did.estimation import effects
-from pythia_profile.did.settings import Estimation
+from pythia_profile.did.inference.power import Target
+from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.errors import TableError, not_found
-from pythia_profile.profiles.profile import panels
-from pythia_profile.profiles.study_inputs import study_tables
+from pythia_profile.profiles.estimates import Frame, panels, study_tables
+from pythia_profile.settings import Settings
 
-__all__ = ["Power", "power"]
+__all__ = ["Power", "PowerPlan", "power"]
+
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Several = Annotated[int, Field(ge=2, lt=2**31)]
+
+
+class PowerPlan(Settings):
+    """What a study is planned to look like: designs, and what bounds them."""
+
+    size: str | None = Field(default=None, description="size of the pilot; its first unless given")
+    outcome: str = Field(default="log_likelihood", description="column of the scores")
+    effect: Literal["instantaneous", "persistent", "residual", "cohort"] = Field(
+        default="instantaneous", description="effect; cohort is the mean from the cohort on"
+    )
+    target: Target = Field(
+        default="cohort", description="the effect of one cohort, or the mean over cohorts"
+    )
+    cohorts: Count | None = Field(default=None, description="cohorts; the pilot's unless given")
+    checkpoints: Several | None = Field(default=None, description="scored checkpoints")
+    tokens: Count | None = Field(default=None, description="scored tokens of a row")
+    batches: tuple[Count, ...] = Field(
+        default=(5, 10, 20), min_length=1, description="batches a cohort: all combinations"
+    )
+    rows_per_batch: tuple[Count, ...] = Field(
+        default=(1, 10), min_length=1, description="rows a batch: all combinations"
+    )
+    controls: tuple[Several, ...] = Field(
+        default=(500, 2000), min_length=1, description="never-treated rows: all combinations"
+    )
+    families: tuple[Annotated[float, Field(ge=1, le=1e9)], ...] = Field(
+        default=(),
+        description="tests at a time, as independent ones; unless given, 1 and, for one cohort, as "
+        "many as the pilot's own cells from the cohort on amount to",
+    )
+    budget: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e24,
+        description="scored tokens to split; as many as the largest of the designs takes",
+    )
+    most_batches: Count | None = Field(
+        default=None,
+        description="batches that a cohort has; as many as the pilot has steps from one checkpoint "
+        "to the next",
+    )
+    most_rows: Count | None = Field(default=None, description="rows that a batch has")
+    most_controls: Several | None = Field(
+        default=None, description="never-treated rows that there are"
+    )
+    power: float = Field(default=0.8, gt=0, lt=1, description="probability of finding the effect")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -87,53 +138,21 @@ class Power:
 
 
 def power(
-    rows: pl.DataFrame | pl.LazyFrame,
-    scores: pl.DataFrame | pl.LazyFrame,
-    *,
-    size: str | None = None,
-    outcome: str = "log_likelihood",
-    effect: str = "instantaneous",
-    target: str = "cohort",
-    cohorts: int | None = None,
-    checkpoints: int | None = None,
-    tokens: int | None = None,
-    batches: Sequence[int] = (5, 10, 20),
-    rows_per_batch: Sequence[int] = (1, 10),
-    controls: Sequence[int] = (500, 2000),
-    families: Sequence[float] | None = None,
-    budget: float | None = None,
-    most_batches: int | None = None,
-    most_rows: int | None = None,
-    most_controls: int | None = None,
-    power: float = 0.8,
-    level: float = 0.95,
-    draws: int = 1000,
-    seed: int = 0,
+    rows: Frame,
+    scores: Frame,
+    plan: PowerPlan | None = None,
+    settings: Estimation = DEFAULT,
 ) -> Power:
     """Minimal detectable effect of each design, and the best split of a budget.
 
     Parameters
     ----------
     rows, scores : tables of the pilot, eager or lazy; of its rows, `batch` tells variances between
-        batches, and `tokens` how long a row is unless `tokens` is given.
-    size : which of the pilot's sizes; its first unless given.
-    outcome : column of the scores.
-    effect : `instantaneous`, `persistent`, `residual`, or `cohort`, the mean from the cohort on.
-    target : the effect of one `cohort`, or the `mean` over cohorts.
-    cohorts, checkpoints, tokens : of the planned study: cohorts, scored checkpoints, scored tokens
-        of a row; those of the pilot unless given.
-    batches, rows_per_batch, controls : batches a cohort, rows a batch, never-treated rows: all
-        combinations.
-    families : tests at a time, as independent ones; unless given, 1 and, for one cohort, as many as
-        the pilot's own cells from the cohort on amount to.
-    budget : scored tokens to split; unless given, as many as the largest of the designs takes.
-    most_batches : batches that a cohort has; unless given, as many as the pilot has steps from one
-        checkpoint to the next.
-    most_rows, most_controls : rows that a batch has, and never-treated rows there are; unless
-        given, nothing bounds them. A note says where one of these three bounds binds.
-    power : probability of finding the effect.
-    level : simultaneous coverage of the family.
-    draws, seed : of the pilot's bands.
+        batches, and `tokens` how long a row is unless the plan says it.
+    plan : what is asked, and the designs.
+    settings : of these, gap rule and anticipation lay out the pilot; variances are those of
+        difference-in-differences with never-treated controls. `level` is the simultaneous coverage
+        of the tests.
 
     Raises
     ------
@@ -142,71 +161,93 @@ def power(
     TableError
         A table is no polars frame, is empty, or lacks a column.
     EstimationError
-        The pilot has no never-treated rows, or a setting is out of range.
+        The pilot has no never-treated rows, or lacks scores and no rule was chosen for that.
     """
-    rows, table = study_tables(rows, scores, [outcome])
+    asked = plan or PowerPlan()
+    rows, table = study_tables(rows, scores, [asked.outcome])
     sizes = table["size"].unique(maintain_order=True).to_list()
-    if (chosen := size or sizes[0]) not in sizes:
+    if (chosen := asked.size or sizes[0]) not in sizes:
         raise not_found("size in the pilot", chosen, sizes)
-    settings = Estimation(clusters="row")
-    laid = next(panels(rows, table.filter(pl.col("size") == chosen), [outcome], settings))
-    att = effects(laid, settings)
-    variances = pilot(att, laid.cluster, effect)  # type: ignore[arg-type]
-    own = _scored_tokens(rows, tokens)
-    planned: dict[str, Any] = {
-        "cohorts": cohorts or len(att.cohorts),
-        "checkpoints": checkpoints or (cohorts + 1 if cohorts else len(att.checkpoints)),
-        "tokens": tokens or own,
-        "target": target,
+    by_row = settings.replace(control="never", base="universal", estimator="did", clusters="row")
+    of_size = table.filter(pl.col("size") == chosen)
+    laid = next(panels(rows, of_size, asked.outcome, by_row))
+    att = effects(laid, by_row)
+    variances = pilot(att, laid.cluster, asked.effect)
+    own = _scored_tokens(rows, asked.tokens)
+    fallback = asked.cohorts + 1 if asked.cohorts else len(att.checkpoints)
+    planned: _Planned = {
+        "cohorts": asked.cohorts or len(att.cohorts),
+        "checkpoints": asked.checkpoints or fallback,
+        "tokens": asked.tokens or own,
+        "target": asked.target,
     }
-    tests: Sequence[Any] = [1.0] if families is None else families
-    if families is None and target == "cohort":
-        tests = [1.0, bands(att, draws, seed, level=level)]
+    tests: Sequence[float | Bands] = asked.families or [1.0]
+    if not asked.families and asked.target == "cohort":
+        tests = [1.0, bands(att, settings.draws, settings.seed, level=settings.level)]
     designs = design(
         variances,
-        batches=batches,
-        rows=rows_per_batch,
-        controls=controls,
+        batches=asked.batches,
+        rows=asked.rows_per_batch,
+        controls=asked.controls,
         families=tests,
-        power=power,
-        level=level,
+        power=asked.power,
+        level=settings.level,
         **planned,
     )
-    spend = budget or float(designs["scored_tokens"].max())  # type: ignore[arg-type]
+    spend = asked.budget or float(designs["scored_tokens"].max())  # type: ignore[arg-type]
     steps = int(np.median(np.diff(att.checkpoints)))
     bounds = {
-        "most_batches": steps if most_batches is None else most_batches,
-        "most_rows": most_rows,
-        "most_controls": most_controls,
+        "most_batches": steps if asked.most_batches is None else asked.most_batches,
+        "most_rows": asked.most_rows,
+        "most_controls": asked.most_controls,
     }
     split = best_split(variances, spend, **bounds, **planned)  # type: ignore[arg-type]
     alone = design(
         variances,
-        **{name: [value] for name, value in split.items()},  # type: ignore[arg-type]
-        power=power,
-        level=level,
+        batches=[split["batches"]],
+        rows=[split["rows"]],
+        controls=[split["controls"]],
+        power=asked.power,
+        level=settings.level,
         **planned,
     )
-    notes = [
-        f"variances of the {variances.effect} effect in {laid.run[0]} {chosen}, {outcome}: "
-        f"{variances.between:.3g} between batches, {variances.within:.3g} within, "
-        f"{variances.control:.3g} of controls",
-        f"mde: effect found with probability {power:g} at {level:.0%} confidence, for "
-        + ("one cohort" if target == "cohort" else f"the mean over {planned['cohorts']} cohorts"),
-    ]
-    if planned["tokens"] != own:
-        notes.append(
-            f"the pilot's rows have {own} scored tokens, the planned ones {planned['tokens']}: "
-            "means over more tokens vary less, so these effects are on the large side"
-            if planned["tokens"] > own
-            else f"the pilot's rows have {own} scored tokens, the planned ones "
-            f"{planned['tokens']}: means over fewer tokens vary more than these figures say"
-        )
     spent = float(alone["scored_tokens"][0])
     used = f"{spent:.3g} of {spend:.3g} scored tokens"
-    notes += [*_bound_notes(bounds, split, designs, used), *_falling_degrees(designs)]
+    notes = (
+        f"variances of the {variances.effect} effect in {laid.run[0]} {chosen}, {asked.outcome}: "
+        f"{variances.between:.3g} between batches, {variances.within:.3g} within, "
+        f"{variances.control:.3g} of controls",
+        f"mde: effect found with probability {asked.power:g} at {settings.level:.0%} confidence, "
+        + (
+            "for one cohort"
+            if asked.target == "cohort"
+            else f"for the mean over {planned['cohorts']} cohorts"
+        ),
+        *_length_note(own, planned["tokens"]),
+        *_bound_notes(bounds, split, designs, used),
+        *_falling_degrees(designs),
+    )
     best = {**split, "se": alone["se"][0], "mde": alone["mde"][0]}
-    return Power(designs, best, spend, variances, tuple(notes))
+    return Power(designs, best, spend, variances, notes)
+
+
+class _Planned(TypedDict):
+    cohorts: int
+    checkpoints: int
+    tokens: int
+    target: Target
+
+
+def _length_note(own: int, planned: int) -> Iterator[str]:
+    """Say what follows where the pilot's rows are of another length."""
+    if planned == own:
+        return
+    how = (
+        "means over more tokens vary less, so these effects are on the large side"
+        if planned > own
+        else "means over fewer tokens vary more than these figures say"
+    )
+    yield f"the pilot's rows have {own} scored tokens, the planned ones {planned}: {how}"
 
 
 def _scored_tokens(rows: pl.DataFrame, planned: int | None) -> int:

@@ -17,7 +17,7 @@ from pythia_profile.figures import (
     residual,
 )
 from pythia_profile.profiles.agreement import agreement as agree
-from pythia_profile.profiles.estimates import estimate_effects
+from pythia_profile.profiles.estimates import estimate
 from pythia_profile.profiles.profile import profile
 
 
@@ -53,7 +53,7 @@ def tables():
         for c in checkpoints
     ]
     scores = pl.concat(parts)
-    found = estimate_effects(rows, scores)
+    found = estimate(rows, scores)
     return {
         "att": found.att,
         "placebo": found.placebo,

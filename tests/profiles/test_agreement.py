@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import EstimationError
 from pythia_profile.profiles.agreement import _Profile, agree, agreement, correlation
 
@@ -74,7 +75,7 @@ def test_correlation_is_numpys():
 def test_every_pair_of_sizes_and_every_set_of_cells_is_compared(planted):
     rows, scores = planted(lambda *_: 0.3, sizes=("s", "m", "l"))
 
-    table = agreement(rows, scores, draws=50)
+    table = agreement(rows, scores, Estimation(draws=50))
 
     assert table.select("size_a", "size_b").unique(maintain_order=True).rows() == [
         ("s", "m"),
@@ -88,7 +89,7 @@ def test_every_pair_of_sizes_and_every_set_of_cells_is_compared(planted):
 def test_one_size_alone_gives_an_empty_table(planted):
     rows, scores = planted(lambda *_: 0.3)
 
-    assert agreement(rows, scores, draws=20).is_empty()
+    assert agreement(rows, scores, Estimation(draws=20)).is_empty()
 
 
 def test_sizes_are_compared_on_the_checkpoints_that_all_have(planted):
@@ -96,7 +97,8 @@ def test_sizes_are_compared_on_the_checkpoints_that_all_have(planted):
     gappy = scores.filter((pl.col("size") == "s") | (pl.col("checkpoint") != 20))
     common = scores.filter(pl.col("checkpoint") != 20)
 
-    assert agreement(rows, gappy, draws=20).equals(agreement(rows, common, draws=20))
+    few = Estimation(draws=20)
+    assert agreement(rows, gappy, few).equals(agreement(rows, common, few))
 
 
 def test_profiles_of_other_cells_are_not_compared():

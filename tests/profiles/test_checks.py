@@ -18,7 +18,7 @@ def steady(size, cohort, checkpoint):
 @pytest.fixture
 def checked(planted):
     rows, scores = planted(steady, sizes=("s", "m"), per_cohort=100, never=200)
-    return rows, scores, check(rows, scores)
+    return rows, scores, check(rows, scores, Estimation(clusters="row"))
 
 
 def test_every_table_keeps_its_contract(checked):
@@ -157,7 +157,7 @@ def test_without_never_treated_rows_the_rest_is_checked_and_the_note_says_so(pla
     rows, scores = planted(steady, per_cohort=100)
     treated = rows.filter(pl.col("treatment_step").is_not_null())
 
-    found = check(treated, scores, control="not_yet")
+    found = check(treated, scores, Estimation(control="not_yet"))
 
     assert found.witnesses.is_empty()
     assert any("they need a balanced panel with never-treated rows" in n for n in found.notes)

@@ -7,14 +7,14 @@ import pytest
 from pythia_profile.did import effects, panel
 from pythia_profile.did.errors import ClusterError, OptionError, UnbalancedPanelError
 from pythia_profile.did.settings import Estimation
-from pythia_profile.errors import EstimationError, SettingsError, TableError
+from pythia_profile.errors import EstimationError, NotFoundError, SettingsError, TableError
 from pythia_profile.profiles.agreement import agreement
 from pythia_profile.profiles.diagnostics import check
-from pythia_profile.profiles.estimates import estimate_effects
+from pythia_profile.profiles.estimates import estimate
 from pythia_profile.profiles.profile import profile
 from pythia_profile.profiles.study_power import power
 
-STAGES = (estimate_effects, profile, agreement, check)
+STAGES = (estimate, profile, agreement, check)
 
 
 @pytest.fixture
@@ -85,35 +85,35 @@ def test_rows_need_their_id_and_step_only_unless_clustered(tables, stage):
 
     assert len(table_of(stage(bare, scores)))
     with pytest.raises(ClusterError, match="no row names its batch"):
-        stage(bare, scores, clusters="batch")
+        stage(bare, scores, Estimation(clusters="batch"))
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_missing_score_is_refused_or_settled_as_chosen(gappy, stage):
     with pytest.raises(UnbalancedPanelError, match=r"1 of 100 rows lacks .* choose missing="):
         stage(*gappy)
-    assert len(table_of(stage(*gappy, unbalanced="available")))
-    assert len(table_of(stage(*gappy, unbalanced="balanced")))
+    assert len(table_of(stage(*gappy, Estimation(missing="available"))))
+    assert len(table_of(stage(*gappy, Estimation(missing="balanced"))))
     with pytest.raises(SettingsError, match="missing: got 'drop', expected: 'error', 'balanced'"):
-        stage(*gappy, unbalanced="drop")
+        stage(*gappy, Estimation(missing="drop"))
 
 
 def test_dropping_rows_is_estimating_without_them_and_said(gappy):
     rows, scores = gappy
-    found = estimate_effects(rows, scores, unbalanced="balanced")
+    found = estimate(rows, scores, Estimation(missing="balanced"))
     without = scores.filter((pl.col("row_id") != 0) | (pl.col("size") != "s"))
 
-    alone = estimate_effects(rows, without)
+    alone = estimate(rows, without)
 
     assert found.att.equals(alone.att)
     assert any("1 of 100 rows dropped: not scored at every" in note for note in found.notes)
-    kept = estimate_effects(rows, scores, unbalanced="available")
+    kept = estimate(rows, scores, Estimation(missing="available"))
     assert any("1 gap, first row 0 at 20); gaps kept" in note for note in kept.notes)
     assert kept.att["n_treated"].max() == 20
 
 
 def test_checks_of_a_panel_with_gaps_say_what_they_leave_out(gappy):
-    found = check(*gappy, unbalanced="available")
+    found = check(*gappy, Estimation(missing="available"))
 
     assert found.gaps.filter(size="s", over="level").is_empty()
     assert len(found.gaps.filter(size="m", over="level")) == 3
@@ -124,7 +124,7 @@ def test_checks_of_a_panel_with_gaps_say_what_they_leave_out(gappy):
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("estimator", ["did", "diff", "ancova"])
 def test_every_estimator_can_be_asked_for(tables, stage, estimator):
-    found = stage(*tables, estimator=estimator)
+    found = stage(*tables, Estimation(estimator=estimator))
 
     if stage is check and estimator == "diff":  # bounds are about changes since a base
         assert found.sensitivity.is_empty()
@@ -135,7 +135,7 @@ def test_every_estimator_can_be_asked_for(tables, stage, estimator):
 
 def test_the_estimator_and_anticipation_are_those_of_the_estimator_over_arrays(tables):
     rows, scores = tables
-    found = estimate_effects(rows, scores, estimator="diff", anticipation=1)
+    found = estimate(rows, scores, Estimation(estimator="diff", anticipation=1, clusters="row"))
 
     laid = panel(scores.filter(size="s"), rows.filter(pl.col("treatment_step").ne_missing(10)))
     alone = effects(laid, Estimation(estimator="diff", anticipation=1, clusters="row"))
@@ -149,14 +149,14 @@ def test_the_estimator_and_anticipation_are_those_of_the_estimator_over_arrays(t
 @pytest.mark.parametrize("anticipation", [-1, True, 0.5])
 def test_an_anticipation_that_is_no_number_of_checkpoints_is_refused(tables, stage, anticipation):
     with pytest.raises(SettingsError, match="anticipation: got"):
-        stage(*tables, anticipation=anticipation)
+        stage(*tables, Estimation(anticipation=anticipation))
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_anticipation_runs_and_one_that_leaves_no_cohort_is_named(tables, stage):
-    assert len(table_of(stage(*tables, anticipation=1)))
+    assert len(table_of(stage(*tables, Estimation(anticipation=1))))
     with pytest.raises(EstimationError, match="all rows are never-treated"):
-        stage(*tables, anticipation=9)
+        stage(*tables, Estimation(anticipation=9))
 
 
 @pytest.mark.parametrize(
@@ -174,17 +174,38 @@ def test_an_anticipation_runs_and_one_that_leaves_no_cohort_is_named(tables, sta
 def test_auto_clusters_by_batch_where_rows_share_one(tables, batches, same_as, said):
     rows, scores = batches(tables[0]), tables[1]
 
-    found = estimate_effects(rows, scores, clusters="auto")
+    found = estimate(rows, scores)
 
-    assert found.att.equals(estimate_effects(rows, scores, clusters=same_as).att)
+    assert found.att.equals(estimate(rows, scores, Estimation(clusters=same_as)).att)
     assert any(said in note for note in found.notes)
 
 
 def test_results_describe_themselves_in_a_few_lines(tables):
-    found = estimate_effects(*tables)
+    found = estimate(*tables)
 
     assert repr(found) == str(found)
     assert len(str(found).splitlines()) == 4
     assert "planted s seed 0, log_likelihood: 6 of 6 cells of 3 cohorts, mean 0." in str(found)
     assert len(repr(check(*tables)).splitlines()) == 2
     assert len(repr(power(*tables)).splitlines()) <= 2
+
+
+def test_estimates_stand_in_for_the_tables_they_were_made_from(tables):
+    given = estimate(*tables, Estimation(draws=50))
+
+    assert profile(given).equals(profile(*tables, Estimation(draws=50)))
+    assert agreement(given).equals(agreement(*tables, Estimation(draws=50)))
+    assert check(given).sentences == check(*tables, Estimation(draws=50)).sentences
+    with pytest.raises(TableError, match="got estimates and scores"):
+        profile(given, tables[1])
+    with pytest.raises(TableError, match="table 'scores': missing; expected rows and scores"):
+        profile(tables[0])
+    with pytest.raises(NotFoundError, match="no estimate of 'l, accuracy'"):
+        given.run("l", "accuracy")
+
+
+def test_power_of_a_pilot_with_missing_scores_takes_the_rule_that_it_advises(gappy):
+    with pytest.raises(UnbalancedPanelError, match="choose missing="):
+        power(*gappy)
+
+    assert len(power(*gappy, settings=Estimation(missing="balanced")).designs)

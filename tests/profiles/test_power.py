@@ -8,8 +8,13 @@ from scipy.special import stdtrit
 from pythia_profile.did import effects, panel, pilot
 from pythia_profile.did.errors import OptionError
 from pythia_profile.did.settings import Estimation
-from pythia_profile.errors import NotFoundError, TableError
-from pythia_profile.profiles.study_power import power
+from pythia_profile.errors import NotFoundError, SettingsError, TableError
+from pythia_profile.profiles.study_power import PowerPlan
+from pythia_profile.profiles.study_power import power as minimal_effects
+
+
+def power(rows, scores, **plan):
+    return minimal_effects(rows, scores, PowerPlan(**plan))
 
 
 @pytest.fixture
@@ -69,12 +74,15 @@ def test_it_prints_a_line_for_each_design_and_the_best(tables):
     [
         ({"size": "l"}, NotFoundError, "no size in the pilot 'l'"),
         ({"outcome": "loss"}, TableError, "'loss' is missing"),
-        ({"effect": "calendar"}, OptionError, "effect: got 'calendar'"),
-        ({"target": "cell"}, OptionError, "expected one of cohort, mean"),
-        ({"families": [0]}, OptionError, "families: got 0"),
-        ({"controls": [1]}, OptionError, "1 control; expected two treated rows"),
+        ({"effect": "calendar"}, SettingsError, "effect: got 'calendar'"),
+        ({"target": "cell"}, SettingsError, "target: got 'cell', expected: 'cohort' or 'mean'"),
+        ({"families": [0]}, SettingsError, r"families.0: got 0"),
+        ({"controls": [1]}, SettingsError, r"controls.0: got 1, expected: greater"),
+        ({"batches": [1], "rows_per_batch": [1]}, OptionError, "expected two treated rows"),
         ({"budget": 10}, OptionError, "budget: 10 tokens pay for 1 row;"),
-        ({"power": 1.5}, OptionError, "power: got 1.5"),
+        ({"power": 1.5}, SettingsError, "power: got 1.5"),
+        ({"batches": [10**5000]}, SettingsError, "got a number of thousands of digits"),
+        ({"budget": float("inf")}, SettingsError, "budget: got inf"),
     ],
 )
 def test_settings_out_of_range_are_errors(tables, settings, error, message):
@@ -155,5 +163,5 @@ def test_a_pilot_without_tokens_needs_to_be_told_how_long_rows_are(tables):
 
 @pytest.mark.parametrize("bound", ["most_batches", "most_rows", "most_controls"])
 def test_a_bound_below_one_is_refused(tables, bound):
-    with pytest.raises(OptionError, match=f"{bound}: got 0, expected"):
+    with pytest.raises(SettingsError, match=f"{bound}: got 0, expected"):
         power(*tables, **{bound: 0})

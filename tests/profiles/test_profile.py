@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pythia_profile.profiles.estimates import estimate_effects
+from pythia_profile.did.settings import Estimation
+from pythia_profile.profiles.estimates import estimate
 from pythia_profile.profiles.profile import KINDS, profile
 from pythia_profile.suites.registry import suite_facts_of
 
@@ -77,7 +78,7 @@ def test_a_mean_over_cohorts_has_the_standard_error_of_shared_controls(planted):
 def test_every_kind_stands_for_every_size_and_outcome(planted):
     rows, scores = planted(fading, sizes=("s", "m"))
 
-    found = profile(rows, scores, outcomes=("log_likelihood", "accuracy"), draws=50)
+    found = profile(rows, scores, Estimation(draws=50), outcomes=("log_likelihood", "accuracy"))
 
     assert set(found["kind"]) == set(KINDS)
     assert found.group_by("size", "outcome").len()["len"].n_unique() == 1
@@ -87,7 +88,7 @@ def test_every_kind_stands_for_every_size_and_outcome(planted):
 
 def test_learning_rates_are_means_over_the_steps_that_read_the_cohort(tiny_rows, tiny_scores):
     suite = suite_facts_of("mini")
-    found = profile(tiny_rows, tiny_scores, suite=suite, draws=20)
+    found = profile(tiny_rows, tiny_scores, Estimation(draws=20), suite=suite)
 
     lines = found.filter((pl.col("kind") == "instantaneous") & (pl.col("size") == "xs"))
     expected = [
@@ -107,8 +108,8 @@ def test_placebo_tests_reject_a_planted_violation_and_only_that(planted):
         + 0.3 * (pl.col("row_id").is_in(early.implode()) & (pl.col("checkpoint") == 10))
     )
 
-    fine = estimate_effects(rows, scores).placebo
-    found = estimate_effects(rows, broken).placebo
+    fine = estimate(rows, scores).placebo
+    found = estimate(rows, broken).placebo
 
     joint = pl.col("over") == "joint"
     assert fine.filter(joint)["p_value"].item() > 0.01

@@ -1,0 +1,171 @@
+"""Stages of a study: estimated once, known by records, scores read only for their numbers."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pythia_profile.did import estimation
+from pythia_profile.did.settings import Estimation
+from pythia_profile.mini.settings import Audit
+from pythia_profile.pipeline import fingerprints
+from pythia_profile.pipeline.kept import load_estimate, save_estimate, study_estimates
+from pythia_profile.pipeline.stages import run_all, run_stage, stage_states
+from pythia_profile.profiles.estimates import estimate
+from pythia_profile.study import Sampling, Study, create_study, open_study
+
+OUTCOMES = ("log_likelihood", "accuracy")
+
+
+def counted(patch, module, name, calls):
+    """Note the first argument of every call of a function."""
+    real = getattr(module, name)
+
+    def call(first, *others, **settings):
+        calls.append(first)
+        return real(first, *others, **settings)
+
+    patch.setattr(module, name, call)
+
+
+@pytest.fixture(scope="module")
+def calls():
+    return []
+
+
+@pytest.fixture(scope="module")
+def made(tiny_suite, tmp_path_factory, calls):
+    """A finished study; how often it estimated is in `calls`."""
+    folder = tmp_path_factory.mktemp("studies") / "study"
+    study = Study(
+        suite=str(tiny_suite.root),
+        sizes=("xs", "s"),
+        outcomes=OUTCOMES,
+        sample=Sampling(rows_per_cohort=24, batches_per_cohort=0, never_treated=96),
+        estimate=Estimation(draws=50),
+        audit=Audit(size="xs", cohorts=1),
+    )
+    create_study(folder, study)
+    with pytest.MonkeyPatch.context() as patch:
+        counted(patch, estimation, "effects_of_rows", calls)
+        run_all(folder, 1)
+    return folder
+
+
+@pytest.fixture
+def study(made, tmp_path):
+    """A copy that a test may change."""
+    return Path(shutil.copytree(made, tmp_path / "study"))
+
+
+def test_each_run_and_outcome_is_estimated_once(made, calls):
+    # and the one retraining, which is another panel
+    assert len(calls) == 2 * len(OUTCOMES) + 1
+    assert set(stage_states(made).values()) == {"up to date"}
+
+
+def test_stages_one_after_the_other_estimate_nothing_again(study, monkeypatch):
+    monkeypatch.setattr(estimation, "effects_of_rows", None)
+    before = {p.name: pl.read_parquet(p) for p in study.glob("*.parquet")}
+
+    for stage in ("att", "profile", "check", "plot", "report"):
+        run_stage(study, stage)
+
+    for name, table in before.items():
+        assert table.equals(pl.read_parquet(study / name)), name
+
+
+def test_other_draws_make_other_bands_of_the_same_estimates(study, monkeypatch):
+    create_study(study, open_study(study).replace(estimate=Estimation(draws=60)), replace=True)
+    monkeypatch.setattr(estimation, "effects_of_rows", None)
+    before = pl.read_parquet(study / "att.parquet")
+
+    run_stage(study, "att")
+
+    after = pl.read_parquet(study / "att.parquet")
+    assert after["att"].equals(before["att"])
+    assert not after["upper"].equals(before["upper"])
+
+
+def test_another_estimator_is_estimated_and_the_old_estimates_go(study):
+    names = {p.name for p in (study / "estimates").iterdir()}
+    other = Estimation(draws=50, estimator="diff")
+    create_study(study, open_study(study).replace(estimate=other), replace=True)
+
+    run_stage(study, "att")
+
+    assert len(names) == len(list((study / "estimates").iterdir())) == 4
+    assert not names & {p.name for p in (study / "estimates").iterdir()}
+
+
+def test_status_plot_and_report_of_a_finished_study_read_no_score(study, monkeypatch):
+    stage_states(study)  # a copied folder is looked at once
+    read = []
+    counted(monkeypatch, fingerprints, "file_sha256", read)
+    counted(monkeypatch, pl, "read_parquet", read)
+
+    states = stage_states(study)
+    run_stage(study, "plot")
+    run_stage(study, "report")
+
+    assert set(states.values()) == {"up to date"}
+    assert [p for p in read if Path(p).name == "scores.parquet"] == []
+
+
+def test_finished_scores_are_known_by_their_records_alone(made, monkeypatch):
+    (made / ".hashes.json").unlink()
+    read = []
+    counted(monkeypatch, fingerprints, "file_sha256", read)
+
+    assert set(stage_states(made).values()) == {"up to date"}
+    assert "scores.parquet" not in [Path(p).name for p in read]
+
+
+def test_a_changed_score_or_table_is_noticed(study):
+    stage_states(study)
+    scores = next((study / "scores").rglob("scores.parquet"))
+    scores.write_bytes(scores.read_bytes() + b"x")
+    assert stage_states(study)["score"] == "out of date"
+
+    shutil.copy(study / "att.parquet", study / "rows.parquet")
+    assert stage_states(study)["sample"] == "not drawn here, kept"
+
+
+def test_a_kept_estimate_is_the_one_that_was_made(planted, tmp_path):
+    rows, scores = planted(lambda *_: 0.3)
+    for settings in (Estimation(), Estimation(estimator="ancova", clusters="row")):
+        one = estimate(rows, scores, settings).runs[0]
+
+        save_estimate(one, tmp_path / "one.npz")
+        found = load_estimate(tmp_path / "one.npz")
+
+        for name in ("att", "se", "cohorts", "checkpoints", "n_treated", "n_control", "df"):
+            np.testing.assert_array_equal(getattr(found.att, name), getattr(one.att, name))
+        assert (found.att.notes, found.panel.notes) == (one.att.notes, one.panel.notes)
+        assert found.names == one.names
+        assert found.panel.covariates.equals(one.panel.covariates)
+        assert found.att.settings == one.att.settings
+
+
+def test_a_damaged_kept_estimate_is_made_again(study):
+    for path in (study / "estimates").iterdir():
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    before = pl.read_parquet(study / "att.parquet")
+
+    assert load_estimate(path) is None
+    found = study_estimates(study, open_study(study))
+
+    assert found.att.equals(before)
+    assert load_estimate(path) is not None
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 20, b"\0" * 100])
+def test_what_is_no_estimate_is_passed_over(tmp_path, content):
+    (tmp_path / "one.npz").write_bytes(content)
+
+    assert load_estimate(tmp_path / "one.npz") is None
+    assert load_estimate(tmp_path / "none.npz") is None
