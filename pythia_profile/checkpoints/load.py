@@ -6,9 +6,11 @@ construction and any second copy on the device. On the CPU, tensors that are sto
 precision are used where they lie in the file, without a copy.
 """
 
+import math
 import os
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from transformers import AutoConfig, GPTNeoXForCausalLM, Olmo2ForCausalLM, OlmoF
 from transformers.initialization import no_init_weights
 from transformers.modeling_utils import PreTrainedModel
 
+from pythia_profile.checkpoints.architecture import config_fault
 from pythia_profile.checkpoints.weights import (
     CheckpointError,
     find_weights,
@@ -72,7 +75,6 @@ _LARGE = 2**18
 """Entries from which on a tensor is worth a thread."""
 
 _NOT_ARCHITECTURE = {"attn_implementation", "dtype", "torch_dtype", "transformers_version"}
-_MOST_LAYERS = 1024
 
 
 @dataclass(slots=True)
@@ -114,6 +116,7 @@ class CheckpointLoader:
         try:
             with _one_thread():
                 _put_weights(self._model, folder, self._borrowed)
+                _check_rotary(self._model, folder)
         except CheckpointError:
             self._model = None
             raise
@@ -122,21 +125,9 @@ class CheckpointLoader:
 
 def _read_architecture(folder: Path) -> dict[str, Any]:
     config = read_json_file(folder / "config.json")
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind not in _CLASSES:
-        raise CheckpointError(
-            f"{folder / 'config.json'}: model_type is {kind!r}, expected one of "
-            f"{', '.join(_CLASSES)}"
-        )
-    if "auto_map" in config:
-        raise CheckpointError(
-            f"{folder / 'config.json'} asks for code of its own ('auto_map'); refused"
-        )
-    layers = config.get("num_hidden_layers")
-    if isinstance(layers, int) and not 0 < layers <= _MOST_LAYERS:
-        raise CheckpointError(
-            f"{folder}/config.json: num_hidden_layers is {layers:,}, expected 1 to {_MOST_LAYERS}"
-        )
+    fault = config_fault(config)
+    if fault:
+        raise CheckpointError(f"{folder / 'config.json'}: {fault}")
     return {
         name: value
         for name, value in config.items()
@@ -174,36 +165,57 @@ def _put_weights(model: PreTrainedModel, folder: Path, borrowed: set[str]) -> No
     borrowed : names of parameters that are tensors of a file and not the model's own memory.
     """
     wanted = dict(model.named_parameters(remove_duplicate=False))
-    filled: set[torch.nn.Parameter] = set()
-    unexpected, mismatched = [], []
+    rotary = _rotary_frequencies(model.config)
+    filled: dict[torch.nn.Parameter, str] = {}
+    stored: dict[torch.dtype, dict[str, int]] = defaultdict(dict)
+    faults: dict[str, list[str]] = defaultdict(list)
     with ThreadPoolExecutor(_COPYING) as pool:
-        copies: list[Future[torch.Tensor]] = []
+        copies: dict[str, Future[str]] = {}
         for stored_name, value in tensors(find_weights(folder)):
             name = _RENAMED.get(stored_name, stored_name)
             parameter = wanted.get(name)
             if parameter is None:
                 if not _OLD_BUFFERS.search(stored_name):
-                    unexpected.append(stored_name)
+                    faults["unexpected"].append(stored_name)
+                elif stored_name.endswith("inv_freq") and not _near(value, rotary):
+                    faults["rotary frequencies not as by rope_theta"].append(stored_name)
                 continue
-            filled.add(parameter)
             if parameter.shape != value.shape or not value.is_floating_point():
                 got, expected = tuple(value.shape), tuple(parameter.shape)
-                mismatched.append(
+                faults["mismatched"].append(
                     f"{stored_name} is {value.dtype} {got}, expected floats {expected}"
                 )
-            elif value.dtype != parameter.dtype and value.numel() >= _LARGE:
-                copies.append(pool.submit(_put, parameter, value, name, borrowed))
+            elif parameter in filled:
+                # A tied or renamed parameter is stored twice: which one counts must not matter.
+                for copy in copies.values():
+                    copy.result()
+                if not torch.equal(parameter, value.to(parameter)):
+                    faults["stored twice and different"].append(
+                        f"{filled[parameter]} and {stored_name}"
+                    )
+                continue
             else:
-                _put(parameter, value, name, borrowed)
-        for copy in copies:
-            copy.result()
-    missing = [name for name, parameter in wanted.items() if parameter not in filled]
-    _refuse(folder, missing=missing, unexpected=unexpected, mismatched=mismatched)
+                stored[value.dtype][stored_name] = value.numel()
+                large = value.numel() >= _LARGE
+                put = pool.submit if large else _at_once
+                copies[stored_name] = put(_put, parameter, value, name, borrowed)
+            filled[parameter] = stored_name
+        for stored_name, copy in copies.items():
+            if what := copy.result():
+                faults[what].append(stored_name)
+    faults["missing"] = [name for name, parameter in wanted.items() if parameter not in filled]
+    faults["stored with less precision than the rest"] = _less_precise(stored)
+    _refuse(folder, faults)
 
 
-def _put(
-    parameter: torch.nn.Parameter, value: torch.Tensor, name: str, borrowed: set[str]
-) -> torch.Tensor:
+def _at_once(function: Callable[..., str], *arguments: Any) -> Future[str]:
+    done: Future[str] = Future()
+    done.set_result(function(*arguments))
+    return done
+
+
+def _put(parameter: torch.nn.Parameter, value: torch.Tensor, name: str, borrowed: set[str]) -> str:
+    """Fill a parameter; names what is wrong with the value, if anything is."""
     fits = value.dtype == parameter.dtype and value.device == parameter.device
     if fits and value.is_contiguous():
         parameter.data = value
@@ -213,7 +225,60 @@ def _put(
         borrowed.discard(name)
     else:
         parameter.copy_(value)
-    return parameter
+    # One pass over the tensor: NaN and infinity show in the least and the largest value.
+    wide = value.float() if value.element_size() == 1 else value
+    low, high = (float(one) for one in torch.aminmax(wide)) if value.numel() else (0.0, 1.0)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "NaN or infinity"
+    return "all zero" if low == high == 0 and value.ndim > 1 else ""
+
+
+def _less_precise(stored: Mapping[torch.dtype, Mapping[str, int]]) -> list[str]:
+    """Tensors whose stored precision is below that of most entries: digits were lost on the way."""
+    if len(stored) < 2:
+        return []
+    usual = max(stored, key=lambda dtype: sum(stored[dtype].values()))
+    return [
+        f"{name} ({dtype}, most are {usual})"
+        for dtype, names in stored.items()
+        if torch.finfo(dtype).eps > torch.finfo(usual).eps
+        for name in names
+    ]
+
+
+def _rotary_frequencies(config: Any) -> torch.Tensor | None:
+    """Rotary frequencies by their formula; None where they are scaled in some other way."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") != "default":
+        return None
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = int(head * rope.get("partial_rotary_factor", 1.0))
+    powers = torch.arange(0, width, 2, dtype=torch.float64) / width
+    frequencies: torch.Tensor = rope["rope_theta"] ** -powers
+    return frequencies
+
+
+def _near(found: torch.Tensor, frequencies: torch.Tensor | None, relative: float = 1e-2) -> bool:
+    """Whether frequencies are those of the formula; stored ones may be rounded to half precision.
+
+    A frequency below 6e-5 has fewer digits in float16, hence the absolute part.
+    """
+    if frequencies is None:
+        return True
+    return found.shape == frequencies.shape and torch.allclose(
+        found.double().cpu(), frequencies, rtol=relative, atol=1e-6
+    )
+
+
+def _check_rotary(model: PreTrainedModel, folder: Path) -> None:
+    """Refuse a model whose rotary buffers, which no file fills, are not those of its config."""
+    frequencies = _rotary_frequencies(model.config)
+    for name, buffer in model.named_buffers():
+        if name.endswith("inv_freq") and not _near(buffer, frequencies, 1e-5):
+            raise CheckpointError(
+                f"'{folder}': the model's {name} is not what its config.json gives; its numbers "
+                "would be finite and wrong; load it in a new process"
+            )
 
 
 @contextmanager
@@ -231,11 +296,11 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _refuse(folder: Path, **faults: list[str]) -> None:
+def _refuse(folder: Path, faults: Mapping[str, list[str]]) -> None:
     listed = [f"{kind}: {_some(names)}" for kind, names in faults.items() if names]
     if listed:
         raise CheckpointError(
-            f"tensors in '{folder}' do not fit its config.json; {'; '.join(listed)}"
+            f"tensors in '{folder}' are not those of its config.json; {'; '.join(listed)}"
         )
 
 

@@ -160,6 +160,9 @@ def _from_pickle(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
             raise CheckpointError(
                 f"{path}: '{name}' is a {type(value).__name__}, expected a tensor"
             )
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            kind = "quantized" if value.is_quantized else str(value.layout).removeprefix("torch.")
+            raise CheckpointError(f"{path}: '{name}' is stored as {kind}, expected a dense tensor")
         yield name, value
 
 

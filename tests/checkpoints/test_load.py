@@ -11,6 +11,8 @@ from transformers import GPTNeoXForCausalLM, Olmo2Config, Olmo2ForCausalLM
 from pythia_profile.checkpoints.load import CheckpointLoader
 from pythia_profile.checkpoints.weights import CheckpointError
 
+FLOAT8 = torch.float8_e4m3fn
+ROTARY = "gpt_neox.layers.0.attention.rotary_emb.inv_freq"
 TOKENS = torch.tensor([[1, 2, 3, 4]])
 
 
@@ -137,6 +139,31 @@ def test_tied_embeddings_need_be_stored_once_only(tmp_path):
             lambda t: t.update({"embed_out.weight": torch.ones(50, 16, dtype=torch.int32)}),
             "mismatched: embed_out.weight is torch.int32",
         ),
+        (
+            lambda t: t.update({"lm_head.weight": t["embed_out.weight"] + 1}),
+            "stored twice and different: embed_out.weight and lm_head.weight",
+        ),
+        (
+            lambda t: t["gpt_neox.embed_in.weight"][3].fill_(float("nan")),
+            "NaN or infinity: gpt_neox.embed_in.weight",
+        ),
+        (
+            lambda t: t["gpt_neox.final_layer_norm.bias"].fill_(float("inf")),
+            "NaN or infinity: gpt_neox.final_layer_norm.bias",
+        ),
+        (
+            lambda t: t["gpt_neox.layers.1.mlp.dense_h_to_4h.weight"].zero_(),
+            "all zero: gpt_neox.layers.1.mlp.dense_h_to_4h.weight",
+        ),
+        (
+            lambda t: t.update({"embed_out.weight": t["embed_out.weight"].to(FLOAT8)}),
+            r"less precision than the rest: embed_out.weight \(torch.float8_e4m3fn, most are torch."
+            "float32",
+        ),
+        (
+            lambda t: t.update({ROTARY: torch.tensor([0.5])}),
+            f"rotary frequencies not as by rope_theta: {ROTARY}",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused_by_name(saved, change, message):
@@ -146,6 +173,66 @@ def test_tensors_that_do_not_fit_are_refused_by_name(saved, change, message):
 
     with pytest.raises(CheckpointError, match=message):
         loader.load(folder)
+
+
+def test_a_tensor_that_is_stored_twice_and_equal_is_read(saved):
+    folder = saved()
+    edit(folder, lambda t: t.update({"lm_head.weight": t["embed_out.weight"].clone()}))
+
+    CheckpointLoader().load(folder)
+
+
+def test_a_tied_head_that_differs_from_the_embedding_is_refused(tmp_path):
+    config = Olmo2Config(
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        tie_word_embeddings=True,
+    )
+    Olmo2ForCausalLM(config).save_pretrained(tmp_path)
+    edit(tmp_path, lambda t: t.update({"lm_head.weight": torch.randn(50, 16)}))
+
+    with pytest.raises(CheckpointError, match=r"twice and different: \S+ and \S+"):
+        CheckpointLoader().load(tmp_path)
+
+
+def test_norms_that_are_stored_more_precisely_than_the_rest_are_read(saved):
+    folder = saved()
+    half = {torch.float32: torch.bfloat16}
+    edit(
+        folder,
+        lambda t: t.update(
+            {name: value.to(half[value.dtype]) for name, value in t.items() if "norm" not in name}
+        ),
+    )
+
+    CheckpointLoader().load(folder)
+
+
+def test_rotary_frequencies_are_those_of_the_config_after_every_load(saved):
+    folder, loader = saved(hidden_size=64, rotary_pct=1.0), CheckpointLoader()
+    frequencies = loader.load(folder).gpt_neox.rotary_emb.inv_freq
+    expected = 10_000.0 ** -(torch.arange(0, len(frequencies) * 2, 2) / (len(frequencies) * 2))
+    assert torch.allclose(frequencies, expected)
+
+    frequencies.mul_(1.01)
+
+    with pytest.raises(CheckpointError, match="inv_freq is not what its config"):
+        loader.load(folder)
+    assert loader.load(folder) is not None  # a model anew
+
+
+def test_a_sparse_tensor_in_a_pickle_is_named(saved):
+    folder = saved()
+    tensors = load_file(folder / "model.safetensors")
+    tensors["embed_out.weight"] = tensors["embed_out.weight"].to_sparse()
+    torch.save(tensors, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+    with pytest.raises(CheckpointError, match="'embed_out.weight' is stored as sparse_coo"):
+        CheckpointLoader().load(folder)
 
 
 def test_a_refused_checkpoint_leaves_nothing_of_itself_in_the_next(saved):
@@ -216,6 +303,11 @@ def test_a_config_that_asks_for_its_own_code_is_refused(saved):
         ("{", "not valid JSON"),
         ('{"model_type": "bert"}', "model_type is 'bert', expected one of gpt_neox, olmo, olmo2"),
         ("[]", "model_type is None"),
+        ('{"model_type": ["gpt_neox"]}', r"model_type is \['gpt_neox'\]"),
+        (
+            '{"model_type": "gpt_neox", "quantization_config": {"bits": 4}}',
+            "quantized weights are another model",
+        ),
         ("[" * 200_000, "not valid JSON"),
     ],
 )

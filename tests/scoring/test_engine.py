@@ -203,9 +203,25 @@ def test_weights_that_are_not_numbers_are_quarantined_and_the_others_go_on(
 
     place = tmp_path / "scores/t/s/seed0"
     reason = json.loads((place / "step1/quarantine.json").read_text())["reason"]
-    assert "row 0 has a surprisal that is not a finite number" in reason
+    assert "NaN or infinity: gpt_neox.embed_in.weight" in reason  # found when it was loaded
     assert not (place / "step1/scores.parquet").exists()
     assert (place / "step2/done.json").exists()
+
+
+def test_weights_that_overflow_are_quarantined_with_the_first_broken_layer(
+    checkpoints, rows, tmp_path
+):
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoints / "step1", broken)
+    tensors = load_file(broken / "model.safetensors")
+    tensors["gpt_neox.layers.0.mlp.dense_4h_to_h.weight"][:] = 3e38
+    save_file(tensors, broken / "model.safetensors")
+
+    score_units([Work(works_of(checkpoints)[1].unit, broken)], rows, tmp_path / "scores", SETTINGS)
+
+    reason = (tmp_path / "scores/t/s/seed0/step1/quarantine.json").read_text()
+    assert "row 0 has a surprisal that is not a finite number" in reason
+    assert "first in the output of layer 1 of 1" in reason
 
 
 def test_a_checkpoint_of_another_architecture_is_quarantined_and_the_others_go_on(

@@ -1,0 +1,40 @@
+"""What a config.json states of a model, read without torch: whether it can be loaded at all.
+
+Seven hundred bytes tell that a model is of an unsupported architecture, before gigabytes are
+fetched.
+"""
+
+from typing import Any
+
+__all__ = ["MODEL_TYPES", "config_fault"]
+
+MODEL_TYPES = ("gpt_neox", "olmo", "olmo2")
+"""Architectures whose token statistics are understood."""
+
+_MOST_LAYERS = 1024
+
+
+def config_fault(config: Any) -> str:
+    """Reason why a model of this configuration is not loaded; empty where nothing speaks against.
+
+    Examples
+    --------
+    >>> config_fault({"model_type": "mamba"})
+    "model_type is 'mamba', expected one of gpt_neox, olmo, olmo2"
+    >>> config_fault({"model_type": "gpt_neox", "num_hidden_layers": 6})
+    ''
+    """
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind not in MODEL_TYPES:
+        return f"model_type is {kind!r}, expected one of {', '.join(MODEL_TYPES)}"
+    if "auto_map" in config:
+        return "it asks for code of its own ('auto_map'); refused"
+    if config.get("quantization_config"):
+        return (
+            "it has a quantization_config, and quantized weights are another model; use the "
+            "checkpoint that was quantized"
+        )
+    layers = config.get("num_hidden_layers")
+    if isinstance(layers, int) and not 0 < layers <= _MOST_LAYERS:
+        return f"num_hidden_layers is {layers:,}, expected 1 to {_MOST_LAYERS}"
+    return ""
