@@ -14,7 +14,7 @@ import polars as pl
 
 from data_order.hub.options import Hub
 from pythia_profile.checkpoints.grid import Grid
-from pythia_profile.checkpoints.prefetch import slots_for
+from pythia_profile.checkpoints.prefetch import most_on_disk
 from pythia_profile.checkpoints.source import KEEP_ALL, HubCheckpoint
 from pythia_profile.checkpoints.verdicts import MISSING, OK, UNSAFE, Verdict
 from pythia_profile.errors import StudyError
@@ -282,4 +282,4 @@ def _peak(study: Study, to_do: list[PlannedUnit], workers: int) -> int:
     sizes = sorted((unit.fetch + unit.here for unit in to_do if unit.requests), reverse=True)
     if study.score.keep == KEEP_ALL:
         return sum(sizes)
-    return sum(sizes[: slots_for(min(workers, max(1, len(to_do)))) + study.score.keep])
+    return sum(sizes[: most_on_disk(min(workers, max(1, len(to_do)))) + study.score.keep])

@@ -17,8 +17,8 @@ from pythia_profile.pipeline.pinned import study_grid
 from pythia_profile.scoring.noise import noise_floor
 from pythia_profile.scoring.run import score_grid
 from pythia_profile.scoring.settings import RunOptions
-from pythia_profile.scoring.units import rows_sha256, units_of, work_folder
-from pythia_profile.store import file_sha256, make_folder, read_table, write_table
+from pythia_profile.scoring.units import rows_sha256, units_of
+from pythia_profile.store import file_sha256, read_table, write_table
 from pythia_profile.study import Study, read_lock, update_lock
 from pythia_profile.suites.model import Suite
 from pythia_profile.tables import ATT, NOISE, ROWS
@@ -118,7 +118,7 @@ def study_noise(
 
         decode = Tokenizer.from_file(str(suite.root / suite.tokenizer)).decode
     with (
-        Prefetcher(make_folder(work_folder(folder / "scores"))) as downloads,
+        Prefetcher() as downloads,
         downloads.held(of_size[step].checkpoint) as files,
     ):
         found = noise_floor(

@@ -30,7 +30,7 @@ from pythia_profile.execute.resources import chosen_device
 from pythia_profile.redaction import redact
 from pythia_profile.scoring.forward import ScoringError, score_rows
 from pythia_profile.scoring.outcomes import Decode
-from pythia_profile.scoring.records import is_done
+from pythia_profile.scoring.records import is_done, unfinished
 from pythia_profile.scoring.settings import Scoring
 from pythia_profile.scoring.units import (
     Unit,
@@ -67,7 +67,8 @@ class Session:
     settings : what numbers depend on.
     chunk_rows : rows committed at a time; no number depends on it.
     decode : from token ids to text, for outcomes that need it.
-    prefetcher : brings checkpoints of the hub; by default one at a time and the next.
+    prefetcher : brings checkpoints of the hub.
+    retry : whether units that were given up before are tried again.
     advance : called with the number of rows scored.
     """
 
@@ -77,6 +78,7 @@ class Session:
     chunk_rows: int = 1024
     decode: Decode | None = None
     prefetcher: Prefetcher | None = None
+    retry: bool = True
     advance: Callable[[int], None] = lambda _: None
 
     @cached_property
@@ -93,7 +95,7 @@ class Session:
     @cached_property
     def downloads(self) -> Prefetcher:
         """The prefetcher that is used."""
-        return self.prefetcher or Prefetcher(work_folder(self.scores))
+        return self.prefetcher or Prefetcher()
 
     def key(self, unit: Unit) -> str:
         """Hash of everything that a number of this unit depends on."""
@@ -138,22 +140,25 @@ def _claims(works: Iterable[Work], session: Session) -> Iterator[_Claim]:
         key = session.key(work.unit)
         with ExitStack() as stack:
             mine = stack.enter_context(lease(work_folder(session.scores) / f"{key}.lease"))
-            if mine and not is_done(session.scores, work.unit, key):
+            # What another worker of this run gave up meanwhile is not fetched a second time.
+            given_up = not session.retry and unfinished(session.scores, work.unit, key)
+            if mine and not given_up and not is_done(session.scores, work.unit, key):
                 yield _Claim(work, stack.pop_all())
 
 
 @dataclass(slots=True)
 class _Following:
-    """Claims the next unit and begins to fetch its checkpoint, if there is room for it."""
+    """Claims the next unit and begins to fetch its checkpoint."""
 
     claims: Iterator[_Claim]
     prefetcher: Prefetcher
     claim: _Claim | None = None
 
     def begin(self) -> None:
-        if self.claim is None and self.prefetcher.reserve():
+        if self.claim is None:
             self.claim = next(self.claims, None)
-            self.prefetcher.begin(self.claim.work.checkpoint if self.claim else None)
+            if self.claim is not None:
+                self.prefetcher.begin(self.claim.work.checkpoint)
 
 
 def _score_unless_done_meanwhile(work: Work, session: Session, following: _Following) -> None:

@@ -12,7 +12,7 @@ import polars as pl
 
 from pythia_profile.checkpoints.grid import Grid, locate
 from pythia_profile.checkpoints.pins import Pins
-from pythia_profile.checkpoints.prefetch import Prefetcher, slots_for
+from pythia_profile.checkpoints.prefetch import Prefetcher
 from pythia_profile.checkpoints.source import HubCheckpoint, prune_after
 from pythia_profile.errors import NotFoundError, StudyError, UnfinishedError
 from pythia_profile.execute.local import Worker, map_units
@@ -246,7 +246,6 @@ class Share:
     rows : file of the rows.
     scores, settings, chunk_rows : as of a `Session`.
     tokenizer : file of the tokenizer, for outcomes that need text.
-    locks, slots : folder that the workers of the run share, and how many downloads they may hold.
     """
 
     works: tuple[Work, ...]
@@ -255,8 +254,6 @@ class Share:
     settings: Scoring
     chunk_rows: int
     tokenizer: str | None
-    locks: Path
-    slots: int
 
     @property
     def name(self) -> str:
@@ -282,7 +279,8 @@ def score_share(share: Share, worker: Worker) -> None:
         settings=share.settings,
         chunk_rows=share.chunk_rows,
         decode=Tokenizer.from_file(share.tokenizer).decode if share.tokenizer else None,
-        prefetcher=Prefetcher(share.locks, share.slots, wanted),
+        prefetcher=Prefetcher(wanted),
+        retry=False,
         advance=worker.advance,
     )
     score_units(share.works, session)
@@ -301,8 +299,6 @@ def _map_shares(works: list[Work], run: _Run, advance: Callable[[int], None]) ->
             settings=run.settings,
             chunk_rows=run.options.chunk_rows,
             tokenizer=run.tokenizer,
-            locks=Path(own),
-            slots=slots_for(workers),
         )
         map_units(score_share, [share] * workers, run.resources, advance)
 

@@ -20,8 +20,7 @@ from pythia_profile.checkpoints.prefetch import Prefetcher
 from pythia_profile.execute.local import Worker
 from pythia_profile.scoring.engine import Session, score_units
 from pythia_profile.scoring.settings import Scoring
-from pythia_profile.scoring.units import units_of, work_folder
-from pythia_profile.store import make_folder
+from pythia_profile.scoring.units import units_of
 from pythia_profile.suites.folder import write_suite
 from pythia_profile.suites.model import Size, Suite
 from pythia_profile.tables import ROWS
@@ -131,7 +130,7 @@ class Published:
         grid = locate(self.suite, ["s"], hub=self.settings, keep=how.pop("keep", 0))
         works = units_of(self.suite, grid, faulty)
         scores = self.folder / "scores"
-        downloads = Prefetcher(make_folder(work_folder(scores)), retry=QUICK, **how)
+        downloads = Prefetcher(retry=QUICK, **how)
         settings = Scoring(batch_tokens=64)
         session = Session(rows=rows, scores=scores, settings=settings, prefetcher=downloads)
         score_units(works, session)

@@ -231,7 +231,7 @@ def test_a_sparse_tensor_in_a_pickle_is_named(saved):
     torch.save(tensors, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
 
-    with pytest.raises(CheckpointError, match="'embed_out.weight' is stored as sparse_coo"):
+    with pytest.raises(CheckpointError, match=r"'embed_out\.weight' is stored as sparse"):
         CheckpointLoader().load(folder)
 
 

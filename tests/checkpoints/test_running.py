@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import polars as pl
 import pytest
@@ -13,6 +14,7 @@ from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.errors import RefusedError, StudyError
 from pythia_profile.pipeline.planning import plan_study
+from pythia_profile.scoring import engine
 from pythia_profile.scoring.run import part_of, score
 from pythia_profile.scoring.settings import RunOptions
 from pythia_profile.suites.registry import open_suite
@@ -196,6 +198,8 @@ def test_no_more_checkpoints_than_allowed_are_on_disk_at_one_time(published, row
         most.append(len(list(self.folder.parent.glob("[0-9a-f]*/config.json"))))
 
     monkeypatch.setattr(source_module.HubCheckpoint, "_bring", counted)
+    slow = engine.score_rows  # slow enough that the next checkpoint arrives meanwhile
+    monkeypatch.setattr(engine, "score_rows", lambda *a, **k: (time.sleep(0.5), slow(*a, **k))[1])
 
     assert published.score(rows) == DONE
 

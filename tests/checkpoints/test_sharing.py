@@ -1,0 +1,102 @@
+"""Several workers on one run: equal work is shared equally, nothing is fetched twice."""
+
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from pythia_profile.checkpoints.grid import locate
+from pythia_profile.checkpoints.prefetch import Prefetcher
+from pythia_profile.scoring import engine
+from pythia_profile.scoring.engine import Session, score_units
+from pythia_profile.scoring.settings import Scoring
+from pythia_profile.scoring.units import units_of
+from tests.checkpoints.conftest import MODELS, QUICK, tiny_files
+from tests.checkpoints.test_fetch_faults import sent
+
+UNITS = 24
+SCORING = 0.25
+FETCHING = 0.15
+
+
+@pytest.fixture
+def many(published):
+    """Twenty-four checkpoints of one size on the hub, each of other weights."""
+    steps = tuple(range(0, 4 * UNITS, 4))
+    size = replace(published.suite.sizes["s"], checkpoints=steps)
+    published.suite = replace(published.suite, sizes={"s": size}, steps=steps[-1])
+    for step in steps:
+        published.publish(step, tiny_files(step))
+    published.hub.add("model", MODELS, published.steps[steps[-1]], revision="main")
+    return published
+
+
+def score_with(workers, published, rows, monkeypatch):
+    """Score in threads that take units as worker processes do.
+
+    Returns units by worker, seconds in all, and seconds that each worker waited for a checkpoint.
+    """
+    works = units_of(published.suite, locate(published.suite, ["s"], hub=published.settings))
+    done, original = Counter(), engine.score_rows
+    waits, held = [], Prefetcher.held
+
+    @contextmanager
+    def timed(self, source):
+        asked = time.monotonic()
+        with held(self, source) as folder:
+            waits.append(time.monotonic() - asked)
+            yield folder
+
+    monkeypatch.setattr(Prefetcher, "held", timed)
+    monkeypatch.setattr(
+        engine, "score_rows", lambda *a, **k: (time.sleep(SCORING), original(*a, **k))[1]
+    )
+
+    def work():
+        session = Session(
+            rows=rows,
+            scores=published.folder / "scores",
+            settings=Scoring(batch_tokens=4096),
+            prefetcher=Prefetcher(retry=QUICK),
+            retry=False,
+            advance=lambda _: done.update([threading.current_thread().name]),
+        )
+        score_units(works, session)
+
+    threads = [threading.Thread(target=work, name=f"worker {n}") for n in range(workers)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return done, time.monotonic() - started, sum(waits) / workers
+
+
+def test_two_workers_share_equal_units_equally(many, rows, monkeypatch):
+    """Each fetches its next checkpoint while it scores, so scoring alone sets the pace."""
+    many.hub.misbehave("latency", match="model.safetensors", seconds=FETCHING, times=None)
+
+    done, seconds, waited = score_with(2, many, rows, monkeypatch)
+
+    assert sum(done.values()) == UNITS
+    assert all(abs(count - UNITS // 2) <= 2 for count in done.values()), done
+    alone = {request.path for request in many.hub.requests("cdn")}
+    assert len(alone) == UNITS  # nothing was fetched twice
+    assert seconds <= 1.15 * (seconds - waited)  # but for the first fetch, none waits
+
+
+def test_a_bad_checkpoint_is_fetched_twice_in_all_however_many_workers_there_are(
+    many, rows, monkeypatch
+):
+    bad = many.hub.repositories["model", MODELS].branches["step40"]
+    many.hub.misbehave("flip", match=bad, times=None)
+
+    done, *_ = score_with(3, many, rows, monkeypatch)
+
+    assert sum(done.values()) == UNITS - 1
+    fetched = [r for r in many.hub.requests("cdn") if bad in r.path]
+    assert len(fetched) == 2
+    assert sent(many.hub)
