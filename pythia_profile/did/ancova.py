@@ -32,12 +32,14 @@ class Slopes:
 
     Attributes
     ----------
-    leverage : (G, C) gap of treated and controls at the base, over the controls' Σ (X − X̄)².
-    base_mean : (G, C) mean base outcome of the controls.
+    leverage : (G, C) treated less controls at the base, over the controls' Σ (X − X̄)².
+    base_mean : (G, C) mean base outcome of the controls that were scored at both checkpoints.
+    intercept : (G, C) their mean of Y_c − θ Y_b.
     """
 
     leverage: Float[np.ndarray, "G C"]
     base_mean: Float[np.ndarray, "G C"]
+    intercept: Float[np.ndarray, "G C"]
 
 
 def adjust(comparison: Comparison, rows: Rows) -> tuple[Float[np.ndarray, "G C"], Slopes]:
@@ -46,18 +48,18 @@ def adjust(comparison: Comparison, rows: Rows) -> tuple[Float[np.ndarray, "G C"]
     At the base itself, and where the base outcome is the same for all controls, θ is 1.
     """
     sums = cross_products(comparison, rows)
-    c, b = np.arange(rows.y.shape[1]), np.maximum(comparison.base, 0)
+    c, b = comparison.columns, np.maximum(comparison.base, 0)
+    pairs, at_base = sums.controls(b, c), (sums.treated(b, b), sums.controls(b, b))
     with np.errstate(divide="ignore", invalid="ignore"):
-        weight = sums.controls(-1, -1)
-        mean_b, mean_c = sums.controls(b, -1) / weight, sums.controls(c, -1) / weight
-        square = sums.controls(b, b)
-        spread = square - weight * mean_b**2
-        cross = sums.controls(c, b) - weight * mean_c * mean_b
-        gap = sums.treated(b, -1) / sums.treated(-1, -1) - mean_b
-        varies = (spread > ROUNDING * square) & (c != comparison.base)
-        theta = np.where(varies, cross / spread, 1.0)
-        leverage = np.where(varies, gap / spread, 0.0)
-    return theta, Slopes(leverage, np.nan_to_num(mean_b))
+        mean_b, mean_c = pairs.first / pairs.weight, pairs.second / pairs.weight
+        variation = pairs.first_square - pairs.weight * mean_b**2
+        cross = pairs.product - pairs.weight * mean_c * mean_b
+        treated, control = (one.first / one.weight for one in at_base)
+        varies = (variation > ROUNDING * pairs.first_square) & (c != comparison.base)
+        theta = np.where(varies, cross / variation, 1.0)
+        leverage = np.where(varies, (treated - control) / variation, 0.0)
+        rest = mean_c - theta * mean_b
+    return theta, Slopes(leverage, np.nan_to_num(mean_b), np.nan_to_num(rest))
 
 
 def slope_scores(
@@ -75,10 +77,17 @@ def slope_scores(
     """
     # Two terms: the row's share in the controls' mean, and its pull on the slope, which moves the
     # cell by the difference of treated and controls at the base (the leverage).
-    y, weight = rows.y[rows.group(h)], rows.weight[rows.group(h)]
-    cells = comparison.uses(g, h)
-    base = y[:, np.maximum(comparison.base[g], 0)]
-    rest = y - comparison.theta[g] * base - np.nan_to_num(control.mean[g])
-    factor = share + slopes.leverage[g] * (base - slopes.base_mean[g])
-    scores: Float[np.ndarray, "n C"] = np.where(cells, -weight[:, None] * rest * factor, 0.0)
-    return scores
+    mine, b, theta = rows.group(h), np.maximum(comparison.base[g], 0), comparison.theta[g]
+    y, weight = rows.y[mine], rows.weight[mine, None]
+    rest = y - theta * y[:, b] - np.nan_to_num(control.mean[g])
+    if rows.scored is None:
+        pull = slopes.leverage[g] * (y[:, b] - slopes.base_mean[g])
+        scores = -weight * rest * (share + pull)
+    else:
+        # Pseudo-values tell the mean; the slope rests on what was scored at both checkpoints.
+        known = rows.scored[mine]
+        pull = slopes.leverage[g] * (known[:, b] - slopes.base_mean[g])
+        on_slope = pull * (known - theta * known[:, b] - slopes.intercept[g])
+        scores = -weight * (rest * share + np.nan_to_num(on_slope))
+    used: Float[np.ndarray, "n C"] = np.where(comparison.uses(g, h), scores, 0.0)
+    return used

@@ -23,8 +23,8 @@ from pythia_profile.did import arguments
 from pythia_profile.did.ancova import Slopes, adjust
 from pythia_profile.did.comparison import Comparison, compare
 from pythia_profile.did.errors import NoRowsError, OptionError
-from pythia_profile.did.group_means import GroupMeans, group_means
-from pythia_profile.did.missing import settle_missing
+from pythia_profile.did.group_means import GroupMeans, counts, group_means
+from pythia_profile.did.missing import pseudo_values
 from pythia_profile.did.moments import RowLabels, Rows, Sums, gather, summarize
 from pythia_profile.did.settings import Base, Control, Estimation, Estimator, MissingRule
 from pythia_profile.did.threads import one_blas_thread
@@ -79,8 +79,8 @@ class AttGt:
     att : (G, C) effect in units of the outcome; NaN where no row can serve as a control. At the
         base checkpoint it is 0 by construction.
     se : (G, C) analytic standard error, same unit.
-    n_treated : (G, C) treated rows.
-    n_control : (G, C) control rows.
+    n_treated : (G, C) treated rows that were scored at the checkpoint.
+    n_control : (G, C) control rows, likewise.
     fit : what the effects were made from.
     notes : what a reader of the estimates must know, one sentence each.
     """
@@ -246,8 +246,16 @@ def effects_of_rows(
     """Estimate from rows; arguments as in `att_gt`."""
     arguments.check_outcomes(y, gaps=settings.missing != "error")
     arguments.positive(given.weights)
-    y, cohort, given, notes = settle_missing(y, cohort, checkpoints, given, settings)
-    rows = gather(y, cohort, given, levels=settings.estimator != "did")
+    notes: tuple[str, ...] = ()
+    scored = None
+    if (gaps := np.isnan(y)).any() and settings.missing == "balanced":
+        whole = ~gaps.any(axis=1)
+        notes = (f"{(~whole).sum()} of {len(y)} rows dropped: not scored at every checkpoint",)
+        y, cohort, given = y[whole], cohort[whole], given.keep(whole)
+    elif gaps.any():
+        scored = y
+        y = pseudo_values(y, cohort, checkpoints, given.weights, settings.estimator)
+    rows = gather(y, cohort, given, levels=settings.estimator != "did", scored=scored)
     att = effects_of_sums(summarize(rows), checkpoints, settings, rows, small_sample)
     return replace(att, notes=(*notes, *att.notes))
 
@@ -292,13 +300,14 @@ def effects_of_sums(
         treated=np.where(known, variance.treated, 0.0),
         control=np.where(known, variance.control, 0.0),
     )
+    n_treated, n_control = counts(comparison, sums, rows)
     att = AttGt(
         cohorts=cohorts,
         checkpoints=checkpoints,
         att=np.where(known, effect, np.nan),
         se=np.where(known, np.sqrt(total), np.nan),
-        n_treated=treated.rows,
-        n_control=control.rows,
+        n_treated=n_treated,
+        n_control=n_control,
         fit=Fit(settings, comparison, sums, treated, control, masked, slopes, rows),
     )
     return replace(att, notes=(*_unidentified(att), *few_clusters(att)))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pythia_profile.did.comparison import Comparison
-from pythia_profile.did.moments import Sums
+from pythia_profile.did.moments import Rows, Sums
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,3 +61,17 @@ def _means(
 ) -> GroupMeans:
     with np.errstate(divide="ignore", invalid="ignore"):
         return GroupMeans(rows, clusters, weight, change / weight)
+
+
+def counts(
+    comparison: Comparison, sums: Sums, rows: Rows | None
+) -> tuple[Int[np.ndarray, "G C"], Int[np.ndarray, "G C"]]:
+    """Treated and control rows of each cell that were scored at its checkpoint; (G, C)."""
+    by_group = np.repeat(sums.rows[:, None], comparison.base.shape[1], axis=1)
+    if rows is not None and rows.scored is not None:
+        known = ~np.isnan(rows.scored)
+        by_group = np.stack([known[rows.group(h)].sum(axis=0) for h in rows.groups()])
+    treated = by_group[comparison.own_group, comparison.columns]
+    pooled = comparison.pools(by_group)[comparison.pool, comparison.columns]
+    (control,) = comparison.without_own([pooled], [treated])
+    return treated, control

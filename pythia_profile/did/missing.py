@@ -11,47 +11,27 @@ projection that removes the row's mean over its scored checkpoints,
 
     Q δ = Σ_i M_i Y_i,    Q = Σ_i M_i,    influence of row i = n Q⁺ M_i (Y_i − δ).
 
-For the plain difference at c there are no row effects: δ_c is the mean over scored rows. Both are
-unbiased where a row's being scored does not depend on its changes. Numbers of rows are those of the
-whole group.
+Regression on the base outcome needs levels too: to these pseudo-values it adds the row effects α_i
+by least squares, so that rows stay paired with themselves. For the plain difference at c there are
+no row effects: δ_c is the mean over scored rows. All are unbiased where a row's being scored does
+not depend on its outcomes.
 """
 
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
 from pythia_profile.did.errors import MissingOutcomeError
-from pythia_profile.did.moments import RowLabels, Step
-from pythia_profile.did.settings import Estimation
+from pythia_profile.did.moments import Step
+from pythia_profile.did.settings import Estimator
 from pythia_profile.tables import NEVER
-
-
-def settle_missing(
-    y: Float[np.ndarray, "U C"],
-    cohort: Num[np.ndarray, " U"],
-    checkpoints: Num[np.ndarray, " C"],
-    given: RowLabels,
-    settings: Estimation,
-) -> tuple[Float[np.ndarray, "U C"], Num[np.ndarray, " U"], RowLabels, tuple[str, ...]]:
-    """Return rows without gaps, by the rule of the settings, and a note on what was dropped."""
-    gaps = np.isnan(y)
-    if not gaps.any():
-        return y, cohort, given, ()
-    if settings.missing == "balanced":
-        whole = ~gaps.any(axis=1)
-        note = f"{(~whole).sum()} of {len(y)} rows dropped: not scored at every checkpoint"
-        return y[whole], cohort[whole], given.keep(whole), (note,)
-    levels = settings.estimator == "diff"
-    y = pseudo_values(y, cohort, checkpoints, weights=given.weights, levels=levels)
-    return y, cohort, given, ()
 
 
 def pseudo_values(
     y: Float[np.ndarray, "U C"],
     cohort: Num[np.ndarray, " U"],
     checkpoints: Num[np.ndarray, " C"],
-    *,
     weights: Float[np.ndarray, " U"] | None = None,
-    levels: bool = False,
+    estimator: Estimator = "did",
 ) -> Float[np.ndarray, "U C"]:
     """Complete `y` (U, C), NaN where a row was not scored, by pseudo-values of the same mean.
 
@@ -59,7 +39,7 @@ def pseudo_values(
 
     Parameters
     ----------
-    levels : keep levels (for the plain difference) instead of removing row effects.
+    estimator : `diff` needs means of levels alone, `did` changes alone, and `ancova` both.
 
     Raises
     ------
@@ -82,8 +62,12 @@ def pseudo_values(
         rows = cohort == g
         scored = ~gaps[rows]
         _check_coverage(scored, g, checkpoints)
-        effects = _means if levels else _least_squares
-        complete[rows] = effects(np.where(scored, y[rows], 0.0), scored, mass[rows])
+        outcomes = np.where(scored, y[rows], 0.0)
+        if estimator == "diff":
+            complete[rows] = _means(outcomes, scored, mass[rows])
+        else:
+            levels = estimator == "ancova"
+            complete[rows] = _least_squares(outcomes, scored, mass[rows], levels=levels)
     return complete
 
 
@@ -97,7 +81,11 @@ def _means(
 
 
 def _least_squares(
-    y: Float[np.ndarray, "n C"], scored: Bool[np.ndarray, "n C"], weight: Float[np.ndarray, " n"]
+    y: Float[np.ndarray, "n C"],
+    scored: Bool[np.ndarray, "n C"],
+    weight: Float[np.ndarray, " n"],
+    *,
+    levels: bool,
 ) -> Float[np.ndarray, "n C"]:
     count = np.maximum(scored.sum(axis=1, keepdims=True), 1)
     demeaned = scored * (y - y.sum(axis=1, keepdims=True) / count)
@@ -107,7 +95,14 @@ def _least_squares(
     inverse = np.linalg.pinv(cross, rcond=1e-10, hermitian=True)
     effect = inverse @ (weight @ demeaned)
     rest = demeaned - scored * (effect - (scored @ effect)[:, None] / count)
-    pseudo: Float[np.ndarray, "n C"] = effect + weight.sum() * (rest @ inverse)
+    influence = weight.sum() * (rest @ inverse)
+    pseudo: Float[np.ndarray, "n C"] = effect + influence
+    if levels:
+        # A row's level is its mean over what was scored, each outcome less its checkpoint's effect;
+        # as these effects are estimated, so is the mean level, by what their errors add to it.
+        level = y.sum(axis=1, keepdims=True) / count - (scored @ effect)[:, None] / count
+        share = weight @ (scored / count) / weight.sum()
+        pseudo += level - (influence @ share)[:, None]
     return pseudo
 
 

@@ -97,6 +97,8 @@ class Rows:
     unit : (U,) id of each row.
     named : whether these ids were given, and so mean the same row in another panel.
     input_index : (U,) index of each row in the input.
+    scored : (U, C) the outcomes that were scored, NaN where a row was not, less the same constants;
+        None where all were, and `y` holds them.
     """
 
     y: Float[np.ndarray, "U C"]
@@ -110,6 +112,7 @@ class Rows:
     unit: Int[np.ndarray, " U"]
     named: bool
     input_index: Int[np.ndarray, " U"]
+    scored: Float[np.ndarray, "U C"] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -156,6 +159,7 @@ def gather(
     *,
     levels: bool,
     center: Float[np.ndarray, " C"] | None = None,
+    scored: Float[np.ndarray, "U C"] | None = None,
 ) -> Rows:
     """Put the rows into canonical order, so that their order in the input changes nothing.
 
@@ -163,6 +167,7 @@ def gather(
     outcome, checkpoint after checkpoint: invariant under permutation of rows, trends common to all
     rows, and new names for cohorts. The `center` (C,) is taken off all rows, their mean unless it
     is given; it changes no effect. Where `levels` of rows do not matter either, they are taken off.
+    `scored` are the outcomes with their gaps, where `y` holds pseudo-values instead.
     """
     clusters, weights, units = given.clusters, given.weights, given.units
     labels, group = np.unique(cohort, return_inverse=True)
@@ -192,6 +197,7 @@ def gather(
         unit=unit[order],
         named=units is not None,
         input_index=order,
+        scored=None if scored is None else scored[order] - np.nanmean(scored, axis=0),
     )
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from pythia_profile.did.arguments import per_row
 from pythia_profile.did.att import AttGt
-from pythia_profile.did.cross_products import cross_products
+from pythia_profile.did.cross_products import Pairs, cross_products
 
 LOW_RHO = 0.5
 """Below this correlation with the base, the plain difference has the smaller variance."""
@@ -37,17 +37,17 @@ def reliability(att: AttGt) -> Float[np.ndarray, "G C"]:
     """
     plan = att.fit.comparison
     sums = cross_products(plan, att.fit.rows_for("reliability"))
-    c, b = np.arange(len(att.checkpoints)), np.maximum(plan.base, 0)
+    c, b = plan.columns, np.maximum(plan.base, 0)
 
-    def within(i: np.ndarray, j: np.ndarray) -> Float[np.ndarray, "G C"]:
-        sides = (sums.treated, sums.controls)
-        total: Float[np.ndarray, "G C"] = sum(
-            side(i, j) - side(i, -1) * side(j, -1) / side(-1, -1) for side in sides
-        )
-        return total
+    def within(pairs: Pairs) -> Float[np.ndarray, "3 G C"]:
+        """Return the sums around the means of Y_c Y_b, Y_c² and Y_b²."""
+        one, other, n = pairs.first, pairs.second, pairs.weight
+        squares = pairs.first_square - one * one / n, pairs.second_square - other * other / n
+        return np.stack([pairs.product - one * other / n, *squares])
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        rho = within(c, b) / np.sqrt(within(c, c) * within(b, b))
+        cross, square_c, square_b = within(sums.treated(c, b)) + within(sums.controls(c, b))
+        rho = cross / np.sqrt(square_c * square_b)
     clipped: Float[np.ndarray, "G C"] = np.clip(rho, -1.0, 1.0)
     clipped[~att.identified] = np.nan
     return clipped

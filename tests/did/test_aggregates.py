@@ -180,7 +180,7 @@ def test_a_difference_of_contrasts_of_one_panel_knows_their_covariance():
     weights[0, 0, 1] = weights[1, 2, 3] = 1.0
     both = contrast(att, weights)
 
-    late = contrast(att, weights[1], at=["x"]) - contrast(att, weights[0], at=["x"])
+    late = contrast(att, weights[1], labels=["x"]) - contrast(att, weights[0], labels=["x"])
 
     covariance = both.covariance()
     expected = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]

@@ -48,13 +48,13 @@ def baseline_balance(att: AttGt) -> Balance:
     g = np.arange(len(att.cohorts))
     b = np.maximum(att.fit.comparison.base[g, first], 0)
     sums = cross_products(att.fit.comparison, att.fit.rows_for("balance"))
-    grid = np.broadcast_to(b[:, None], att.att.shape)
+    base = np.broadcast_to(b[:, None], att.att.shape)
     means, variances = [], []
-    for side in (sums.treated, sums.controls):
+    for pairs in (sums.treated(base, base), sums.controls(base, base)):
         with np.errstate(divide="ignore", invalid="ignore"):
-            weight = side(-1, -1)[g, first]
-            mean = side(grid, -1)[g, first] / weight
-            variances.append((side(grid, grid)[g, first] / weight - mean**2, weight))
+            weight = pairs.weight[g, first]
+            mean = pairs.first[g, first] / weight
+            variances.append((pairs.product[g, first] / weight - mean**2, weight))
         means.append(mean)
     difference = means[0] - means[1]
     with np.errstate(divide="ignore", invalid="ignore"):
