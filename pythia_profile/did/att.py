@@ -12,7 +12,9 @@ Theorem 1 without covariates; Lesci, Meister, Hofmann, Vlachos and Pimentel (202
 estimation of memorisation profiles".
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +24,20 @@ from scipy.special import stdtrit
 from pythia_profile.did import arguments
 from pythia_profile.did.ancova import Slopes, adjust
 from pythia_profile.did.comparison import Comparison, compare
-from pythia_profile.did.errors import NoRowsError, OptionError
+from pythia_profile.did.covariates import Covariates, covariates_of
+from pythia_profile.did.errors import CovariateError, NoRowsError, OptionError
 from pythia_profile.did.group_means import GroupMeans, counts, group_means
 from pythia_profile.did.missing import pseudo_values
 from pythia_profile.did.moments import RowLabels, Rows, Sums, gather, summarize
-from pythia_profile.did.settings import Base, Control, Estimation, Estimator, MissingRule
+from pythia_profile.did.regression import Regressions, regress
+from pythia_profile.did.settings import (
+    Adjustment,
+    Base,
+    Control,
+    Estimation,
+    Estimator,
+    MissingRule,
+)
 from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.did.variance import VarianceComponents, cell_components, with_slopes
 from pythia_profile.errors import SettingsError
@@ -50,6 +61,7 @@ class Fit:
     variance : variance of each cell by the rows it comes from, with its degrees of freedom.
     slopes : for ancova, how the estimated slopes move the cells.
     rows : the rows in canonical order; None where only their sums are known.
+    regressions : on covariates, where there are any.
     """
 
     settings: Estimation
@@ -60,6 +72,7 @@ class Fit:
     variance: VarianceComponents
     slopes: Slopes | None
     rows: Rows | None
+    regressions: Regressions | None = None
 
     def rows_for(self, purpose: str) -> Rows:
         """Return the rows, or refuse to serve a purpose that needs them."""
@@ -160,6 +173,8 @@ def att_gt(
     anticipation: int = 0,
     missing: MissingRule = "error",
     small_sample: bool | None = None,
+    covariates: Mapping[str, Any] | Shaped[npt.ArrayLike, "..."] | None = None,
+    adjustment: Adjustment = "regression",
 ) -> AttGt:
     """Estimate ATT(g, c) for every cohort and checkpoint.
 
@@ -187,6 +202,10 @@ def att_gt(
         was scored (`pythia_profile.did.missing`).
     small_sample : multiply each group's variance by n/(n − 1), n its clusters (or rows); by default
         only where clusters are given, so that unclustered standard errors are those of R's did.
+    covariates : by name, (U,) or (U, C) values each, or one array (U, K): rows are compared at
+        equal values of these, of (U, C) those at the base (`pythia_profile.did.regression`).
+    adjustment : `regression` of changes on the covariates among the controls; `doubly_robust`, by
+        the probability of being treated as well.
 
     Raises
     ------
@@ -196,6 +215,8 @@ def att_gt(
         A group that the comparison needs is missing, too early or too small.
     ClusterError, DuplicateError, OptionError
         Clusters across cohorts, duplicated ids, unknown settings.
+    CovariateError
+        Covariates that are missing for a row, constant, or sums of one another.
 
     Examples
     --------
@@ -218,6 +239,7 @@ def att_gt(
         arguments.per_row(clusters, outcomes, "clusters", np.int64),
         arguments.per_row(weights, outcomes, "weights", np.float64),
         arguments.per_row(units, outcomes, "units", np.int64),
+        None if covariates is None else covariates_of(covariates, outcomes.shape),
     )
     try:
         settings = Estimation(
@@ -226,6 +248,8 @@ def att_gt(
             estimator=estimator,
             anticipation=anticipation,
             missing=missing,
+            covariates=given.covariates.names if given.covariates else (),
+            adjustment=adjustment,
         )
     except SettingsError as error:
         raise OptionError(str(error)) from None
@@ -253,10 +277,17 @@ def effects_of_rows(
         notes = (f"{(~whole).sum()} of {len(y)} rows dropped: not scored at every checkpoint",)
         y, cohort, given = y[whole], cohort[whole], given.keep(whole)
     elif gaps.any():
+        if given.covariates is not None:
+            raise CovariateError(
+                f"{gaps.any(axis=1).sum()} of {len(y)} rows lack a score; covariates need all of "
+                "them: choose missing='balanced'"
+            )
         scored = y
         y = pseudo_values(y, cohort, checkpoints, given.weights, settings.estimator)
     rows = gather(y, cohort, given, levels=settings.estimator != "did", scored=scored)
     att = effects_of_sums(summarize(rows), checkpoints, settings, rows, small_sample)
+    if given.covariates is not None:
+        att = at_equal_covariates(att, given.covariates.keep(rows.input_index))
     return replace(att, notes=(*notes, *att.notes))
 
 
@@ -311,6 +342,27 @@ def effects_of_sums(
         fit=Fit(settings, comparison, sums, treated, control, masked, slopes, rows),
     )
     return replace(att, notes=(*_unidentified(att), *few_clusters(att)))
+
+
+def at_equal_covariates(att: AttGt, covariates: Covariates) -> AttGt:
+    """Adjust an estimate for covariates, in the canonical order of its rows."""
+    fit, rows = att.fit, att.fit.rows_for("covariates")
+    if fit.slopes is not None:
+        raise OptionError(
+            "covariates: got estimator 'ancova'; choose did, with the base outcome as a covariate"
+        )
+    found = regress(rows, fit.comparison, covariates, fit.settings.adjustment)
+    variance = found.components(rows, fit.comparison, fit.sums, fit.variance)
+    se = np.sqrt(variance.treated + variance.control)
+    how = fit.settings.adjustment.replace("_", " ")
+    note = f"rows are compared at equal {', '.join(covariates.names) or 'nothing'} ({how})"
+    return replace(
+        att,
+        att=found.effect,
+        se=np.where(np.isfinite(found.effect), se, np.nan),
+        fit=replace(fit, variance=variance, regressions=found),
+        notes=(*att.notes, note),
+    )
 
 
 def _unidentified(att: AttGt) -> tuple[str, ...]:

@@ -66,3 +66,7 @@ class EmptyFamilyError(EstimationError):
 
 class NoRowsError(EstimationError):
     """The estimate was made from moments alone, and the question needs the rows."""
+
+
+class CovariateError(EstimationError):
+    """Covariates are missing, constant, sums of one another, or do not fit the rows."""

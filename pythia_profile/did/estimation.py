@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from pythia_profile.did.arguments import check_option, counted
 from pythia_profile.did.att import AttGt, effects_of_rows
+from pythia_profile.did.covariates import covariates_of
 from pythia_profile.did.errors import ClusterError
 from pythia_profile.did.moments import RowLabels
 from pythia_profile.did.panels import Panel
@@ -35,7 +36,9 @@ def effects(panel: Panel, settings: Estimation = DEFAULT) -> AttGt:
     """
     by, chosen = cluster_by(settings.clusters, panel.cluster)
     clusters = panel.cluster if by == "batch" else None
-    given = RowLabels(clusters, panel.weight, panel.row_id)
+    chosen_covariates = panel.covariate_values(settings.covariates)
+    covariates = covariates_of(chosen_covariates, panel.y.shape) if chosen_covariates else None
+    given = RowLabels(clusters, panel.weight, panel.row_id, covariates)
     if np.isnan(panel.y).any():  # the panel kept its gaps on purpose
         settings = settings.model_copy(update={"missing": "available"})
     att = effects_of_rows(panel.y, panel.cohort, panel.checkpoints, given, settings)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from pythia_profile.did.covariates import Covariates
 from pythia_profile.did.errors import (
     ClusterError,
     DuplicateError,
@@ -43,16 +44,22 @@ class RowLabels:
     clusters : (U,) cluster of each row; a row with NEVER is its own cluster.
     weights : (U,) positive sampling weights.
     units : (U,) ids, which name the rows' random multipliers and match them across panels.
+    covariates : what rows are compared at equal values of.
     """
 
     clusters: Int[np.ndarray, " U"] | None = None
     weights: Float[np.ndarray, " U"] | None = None
     units: Int[np.ndarray, " U"] | None = None
+    covariates: Covariates | None = None
 
     def keep(self, rows: Bool[np.ndarray, " U"]) -> "RowLabels":
         """Return those of some rows."""
-        given = (self.clusters, self.weights, self.units)
-        return RowLabels(*(None if values is None else values[rows] for values in given))
+        given = [
+            None if values is None else values[rows]
+            for values in (self.clusters, self.weights, self.units)
+        ]
+        kept = None if self.covariates is None else self.covariates.keep(rows)
+        return RowLabels(given[0], given[1], given[2], kept)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,8 +5,8 @@ batches, and notes on everything that was dropped; then the `ATT` table. A row's
 scored checkpoint at or after the step that read it. Gaps are never interpolated.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from data_order.order import cohort_of_steps
 from pythia_profile.did.arguments import check_option, counted
 from pythia_profile.did.errors import (
+    CovariateError,
     DuplicateError,
     MissingOutcomeError,
     NoRowsError,
@@ -45,6 +46,7 @@ class Panel:
     covariates : (U,) the other columns of the rows table, line by line with `y`; the tokens only by
         their number, `length`.
     notes : what was dropped, and why.
+    beside : (U, C) outcomes of other runs at the same checkpoints, by the name of the covariate.
     """
 
     run: tuple[str, str, int]
@@ -57,9 +59,44 @@ class Panel:
     checkpoints: Int[np.ndarray, " C"]
     covariates: pl.DataFrame
     notes: tuple[str, ...]
+    beside: Mapping[str, Float[np.ndarray, "U C"]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def covariate_values(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Look up covariates: `base` is the outcome itself, of which that at the base counts.
+
+        A name that is no column stands for all columns `name.…`, such as `features.bigram`; of
+        `reference.…`, for that of the panel's outcome.
+
+        Raises
+        ------
+        CovariateError
+            There is no such column of numbers.
+        """
+        columns = {column.name: column for column in self.covariates if column.dtype.is_numeric()}
+        found: dict[str, np.ndarray] = {}
+        for name in names:
+            of_outcome = f"{name}.{self.outcome}"
+            every = [*columns, *self.beside]
+            chosen = [n for n in every if n == name] or [n for n in every if n == of_outcome]
+            chosen = chosen or [n for n in every if n.startswith(f"{name}.")]
+            if name != "base" and not chosen:
+                raise CovariateError(
+                    f"covariate '{name}': no such column of numbers; known: base, "
+                    f"{', '.join(every) or 'none else'}"
+                )
+            for column in chosen:
+                values = columns.get(column)
+                found[column] = (
+                    self.beside[column]
+                    if values is None
+                    else values.cast(pl.Float64).fill_null(np.nan).to_numpy()
+                )
+            if name == "base":
+                found[name] = self.y
+        return found
 
     def keep(self, rows: Bool[np.ndarray, " U"], why: str) -> "Panel":
         """Return the panel with these rows only, and a note that says why."""
@@ -72,6 +109,7 @@ class Panel:
             weight=self.weight[rows],
             row_id=kept,
             covariates=self.covariates.filter(pl.Series(rows)),
+            beside={name: values[rows] for name, values in self.beside.items()},
             notes=(*self.notes, f"{len(self) - len(kept)} of {len(self)} rows dropped: {why}"),
         )
 

@@ -6,11 +6,21 @@ from pydantic import Field
 
 from pythia_profile.settings import Settings
 
-__all__ = ["DEFAULT", "Base", "ClusterBy", "Control", "Estimation", "Estimator", "MissingRule"]
+__all__ = [
+    "DEFAULT",
+    "Adjustment",
+    "Base",
+    "ClusterBy",
+    "Control",
+    "Estimation",
+    "Estimator",
+    "MissingRule",
+]
 
 Control = Literal["never", "not_yet", "both"]
 Base = Literal["universal", "varying"]
 Estimator = Literal["did", "diff", "ancova"]
+Adjustment = Literal["regression", "doubly_robust"]
 ClusterBy = Literal["auto", "row", "batch"]
 MissingRule = Literal["error", "balanced", "available"]
 
@@ -43,6 +53,17 @@ class Estimation(Settings):
         default="did",
         description="did (difference-in-differences), diff (plain difference to the controls), or "
         "ancova (changes adjusted for the base outcome)",
+    )
+    covariates: tuple[str, ...] = Field(
+        default=(),
+        description="compare rows at equal values of these: columns of covariates.parquet or of "
+        "the rows, features (all that need no model), base (the outcome at the base checkpoint), "
+        "sizes (the other sizes' outcomes there), reference; empty for none",
+    )
+    adjustment: Adjustment = Field(
+        default="regression",
+        description="how covariates are held equal: regression (of changes on them among the "
+        "controls), or doubly_robust (by the probability of being treated as well)",
     )
     clusters: ClusterBy = Field(
         default="auto",

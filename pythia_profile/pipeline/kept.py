@@ -53,6 +53,8 @@ def study_estimates(folder: Path, study: Study, files: Fingerprints | None = Non
         rows, scores = read_inputs(folder, study)
         for outcome in study.outcomes:
             lacking = [size for size in study.sizes if (size, outcome) not in known]
+            if lacking and "sizes" in settings.covariates:  # each needs the others' outcomes
+                lacking = [*study.sizes]
             some = scores.filter(pl.col("size").is_in(lacking))
             for one in estimate(rows, some, settings, outcomes=outcome).runs if lacking else ():
                 place = one.panel.run[1], outcome
@@ -74,7 +76,7 @@ def _paths(folder: Path, study: Study, files: Fingerprints) -> dict[tuple[str, s
     """File of each size and outcome."""
     chosen = study.estimation.model_dump(exclude=_INFERENCE)
     asked = [study.suite, study.training_seed, study.checkpoints, study.score.model_dump()]
-    inputs = files.of(("rows.parquet", "scores"))
+    inputs = files.of(("rows.parquet", "scores", "covariates.parquet"))
     found = {}
     for size in study.sizes:
         for outcome in study.outcomes:
@@ -93,6 +95,7 @@ def save_estimate(one: RunEstimate, path: Path) -> None:
     """
     laid = {f.name: getattr(one.panel, f.name) for f in fields(Panel)}
     arrays = {f"panel.{name}": v for name, v in laid.items() if isinstance(v, np.ndarray)}
+    arrays |= {f"beside.{name}": values for name, values in one.panel.beside.items()}
     arrays |= {f"att.{name}": array for name, array in to_arrays(one.att).items()}
     covariates = io.BytesIO()
     one.panel.covariates.write_ipc(covariates)
@@ -134,6 +137,7 @@ def _panel(arrays: dict[str, np.ndarray]) -> Panel:
         outcome=plain["outcome"],
         notes=tuple(plain["notes"]),
         covariates=covariates,
+        beside=_below(arrays, "beside."),
         **_below(arrays, "panel."),
     )
 

@@ -15,7 +15,7 @@ import polars as pl
 from data_order.order import cohort_of_steps
 from pythia_profile.did import AttGt, Panel, panel, placebo
 from pythia_profile.did.arguments import counted
-from pythia_profile.did.errors import OptionError
+from pythia_profile.did.errors import CovariateError, OptionError
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.att_table import att_table, cell_bands
 from pythia_profile.did.inference.pretrends import Placebo
@@ -57,7 +57,8 @@ class RunEstimate:
             return self
         chosen = np.isin(laid.checkpoints, grid)
         cohort = cohort_of_steps(laid.cohort, grid)  # a cohort is itself the last step it may have
-        laid = replace(laid, y=laid.y[:, chosen], cohort=cohort, checkpoints=grid)
+        beside = {name: values[:, chosen] for name, values in laid.beside.items()}
+        laid = replace(laid, y=laid.y[:, chosen], cohort=cohort, checkpoints=grid, beside=beside)
         first = grid[min(settings.anticipation, len(grid) - 1)]
         if (early := (laid.cohort <= first)).any():
             laid = laid.keep(~early, f"read by checkpoint {first}, without a base")
@@ -212,9 +213,31 @@ def panels(
     """Lay out each run of `scores`, in the order of the table, once for each outcome."""
     names = names_of(outcomes)
     rows, table = study_tables(rows, scores, names)
-    for _, part in table.group_by(*RUN, maintain_order=True):
-        for outcome in names:
-            yield panel(part, rows, settings, outcome=outcome, early="drop")
+    laid = (
+        panel(part, rows, settings, outcome=outcome, early="drop")
+        for _, part in table.group_by(*RUN, maintain_order=True)
+        for outcome in names
+    )
+    yield from _with_other_sizes(list(laid)) if "sizes" in settings.covariates else laid
+
+
+def _with_other_sizes(laid: list[Panel]) -> Iterator[Panel]:
+    """Lay the outcomes of the other sizes of a run beside each panel: the covariates `sizes.…`."""
+    for one in laid:
+        beside = {}
+        for other in laid:
+            (suite, size, seed), own = other.run, (one.run[0], one.run[2], one.outcome)
+            if size == one.run[1] or (suite, seed, other.outcome) != own:
+                continue
+            if not np.array_equal(other.checkpoints, one.checkpoints):
+                raise CovariateError(
+                    f"covariate 'sizes': {size} was not scored at the same checkpoints as "
+                    f"{one.run[1]}; score both alike, or leave the covariate out"
+                )
+            at = np.searchsorted(other.row_id, one.row_id).clip(max=len(other) - 1)
+            found = other.row_id[at] == one.row_id
+            beside[f"sizes.{size}"] = np.where(found[:, None], other.y[at], np.nan)
+        yield replace(one, beside=beside)
 
 
 def study_tables(

@@ -13,7 +13,7 @@ number of workers give the same bits.
 Source: Callaway and Sant'Anna (2021), algorithm 1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -28,8 +28,9 @@ from pythia_profile.did.errors import NoRowsError, OptionError
 from pythia_profile.did.group_means import GroupMeans
 from pythia_profile.did.inference.contrasts import Contrast
 from pythia_profile.did.inference.influence import Part
-from pythia_profile.did.inference.multipliers import Multiplier, multipliers
+from pythia_profile.did.inference.multipliers import Multiplier, Patterns, multipliers
 from pythia_profile.did.moments import Rows
+from pythia_profile.did.regression import Regressions
 from pythia_profile.did.settings import Estimation
 from pythia_profile.did.threads import one_blas_thread
 
@@ -81,6 +82,9 @@ def cell_draws(att: AttGt, spec: BootstrapSpec) -> Iterator[Float[np.ndarray, "C
     (C + 1, B): errors of the cells (unidentified cells NaN), and in the last line the draws of the
     cohort's Σ ε w, which the variance of estimated shares needs.
     """
+    if (regressions := att.fit.regressions) is not None:
+        yield from _mapped(_regression_errors(att, regressions, spec), att, spec)
+        return
     pools = _pool_draws(att, spec)
 
     def errors(g: int) -> Float[np.ndarray, "C1 B"]:
@@ -100,12 +104,46 @@ def cell_draws(att: AttGt, spec: BootstrapSpec) -> Iterator[Float[np.ndarray, "C
         cells[~att.identified[g]] = np.nan
         return np.concatenate([cells, own[-1:]])
 
+    yield from _mapped(errors, att, spec)
+
+
+def _mapped(
+    errors: Callable[[int], Float[np.ndarray, "C1 B"]], att: AttGt, spec: BootstrapSpec
+) -> Iterator[Float[np.ndarray, "C1 B"]]:
     cohorts = range(len(att.cohorts))
     if spec.workers == 1:
         yield from map(errors, cohorts)
     else:
         with ThreadPoolExecutor(spec.workers) as pool:
             yield from pool.map(errors, cohorts)
+
+
+def _regression_errors(
+    att: AttGt, regressions: Regressions, spec: BootstrapSpec
+) -> Callable[[int], Float[np.ndarray, "C1 B"]]:
+    """From a cohort to the draws of its cells' errors, where effects are at equal covariates."""
+    if spec.process == "covariance":
+        raise NoRowsError(
+            "covariates: errors of regressions do not follow from moments; choose "
+            "multiplier='normal'"
+        )
+    fit, rows, kind = att.fit, att.fit.rows_for("bands"), spec.process
+    # The controls' multipliers serve every cohort, so they are made once.
+    random = {h: _patterns(rows, h, spec, kind) for h in fit.comparison.controls}
+
+    def errors(g: int) -> Float[np.ndarray, "C1 B"]:
+        total = np.zeros((len(att.checkpoints) + 1, spec.draws))
+        for h in regressions.groups_of(fit.comparison, g):
+            scores = regressions.scores(rows, fit.comparison, g, h)
+            if h == g:
+                scores = np.column_stack([scores, rows.weight[rows.group(g)]])
+            patterns = random[h] if h in random else _patterns(rows, h, spec, kind)
+            drawn = _whole_sums(rows.by_cluster(scores, h), [patterns])
+            total[: len(drawn)] += fit.sums.factor[h] ** 0.5 * drawn
+        total[:-1][~att.identified[g]] = np.nan
+        return total
+
+    return errors
 
 
 def _error(
@@ -200,25 +238,42 @@ def _multiplied(
     Each column is first put on a grid so fine that all partial sums are whole multiples of its
     step, below 2⁵³ of them.
     """
+    parts = range(0, len(values), spec.chunk)
+    chunks = (_patterns(rows, h, spec, kind, slice(k, k + spec.chunk)) for k in parts)
+    return _whole_sums(values, chunks)
+
+
+def _patterns(
+    rows: Rows, h: int, spec: BootstrapSpec, kind: Multiplier, part: slice = slice(None)
+) -> Patterns:
+    """Multipliers of the clusters of group `h`, or of a part of them."""
     names = rows.clusters_of(h)
-    ids, streams = rows.cluster_id[names], rows.cluster_stream[names]
-    largest = multipliers(ids[:0], spec.draws, spec.seed, kind).bound
-    # Float addition rounds, and its rounding depends on the order. Multiples of one power of two,
-    # below 2⁵³ of them, add without rounding: chunks and workers then cannot change a bit.
-    size = largest * np.abs(values).sum(axis=0)
-    step = 2.0 ** (np.ceil(np.log2(np.where(size > 0, size, 1.0))) - 52)
-    whole = np.rint(values / step)
-    pattern_sums: dict[float, Float[np.ndarray, "C1 B"]] = {}
-    offset = 0.0
-    for start in range(0, len(whole), spec.chunk):
-        part = slice(start, start + spec.chunk)
-        random = multipliers(ids[part], spec.draws, spec.seed, kind, streams[part])
-        offset = random.offset
+    ids, streams = rows.cluster_id[names][part], rows.cluster_stream[names][part]
+    return multipliers(ids, spec.draws, spec.seed, kind, streams)
+
+
+def _whole_sums(
+    values: Float[np.ndarray, "k m"], chunks: Iterable[Patterns]
+) -> Float[np.ndarray, "m B"]:
+    """Sum values times multipliers, given for one part of the values after the other."""
+    whole, step, first, offset = np.empty(0), np.empty(0), 0, 0.0
+    pattern_sums: dict[float, Float[np.ndarray, "m B"]] = {}
+    for random in chunks:
+        if not first:
+            # Float addition rounds, and its rounding depends on the order. Multiples of one power
+            # of two, below 2⁵³ of them, add without rounding: chunks and workers cannot change a
+            # bit.
+            size = random.bound * np.abs(values).sum(axis=0)
+            step = 2.0 ** (np.ceil(np.log2(np.where(size > 0, size, 1.0))) - 52)
+            whole = values / step
+            np.rint(whole, out=whole)
+        last, offset = first + len(random.patterns[0]), random.offset
         for factor, pattern in zip(random.scales, random.patterns, strict=True):
-            pattern_sums[factor] = pattern_sums.get(factor, 0.0) + whole[part].T @ pattern
-    total: Float[np.ndarray, "m B"] = np.repeat(offset * whole.sum(axis=0)[:, None], spec.draws, 1)
+            pattern_sums[factor] = pattern_sums.get(factor, 0.0) + whole[first:last].T @ pattern
+        first = last
+    total: Float[np.ndarray, "m B"] = offset * whole.sum(axis=0)[:, None]
     for factor, sums in pattern_sums.items():
-        total += factor * sums
+        total = total + factor * sums
     total *= step[:, None]
     return total
 

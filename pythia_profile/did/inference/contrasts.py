@@ -198,7 +198,8 @@ def _variance(parts: tuple[Part, ...]) -> VarianceComponents:
 
 def _closed(parts: tuple[Part, ...]) -> bool:
     """Whether the variance is a quadratic form of the groups' moments."""
-    return len(parts) == 1 and parts[0].att.fit.slopes is None
+    fit = parts[0].att.fit
+    return len(parts) == 1 and fit.slopes is None and fit.regressions is None
 
 
 def _shared_scores(

@@ -15,6 +15,8 @@ from scipy import sparse
 from pythia_profile.did.ancova import slope_scores
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.group_means import GroupMeans
+from pythia_profile.did.moments import Rows
+from pythia_profile.did.regression import Regressions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +84,9 @@ def row_scores(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
     """For each group, what each of its rows contributes to the errors of the contrasts."""
     att, fit, rows = part.att, part.att.fit, part.att.fit.rows_for("influence")
     width = len(att.checkpoints)
+    if fit.regressions is not None:
+        yield from _regression_scores(part, rows, fit.regressions)
+        return
     for h, form in linear_forms(part):
         scores = rows.z(h) @ form.T
         if fit.slopes is not None:
@@ -91,6 +96,25 @@ def row_scores(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
                     moved = slope_scores(fit.comparison, fit.slopes, rows, fit.control, g, h)
                     scores += (mine @ moved.T).T
         yield h, scores
+
+
+def _regression_scores(
+    part: Part, rows: Rows, regressions: Regressions
+) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
+    """`row_scores` of effects at equal covariates."""
+    plan, width = part.att.fit.comparison, len(part.att.checkpoints)
+    members, totals = part.weights.tocsc(), dict[int, Float[np.ndarray, "n K"]]()
+    for g in range(len(part.att.cohorts)):
+        mine = members[:, g * width : (g + 1) * width]
+        touched = np.unique(mine.indices)
+        weights = mine.toarray()[touched]
+        for h in regressions.groups_of(plan, g) if touched.size else []:
+            place = rows.group(h)
+            total = totals.setdefault(h, np.zeros((place.stop - place.start, mine.shape[0])))
+            total[:, touched] += regressions.scores(rows, plan, g, h, weights)
+        if part.shares[g].any():
+            totals[g] += rows.weight[rows.group(g), None] * part.shares[g]
+    yield from sorted(totals.items())
 
 
 def _on_rows(att: AttGt, means: GroupMeans, cells: Int[np.ndarray, " n"]) -> sparse.csr_array:

@@ -31,7 +31,7 @@ from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import NoRowsError, OptionError
 from pythia_profile.did.inference.aggregates import Kind, aggregate
 from pythia_profile.did.inference.contrasts import Contrast, contrast
-from pythia_profile.did.inference.influence import linear_forms
+from pythia_profile.did.inference.influence import row_scores
 from pythia_profile.did.inference.simultaneous import Bands
 from pythia_profile.did.threads import one_blas_thread
 
@@ -92,14 +92,14 @@ def pilot(
     batches = per_row(clusters, att.fit.rows.y, "clusters", np.int64)
     labels = None if batches is None else batches[att.fit.rows.input_index]
     components, control, shared = [], np.array([]), 0.0
-    common = dict(linear_forms(mean.parts[0]))
-    for h, own in linear_forms(single.parts[0]):
+    common = dict(row_scores(mean.parts[0]))
+    for h, scores in row_scores(single.parts[0]):
         rows, count = att.fit.rows.group(h), att.fit.sums.rows[h]
-        changes = count * (att.fit.rows.z(h) @ own.T)
+        changes = count * scores
         if h == len(att.cohorts):
             control = changes.var(axis=0)
-            shared = float((count * (att.fit.rows.z(h) @ common[h][0])).var())
-        elif (mine := np.flatnonzero(own.any(axis=1))).size:
+            shared = float((count * common[h][:, 0]).var())
+        elif (mine := np.flatnonzero(scores.any(axis=0))).size:
             batch = np.arange(count) if labels is None else labels[rows]
             components.append(_components(changes[:, mine[0]], batch))
     between, within = np.mean(components, axis=0)
