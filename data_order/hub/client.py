@@ -215,6 +215,48 @@ class RemoteFile:
             raise WrongBytesError(f"the server sent '{got}', expected '{expected}'")
 
 
+class UrlFile(RemoteFile):
+    """Bytes of a file at an address of any host; it is not given the user's token."""
+
+    def __init__(self, hub: Hub, address: str, size: int) -> None:
+        """Keep what is asked for; nothing is requested yet."""
+        self.file = HubFile(address, size)
+        self._path = self.what = self._url = address
+        self._hub, self._kind = hub, "dataset"
+        self._address = address
+        self._lock = threading.Lock()
+
+
+def size_at(hub: Hub, address: str) -> int:
+    """Bytes of the file at an address; one HEAD.
+
+    Raises
+    ------
+    RemoteNotFoundError
+        The server has no such file.
+    RemoteError
+        The server does not answer, or does not say how long the file is.
+    """
+    headers = build_hf_headers(token=False, headers={"Accept-Encoding": "identity"})
+
+    def ask() -> int:
+        with hub_errors(address, "dataset"):
+            response = get_session().head(
+                address, headers=headers, timeout=TIMEOUT, follow_redirects=True
+            )
+        if response.status_code in TRANSIENT:
+            wait = asked_wait(response.headers)
+            raise TransientError(f"the server answered {response.status_code}", wait)
+        if response.status_code != 200:
+            raise RemoteNotFoundError(f"{address}: the server answered {response.status_code}")
+        length = response.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            raise RemoteError(f"{address}: the server does not say how long the file is")
+        return int(length)
+
+    return retrying(ask, address, hub.retry)
+
+
 def get_json(
     hub: Hub, kind: Kind, address: str, query: Mapping[str, str], what: str
 ) -> tuple[Any, str | None]:

@@ -8,7 +8,8 @@ of a commit are kept for good. All of it lies in one folder, `listings` in the c
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from huggingface_hub import is_offline_mode
 
 from data_order.errors import OrderError, RemoteError, StoreError
-from data_order.hub.client import get_json, wrong_form
+from data_order.hub.client import get_json, size_at, wrong_form
 from data_order.hub.options import Hub, HubFile, Kind
 from data_order.store.files import replacing
 
@@ -175,6 +176,30 @@ def _files(lines: Any) -> tuple[HubFile, ...]:
 def _known(hub: Hub, key: str) -> Path | None:
     digest = hashlib.sha256(f"{hub.endpoint} {key}".encode()).hexdigest()[:32]
     return hub.kept("listings", f"{digest}.json")
+
+
+def file_sizes(addresses: Sequence[str], hub: Hub) -> list[int]:
+    """Bytes of the files at some addresses of any host; one HEAD each, none where known.
+
+    Raises
+    ------
+    RemoteError
+        A server does not say it; what the others said is not kept.
+    """
+    different = list(dict.fromkeys(addresses))
+    key = hashlib.sha256("\n".join(different).encode()).hexdigest()[:32]
+
+    def ask() -> list[int]:
+        with ThreadPoolExecutor(min(hub.parallel, len(different))) as pool:
+            return list(pool.map(lambda address: size_at(hub, address), different))
+
+    def read(found: Any) -> list[int]:
+        if len(found) != len(different) or not all(isinstance(size, int) for size in found):
+            raise ValueError(f"{len(found)} sizes of {len(different)} files")
+        size_of = dict(zip(different, found, strict=True))
+        return [size_of[address] for address in addresses]
+
+    return _once(hub.kept("listings", f"sizes-{key}.json"), ask, read, hub.refresh)
 
 
 def _once(

@@ -7,8 +7,10 @@ on disk: asking again, in this process or another, costs no request at all.
 import hashlib
 import json
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,61 +26,30 @@ _RANGE = 8 << 20
 _BATCH = 16 << 20
 
 
-class HubShards:
-    """Shards of a dataset repository, one after the other, as one run of bytes.
+class RemoteBytes:
+    """Remote files, one after the other, as one run of bytes.
 
     Attributes
     ----------
     name : what messages call the whole.
-    length : bytes of all shards together.
+    length : bytes of all files together.
     """
 
-    __slots__ = ("_cache", "_ends", "_files", "_hub", "_pinned", "_stem", "length", "name")
+    __slots__ = ("_cache", "_ends", "_files", "_hub", "length", "name")
 
-    def __init__(self, pinned: Pinned, stem: str | None, name: str, hub: Hub) -> None:
-        """Find the shards among the files of a commit; nothing is requested yet.
+    def __init__(
+        self, files: Sequence[RemoteFile], name: str, hub: Hub, cache: Path | None
+    ) -> None:
+        """Keep what is to be read; nothing is requested yet.
 
-        Raises
-        ------
-        RemoteNotFoundError
-            The commit holds no shards, or several stores and `stem` names none of them.
-        StoreError
-            A shard is missing.
+        Parameters
+        ----------
+        cache : database of the ranges that have been read; None to keep nothing.
         """
-        self._pinned, self._stem, self._hub = pinned, stem, hub
-        listed = {file.name: file for file in pinned.files}
-        shards = [listed[shard] for shard in _shard_names(list(listed), stem, name)]
-        self._ends = np.cumsum([shard.size for shard in shards], dtype=np.int64)
-        self._files = [
-            RemoteFile(hub, "dataset", pinned.repository, pinned.commit, shard) for shard in shards
-        ]
-        key = json.dumps([pinned.commit, [(shard.name, shard.size) for shard in shards]])
-        kept = hub.kept("rows", pinned.repository.replace("/", "--"))
-        digest = hashlib.sha256(key.encode()).hexdigest()[:32]
-        self._cache = None if kept is None else RangeCache(kept / f"{digest}.sqlite")
-        self.name, self.length = name, int(self._ends[-1])
-
-    @classmethod
-    def open(cls, where: str, hub: Hub) -> "HubShards":
-        """Open an address: one request, or none if this revision has been asked for before.
-
-        Raises
-        ------
-        RemoteNotFoundError
-            There is no such dataset or revision, or it holds no shards.
-        """
-        address = parse_address(where)
-        found = pinned_dataset(address.repository, address.revision or "main", hub)
-        return cls(found, address.stem, where, hub)
-
-    @property
-    def commit(self) -> str:
-        """Full id of the commit that is read."""
-        return self._pinned.commit
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        quiet = replace(self._hub, progress=None)
-        return HubShards, (self._pinned, self._stem, self.name, quiet)
+        self._files, self._hub, self.name = files, hub, name
+        self._ends = np.cumsum([file.file.size for file in files], dtype=np.int64)
+        self._cache = None if cache is None else RangeCache(cache)
+        self.length = int(self._ends[-1])
 
     def rows(self, numbers: Offsets, width: int) -> Bytes:
         """Pieces of `width` bytes that begin at `numbers * width`: (n, width)."""
@@ -153,6 +124,55 @@ class HubShards:
                 jobs.append((self._files[shard], start - begin, length, position))
                 start, left, position = start + length, left - length, position + length
         return jobs
+
+
+class HubShards(RemoteBytes):
+    """Shards of a dataset repository, one after the other, as one run of bytes."""
+
+    __slots__ = ("_pinned", "_stem")
+
+    def __init__(self, pinned: Pinned, stem: str | None, name: str, hub: Hub) -> None:
+        """Find the shards among the files of a commit; nothing is requested yet.
+
+        Raises
+        ------
+        RemoteNotFoundError
+            The commit holds no shards, or several stores and `stem` names none of them.
+        StoreError
+            A shard is missing.
+        """
+        self._pinned, self._stem = pinned, stem
+        listed = {file.name: file for file in pinned.files}
+        shards = [listed[shard] for shard in _shard_names(list(listed), stem, name)]
+        files = [
+            RemoteFile(hub, "dataset", pinned.repository, pinned.commit, shard) for shard in shards
+        ]
+        key = json.dumps([pinned.commit, [(shard.name, shard.size) for shard in shards]])
+        digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+        kept = hub.kept("rows", pinned.repository.replace("/", "--"), f"{digest}.sqlite")
+        super().__init__(files, name, hub, kept)
+
+    @classmethod
+    def open(cls, where: str, hub: Hub) -> "HubShards":
+        """Open an address: one request, or none if this revision has been asked for before.
+
+        Raises
+        ------
+        RemoteNotFoundError
+            There is no such dataset or revision, or it holds no shards.
+        """
+        address = parse_address(where)
+        found = pinned_dataset(address.repository, address.revision or "main", hub)
+        return cls(found, address.stem, where, hub)
+
+    @property
+    def commit(self) -> str:
+        """Full id of the commit that is read."""
+        return self._pinned.commit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        quiet = replace(self._hub, progress=None)
+        return HubShards, (self._pinned, self._stem, self.name, quiet)
 
 
 def _batches(sizes: Offsets) -> list[tuple[int, int]]:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pythia_profile.cli.app import FACTS, verb
+from pythia_profile.cli.shuffled_rows import Asked, show_shuffled
 
 if TYPE_CHECKING:
     from data_order.neox.neox_order import NeoxOrder
     from data_order.order import TrainingOrder
     from data_order.published import PublishedOrder
     from data_order.sample import RowSource
+    from data_order.shuffled.runs import ShuffledRun
     from data_order.view import RowView
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,10 @@ def order(
     row_tokens: Annotated[
         int | None, typer.Option(help="Tokens of a row.", show_default="the order's", min=2)
     ] = None,
+    file: Annotated[
+        str | None, typer.Option(help="When was this token file of the run read? (OLMo)")
+    ] = None,
+    token: Annotated[int, typer.Option(help="At this token of --file.", min=0)] = 0,
     show: Annotated[int, typer.Option(help="Rows of a step to show; 0 for all.", min=0)] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="All of it, as JSON.")] = False,
 ) -> None:
@@ -81,6 +87,20 @@ def order(
     Or when a row was read; with its tokens or text and the documents it was packed from, where
     these are available.
     """
+    shuffled = _shuffled(suite, training_seed)
+    if shuffled is not None:
+        needs_maps = idx is not None or documents or exposures or corpus is not None
+        if needs_maps or batch_size or steps or row_tokens or seed is not None:
+            raise typer.BadParameter(
+                f"{suite} read slices of token files: of --store, --decode, --show, --file and "
+                "--token only"
+            )
+        asked = Asked(step, row, file, token, store, decode, show, as_json)
+        with ExitStack() as stack:
+            show_shuffled(suite, shuffled, asked, _progress(stack))
+        return
+    if file is not None:
+        raise typer.BadParameter(f"--file is for runs over token files, {suite} is none")
     run = _run_of(suite, training_seed)
     if corpus is None and run.published is None:
         store, decode = store or run.store, decode or run.tokenizer
@@ -158,6 +178,14 @@ class _Run:
     published: "PublishedOrder | None" = None
     store: str | None = None
     tokenizer: Path | None = None
+
+
+def _shuffled(name: str, training_seed: int | None) -> "ShuffledRun | None":
+    from data_order.shuffled.runs import ShuffledRun
+    from pythia_profile.suites.registry import suite_there
+
+    order = suite_there(name, training_seed).order
+    return order if isinstance(order, ShuffledRun) else None
 
 
 def _run_of(name: str, training_seed: int | None) -> _Run:

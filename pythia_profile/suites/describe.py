@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from data_order.shuffled.runs import ShuffledRun
 from pythia_profile.suites.model import KnownFault, Size, Suite
 from pythia_profile.suites.registry import known_suites, suite_facts_of
 
@@ -45,12 +46,24 @@ def describe_suite(suite: Suite) -> dict[str, Any]:
         "vocabulary": suite.vocabulary,
         "schedule": suite.schedule,
         "warmup_steps": suite.warmup_steps,
-        "order": suite.store or "not replayable here",
+        "order": _order(suite),
         "single_pass": suite.single_pass,
         "sizes": [_line(suite, size) for size in suite.sizes.values()],
         "faults": [_fault(fault) for fault in suite.faults],
         "notes": list(suite.notes),
     }
+
+
+def _order(suite: Suite) -> str:
+    """Say in one line how the order of its rows is known."""
+    order = suite.order
+    if isinstance(order, ShuffledRun):
+        listed, different = order.files.paths, len(set(order.files.paths))
+        return (
+            f"a permutation of the rows of {different:,} token files ({len(listed):,} listed), "
+            f"seed {order.seed}"
+        )
+    return suite.store or ("published" if suite.published else "not replayable here")
 
 
 def describe_size(suite: Suite, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from data_order.order import TrainingOrder
 from data_order.published import published_order
+from data_order.shuffled.runs import RUNS
 from pythia_profile.errors import NotFoundError, StudyError, not_found
 from pythia_profile.suites.schedule import SCHEDULES, Rates
 
@@ -82,7 +83,8 @@ class Suite:
     row_tokens : tokens of a row, the last target included (Pythia: 2049).
     vocabulary : number of token ids.
     schedule, warmup_steps : name in `SCHEDULES`; optimizer steps of warm-up.
-    decay_steps : length of the schedule in optimizer steps; 0 for that of the run.
+    decay_steps : length of the schedule in optimizer steps, which need not be whole where it was
+        set in tokens; 0 for that of the run.
     seed : training seed, the third part of a run's name.
     sizes : by name, smallest first.
     published : name of its order among data_order's published ones, where it is one of them.
@@ -116,7 +118,7 @@ class Suite:
     tokenizer: str | None = None
     single_pass: bool = False
     study_defaults: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict, repr=False)
-    decay_steps: int = 0
+    decay_steps: int | float = 0
     revision: str = "step{label}"
     label_steps: int = 1
     seeds: tuple[int, ...] = ()
@@ -161,6 +163,8 @@ class Suite:
     def order(self) -> TrainingOrder:
         """Which rows each optimizer step read: data_order's published order, if it is one."""
         own = TrainingOrder(self.batch_size, self.steps)
+        if self.published in RUNS:
+            return RUNS[self.published]
         return published_order(self.published) if self.published else own
 
     def size(self, name: str) -> Size:

@@ -1,15 +1,17 @@
 """OLMo 1 and 2 as data: one suite a model, because each read an order of its own.
 
-The order of their rows is not replayable here yet, so their checkpoints can be listed, audited and
-scored on rows that one brings along, but no treated rows can be drawn.
+The order of OLMo 2 is data_order's (`data_order.shuffled.runs`). That of OLMo 1 is not replayable
+here: its checkpoints can be listed, audited and scored on rows that one brings along.
 
 Sources: `configs/official*` of allenai/OLMo and `src/scripts/official/OLMo2` of allenai/OLMo-core,
-the model cards of allenai, and allenai/OLMo#915. Rates are those of the configuration, with the
-first update at rate 0 as in `neox_current`; OLMo's own code may be one update ahead.
+the model cards of allenai, and allenai/OLMo#915. The 13B's peak rate is 9e-4, as
+`scripts/augusta/peteish13.sh` set it at the launch: its configuration says 3e-4, but stage 2 begins
+at a tenth of 9e-4.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from data_order.shuffled.runs import RUNS
 from pythia_profile.suites.model import KnownFault, Size, Suite
 
 __all__ = ["OLMO"]
@@ -51,7 +53,13 @@ class _Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """How one model was trained; `decay_tokens` is the length of the schedule, 0 for the run's."""
+    """How one model was trained.
+
+    Attributes
+    ----------
+    decay_tokens, decay_steps : length of the schedule, in one of them; 0 for that of the run.
+    min_lr : floor of the rate; a tenth of the peak by default.
+    """
 
     batch_size: int
     steps: int
@@ -60,6 +68,8 @@ class _Run:
     warmup_steps: int = 2000
     decay_tokens: int = 0
     schedule: str = "neox_current"
+    decay_steps: int = 0
+    min_lr: float | None = None
 
 
 def _olmo(
@@ -80,12 +90,14 @@ def _olmo(
         parameters=parameters,
         non_embedding=body,
         peak_lr=run.peak_lr,
-        min_lr=run.peak_lr / 10,
+        min_lr=run.peak_lr / 10 if run.min_lr is None else run.min_lr,
         precision="float32",
         weights=weights,
         checkpoints=(),
     )
     stage = "stage1-" if name.startswith("olmo2") else ""
+    order = RUNS.get(name)
+    known = (order.note,) if order is not None and order.note else ()
     return Suite(
         name=name,
         title=f"{weights}, {run.steps:,} steps of {run.batch_size:,} rows",
@@ -95,13 +107,15 @@ def _olmo(
         vocabulary=shape.vocabulary,
         schedule=run.schedule,
         warmup_steps=run.warmup_steps,
-        decay_steps=run.decay_tokens // (run.batch_size * run.row_tokens),
+        decay_steps=run.decay_steps or run.decay_tokens / (run.batch_size * run.row_tokens),
+        published=name if order is not None else "",
+        single_pass=order is not None and order.single_pass,
         seed=0,
         seeds=(0,),
         sizes={size.name: size},
         revision=f"{stage}step{{label}}-tokens{{tokens}}B",
         faults=faults,
-        notes=(_NO_ORDER, _STEPS, *notes),
+        notes=(*(known if order is not None else (_NO_ORDER,)), _STEPS, *notes),
     )
 
 
@@ -112,6 +126,52 @@ _SAME_7B = KnownFault(
     steps=(101_000, 175_000, 300_000),
     threads=("allenai/OLMo#915",),
 )
+
+_SHAPE_1B = _Shape(layers=16, width=2048, heads=16, hidden=8192)
+_SHAPE_7B = _Shape(layers=32, width=4096, heads=32, hidden=11_008)
+_SHAPE_13B = _Shape(layers=40, width=5120, heads=40, hidden=13_824)
+
+
+def _pretrained(batch_size: int, steps: int, peak_lr: float, warmup_steps: int) -> _Run:
+    """Stage 1 of OLMo 2: warm-up over 8,388,608,000 tokens, a cosine over 5e12."""
+    return _Run(
+        batch_size=batch_size,
+        steps=steps,
+        peak_lr=peak_lr,
+        warmup_steps=warmup_steps,
+        decay_tokens=5 * _TRILLION,
+        schedule="olmo_cosine",
+    )
+
+
+def _annealed(size: str, weights: str, shape: _Shape, run: tuple[int, int, float]) -> list[Suite]:
+    """Stage 2 of a size: a run for each ingredient, a line to rate 0 ten steps before the end."""
+    batch_size, steps, peak = run
+    names = [name for name in RUNS if name.startswith(f"olmo2-{size}-stage2-")]
+    return [
+        replace(
+            _olmo(
+                name,
+                weights,
+                shape,
+                _Run(
+                    batch_size=batch_size,
+                    steps=steps,
+                    peak_lr=peak,
+                    min_lr=0.0,
+                    warmup_steps=0,
+                    decay_steps=steps - 10,
+                    schedule="olmo_linear",
+                ),
+            ),
+            name=f"olmo2-{size}-stage2",
+            seed=number,
+            seeds=tuple(range(1, len(names) + 1)),
+            revision=f"stage2-ingredient{number}-step{{label}}-tokens{{tokens}}B",
+        )
+        for number, name in enumerate(names, 1)
+    ]
+
 
 OLMO: list[Suite] = [
     _olmo(
@@ -143,42 +203,33 @@ OLMO: list[Suite] = [
         ),
     ),
     _olmo(
-        "olmo2-1b",
-        "allenai/OLMo-2-0425-1B",
-        _Shape(layers=16, width=2048, heads=16, hidden=8192),
-        _Run(
-            batch_size=512,
-            steps=1_907_359,
-            peak_lr=4.0e-4,
-            warmup_steps=4000,
-            decay_tokens=5 * _TRILLION,
-        ),
+        "olmo2-1b", "allenai/OLMo-2-0425-1B", _SHAPE_1B, _pretrained(512, 1_907_359, 4.0e-4, 4000)
     ),
     _olmo(
         "olmo2-7b",
         "allenai/OLMo-2-1124-7B",
-        _Shape(layers=32, width=4096, heads=32, hidden=11_008),
-        _Run(batch_size=1024, steps=928_646, peak_lr=3.0e-4, decay_tokens=5 * _TRILLION),
+        _SHAPE_7B,
+        _pretrained(1024, 928_646, 3.0e-4, 2000),
         faults=(_SAME_7B,),
         notes=("a few branches lack the prefix stage1- and are not listed as checkpoints",),
     ),
     _olmo(
-        "olmo2-13b",
-        "allenai/OLMo-2-1124-13B",
-        _Shape(layers=40, width=5120, heads=40, hidden=13_824),
-        _Run(
-            batch_size=2048,
-            steps=596_057,
-            peak_lr=3.0e-4,
-            warmup_steps=1000,
-            decay_tokens=5 * _TRILLION,
-        ),
+        "olmo2-13b", "allenai/OLMo-2-1124-13B", _SHAPE_13B, _pretrained(2048, 596_057, 9.0e-4, 1000)
     ),
     _olmo(
         "olmo2-32b",
         "allenai/OLMo-2-0325-32B",
         _Shape(layers=64, width=5120, heads=40, hidden=27_648, keys=1024),
-        _Run(batch_size=2048, steps=721_901, peak_lr=6.0e-4, decay_tokens=65 * _TRILLION // 10),
+        _Run(
+            batch_size=2048,
+            steps=721_901,
+            peak_lr=6.0e-4,
+            schedule="olmo_cosine",
+            decay_steps=774_861,
+        ),
     ),
+    *_annealed("1b", "allenai/OLMo-2-0425-1B", _SHAPE_1B, (512, 23_852, 7.4487e-5)),
+    *_annealed("7b", "allenai/OLMo-2-1124-7B", _SHAPE_7B, (1024, 11_931, 6.1499e-5)),
+    *_annealed("13b", "allenai/OLMo-2-1124-13B", _SHAPE_13B, (2048, 11_931, 9.0e-5)),
 ]
-"""Suites of one model each; the data order is not replayable here."""
+"""Suites of one model each; the seeds of a stage 2 are its ingredients."""

@@ -1,7 +1,8 @@
 """Learning rate of each optimizer step, as the training code computed it.
 
 Update g (1-based) is made with the rate after t = g - 1 completed updates, so update 1 of a run
-with warm-up has rate 0: its batch leaves no direct trace. Rates are in the optimizer's own unit.
+with warm-up has rate 0: its batch leaves no direct trace. OLMo counts the batch that is being read,
+t = g: there update 1 has a rate. Rates are in the optimizer's own unit.
 """
 
 from collections.abc import Callable
@@ -76,9 +77,53 @@ def linear(
     return np.where(done < warmup, rising, peak + (minimum - peak) * fall)
 
 
+def olmo_cosine(
+    updates: npt.ArrayLike, *, peak: float, minimum: float, warmup: int, total: float
+) -> Rates:
+    """Rate of each update under OLMo's trainer: as `neox_current`, but with t = g.
+
+    Same parameters as `neox_v1`; `total` need not be whole, where it was set in tokens.
+
+    Source: allenai/OLMo at 59a53e3, `olmo/optim.py` (CosWithWarmup) and `olmo/train.py`, which
+    adds a batch to its count before it sets the rate.
+
+    Examples
+    --------
+    >>> olmo_cosine([1, 2, 4, 6], peak=1.0, minimum=0.1, warmup=2, total=6).round(3).tolist()
+    [0.5, 1.0, 0.55, 0.1]
+    """
+    done = np.minimum(np.asarray(updates, dtype=np.float64), total)
+    fall = np.cos(np.pi * (done - warmup) / max(total - warmup, 1))
+    rising = peak * done / max(warmup, 1)
+    return np.where(done < warmup, rising, minimum + (peak - minimum) / 2 * (1 + fall))
+
+
+def olmo_linear(
+    updates: npt.ArrayLike, *, peak: float, minimum: float, warmup: int, total: float
+) -> Rates:
+    """Rate of each update of OLMo-2's stage 2: a line from `peak` to `minimum`, with t = g.
+
+    From update `total` on it is `minimum`; with 0 these updates move no weight, because weight
+    decay is multiplied by the rate.
+
+    Source: allenai/OLMo at 59a53e3, `olmo/optim.py` (LinearWithWarmup).
+
+    Examples
+    --------
+    >>> olmo_linear([1, 5, 10, 11], peak=1.0, minimum=0.0, warmup=0, total=10).tolist()
+    [0.9, 0.5, 0.0, 0.0]
+    """
+    done = np.minimum(np.asarray(updates, dtype=np.float64), total)
+    fall = (done - warmup) / max(total - warmup, 1)
+    rising = peak * done / max(warmup, 1)
+    return np.where(done < warmup, rising, peak + (minimum - peak) * fall)
+
+
 SCHEDULES: dict[str, Callable[..., Rates]] = {
     "neox_v1": neox_v1,
     "neox_current": neox_current,
     "linear": linear,
+    "olmo_cosine": olmo_cosine,
+    "olmo_linear": olmo_linear,
 }
 """Schedules that a suite may name."""

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pythia_profile.suites.schedule import neox_current, neox_v1
+from pythia_profile.suites.registry import open_suite
+from pythia_profile.suites.schedule import neox_current, neox_v1, olmo_cosine
 
 BY_HAND = {
     # update g -> rate in units of the peak: (g − 1)/1430 in the warm-up, then
@@ -48,3 +49,39 @@ def test_current_code_ends_at_the_floor_and_not_before():
 
 def test_a_run_without_warm_up_starts_at_the_peak():
     assert neox_v1([1], peak=2.0, minimum=0.0, warmup=0, total=10).item() == 2.0
+
+
+def test_olmo_counts_the_batch_that_is_read():
+    # OLMo-2 7B: 8,388,608,000 tokens of warm-up are 2000 steps of 1024 rows of 4096 tokens
+    rates = olmo_cosine(
+        [1, 2000, 2001, 928_646, 1_192_093],
+        peak=3e-4,
+        minimum=3e-5,
+        warmup=2000,
+        total=5e12 / (1024 * 4096),
+    )
+
+    assert rates[:2].tolist() == [pytest.approx(1.5e-7), pytest.approx(3e-4)]
+    tokens = 928_646 * 1024 * 4096
+    span = np.cos(np.pi * (tokens - 8_388_608_000) / (5e12 - 8_388_608_000))
+    assert rates[3] == pytest.approx(3e-5 + 1.35e-4 * (1 + span), rel=1e-12)
+    assert rates[4] == pytest.approx(3e-5, rel=1e-9)
+
+
+def test_the_last_updates_of_stage_2_have_rate_0():
+    suite = open_suite("olmo2-7b-stage2", seed=1)
+
+    rates = suite.learning_rate("7b", np.arange(1, 11_932))
+
+    assert rates[0] == pytest.approx(6.1499e-5 * (1 - 1 / 11_921))
+    assert (rates[-11:] == 0).all()
+    assert rates[-12] > 0
+    assert suite.same_weights("7b", 11_920, 11_931)
+
+
+def test_the_peak_of_the_13b_is_that_of_its_launch():
+    suite = open_suite("olmo2-13b")
+
+    assert suite.learning_rate("13b", [1000]).item() == pytest.approx(9e-4)
+    # stage 2 begins where stage 1 ends
+    assert suite.learning_rate("13b", [596_057]).item() == pytest.approx(9e-5, rel=1e-3)

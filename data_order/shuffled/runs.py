@@ -1,0 +1,273 @@
+"""Published runs whose order is a permutation over slices of token files, as data.
+
+What a run read follows from the list of its token files, their sizes, a seed and the batch size.
+The lists are here; the sizes are in no public file, so they are asked for once (a HEAD each) and
+kept. Where the number of rows is known from the run itself, the sizes are checked against it.
+
+Sources: `configs/official-0425` and `configs/official-1124` of allenai/OLMo at 59a53e3 (lists,
+seeds, batch sizes, filter), its `olmo/train.py` (passes, steps), the csv files beside the
+configurations (checkpoints). Each run names what else it rests on.
+"""
+
+import gzip
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from data_order.errors import OrderError, StoreError, StoreNotFoundError
+from data_order.hub.options import Hub
+from data_order.order import TrainingOrder
+from data_order.shuffled.passes import ShuffledOrder
+from data_order.shuffled.rows import ShuffledRows
+from data_order.shuffled.slices import Slices
+from data_order.store.shards import ByteSource, LocalShards
+
+__all__ = ["RUNS", "FileList", "ShuffledRun"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileList:
+    """Token files of a run, in the order of its configuration.
+
+    Attributes
+    ----------
+    name : of the list, kept in this package.
+    sha256 : of the paths, joined by newlines.
+    address : what comes before each path on the net.
+    """
+
+    name: str
+    sha256: str
+    address: str = "http://olmo-data.org/"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Path of each file; some occur more than once."""
+        packed = files("data_order.shuffled") / "lists" / f"{self.name}.txt.gz"
+        text = gzip.decompress(packed.read_bytes())
+        if not hashlib.sha256(text).hexdigest().startswith(self.sha256):
+            raise StoreError(f"file list '{self.name}' is damaged; install the package again")
+        return tuple(text.decode().split("\n"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShuffledRun(TrainingOrder):
+    """One published run.
+
+    Attributes
+    ----------
+    name, models : what this package calls it; repository of the model.
+    files : its token files.
+    seed : of the permutations.
+    row_tokens, token_bytes : L, of which L - 1 are targets; bytes of a token.
+    first_pass : number of the first pass: 0 in OLMo's own trainer, 1 in OLMo-core.
+    together : rows that stay together.
+    filtered : whether rows with long repetitions were masked.
+    rows_between : fewest and most rows that the files can hold, where the run tells; else 0, 0.
+    idle_from : first step at rate 0; 0 where there is none.
+    known_steps : steps of which it is known what they read; 0 for all.
+    single_pass : whether no row is read twice, files that are listed twice aside.
+    note : what one should know.
+    """
+
+    name: str
+    models: str
+    files: FileList
+    seed: int
+    row_tokens: int = 4096
+    token_bytes: int = 4
+    first_pass: int = 0
+    together: int = 1
+    filtered: bool = True
+    rows_between: tuple[int, int] = (0, 0)
+    idle_from: int = 0
+    known_steps: int = 0
+    single_pass: bool = True
+    note: str = ""
+
+    @property
+    def training(self) -> TrainingOrder:
+        """Batch size and steps alone."""
+        return TrainingOrder(self.batch_size, self.steps)
+
+    def slices(self, sizes: Sequence[int]) -> Slices:
+        """Rows of the files, given the bytes of each.
+
+        Raises
+        ------
+        OrderError
+            The files hold another number of rows than the run read.
+        """
+        slices = Slices.of(
+            list(zip(self.files.paths, sizes, strict=True)),
+            self.row_tokens,
+            self.token_bytes,
+            self.together,
+        )
+        fewest, most = self.rows_between
+        if most and not fewest <= slices.rows <= most:
+            raise OrderError(
+                f"{self.name}: its token files hold {slices.rows:,} rows, the run read {fewest:,} "
+                f"to {most:,} in a pass; files are missing, cut or others"
+            )
+        return slices
+
+    def order(self, rows: int) -> ShuffledOrder:
+        """Which rows each step read, given how many the files hold."""
+        return ShuffledOrder.run(
+            rows,
+            self.seed,
+            self.batch_size,
+            self.known_steps or self.steps,
+            first_pass=self.first_pass,
+            together=self.together,
+        )
+
+    def open(self, where: str | Path, hub: Hub | None = None) -> ShuffledRows:
+        """Rows of the run in the order of reading.
+
+        Parameters
+        ----------
+        where : folder that holds the token files under their paths, or "hub" for the net: sizes
+            are asked for once, and only the bytes of the rows that are asked for are read.
+
+        Raises
+        ------
+        StoreNotFoundError
+            A file is missing in the folder.
+        RemoteError
+            The net does not give a size.
+        OrderError
+            The files are not those of the run.
+        """
+        paths = self.files.paths
+        source: ByteSource
+        sizes: Sequence[int]
+        if where == "hub":
+            from data_order.shuffled.net import open_files
+
+            addresses = [self.files.address + path for path in paths]
+            sizes, source = open_files(self.name, addresses, hub or Hub())
+        else:
+            local = [Path(where) / path for path in paths]
+            if missing := [path for path in dict.fromkeys(local) if not path.is_file()]:
+                raise StoreNotFoundError(
+                    f"{missing[0]}: no such file; {len(missing):,} of the {len(set(local)):,} "
+                    f"token files of {self.name} are missing in '{where}'"
+                )
+            sizes = [path.stat().st_size for path in local]
+            source = LocalShards(local, f"{len(local)} token files in '{where}'")
+        slices = self.slices(sizes)
+        idle = range(self.idle_from, self.steps + 1) if self.idle_from else ()
+        return ShuffledRows(self.order(slices.rows), slices, source, self.filtered, frozenset(idle))
+
+
+_STAGE_1 = FileList("olmo2_stage1", "f8a78a70c1f7")
+_STAGE_2_7B = FileList("olmo2_stage2_7b", "5164c43454b1")
+_STAGE_2_13B = FileList("olmo2_stage2_13b", "97379cf9500c")
+
+_STAGE_1_ROWS = (950_933_504, 950_934_527)
+"""The 7B ended its one pass at step 928,646 (`max_duration: 1ep`), the 13B saved step 464,323 at
+the end of its first: both hold for these numbers of rows alone."""
+
+
+def _stage_1(size: str, models: str, batch_size: int, steps: int, **facts: Any) -> ShuffledRun:
+    """Stage 1 of OLMo-2: `OLMo2-*-stage1.yaml`, the same files and seed for three sizes."""
+    return ShuffledRun(
+        name=f"olmo2-{size}",
+        models=models,
+        files=_STAGE_1,
+        seed=6198,
+        batch_size=batch_size,
+        steps=steps,
+        rows_between=_STAGE_1_ROWS,
+        **facts,
+    )
+
+
+def _stage_2(
+    size: str, models: str, files: FileList, run: tuple[int, int, int], seeds: tuple[int, ...]
+) -> list[ShuffledRun]:
+    """Stage 2: a run for each ingredient, from one checkpoint, on the same files.
+
+    Parameters
+    ----------
+    run : batch size, steps, and the step of stage 1 from which it starts.
+    seeds : of ingredients 1, 2, ...
+
+    Source: `OLMo2-*-stage2-*.yaml`; `restore_dataloader: false` begins at pass 0, position 0.
+    """
+    batch_size, steps, start = run
+    return [
+        ShuffledRun(
+            name=f"olmo2-{size}-stage2-{number}",
+            models=models,
+            files=files,
+            seed=seed,
+            batch_size=batch_size,
+            steps=steps,
+            idle_from=steps - 10,
+            single_pass=False,
+            note=(
+                f"ingredient {number}, seed {seed}, from step {start:,} of stage 1; steps count "
+                "from there; rate 0 in the last 11"
+            ),
+        )
+        for number, seed in enumerate(seeds, 1)
+    ]
+
+
+_1B, _7B = "allenai/OLMo-2-0425-1B", "allenai/OLMo-2-1124-7B"
+_13B, _32B = "allenai/OLMo-2-1124-13B", "allenai/OLMo-2-0325-32B"
+
+_LIST = [
+    _stage_1(
+        "1b",
+        _1B,
+        512,
+        1_907_359,
+        known_steps=1_857_292,
+        single_pass=False,
+        note=(
+            "what the second pass, from step 1,857,293 or the next one on, began with depends on "
+            "where its process had been restarted, which is not published: its steps are not known"
+        ),
+    ),
+    _stage_1("7b", _7B, 1024, 928_646),
+    _stage_1(
+        "13b",
+        _13B,
+        2048,
+        596_057,
+        single_pass=False,
+        note="a second pass from step 464,324 on, of 28 % of the rows",
+    ),
+    ShuffledRun(
+        name="olmo2-32b",
+        models=_32B,
+        # `OLMoE-mix-0824.txt` of allenai/OLMo-core at fa6c501: the same entries in the same order
+        files=_STAGE_1,
+        seed=34521,
+        batch_size=2048,
+        steps=721_901,
+        first_pass=1,
+        together=2,
+        filtered=False,
+        # a file's last odd row is left out, and there are 1,122 files
+        rows_between=(_STAGE_1_ROWS[0] - 1122, _STAGE_1_ROWS[1]),
+        single_pass=False,
+        note=(
+            "a second pass from step 464,323 or the next one on; which steps were skipped "
+            "(SkipStepAdamW) is in the training logs only"
+        ),
+    ),
+    *_stage_2("1b", _1B, _STAGE_2_7B, (512, 23_852, 1_907_359), (42069, 666, 42)),
+    *_stage_2("7b", _7B, _STAGE_2_7B, (1024, 11_931, 928_646), (42, 42069, 666)),
+    *_stage_2("13b", _13B, _STAGE_2_13B, (2048, 11_931, 596_057), (1110, 2662, 6209)),
+]
+
+RUNS: dict[str, ShuffledRun] = {run.name: run for run in _LIST}
+"""Every published run, by name."""
