@@ -23,6 +23,7 @@ __all__ = ["Settings", "checked", "explained", "read_settings", "read_toml", "wr
 
 Kind = TypeVar("Kind")
 _SHOWN = 60
+_MOST_FAULTS = 12
 
 
 class Settings(BaseModel):
@@ -40,7 +41,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise SettingsError(_first_fault(type(self), error)) from None
+            raise SettingsError("; ".join(_faults(type(self), error))) from None
 
     # Sections are then checked as part of the whole, so that a fault carries its section's name.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -62,27 +63,45 @@ def checked(kind: type[Kind], content: Mapping[str, Any], where: str) -> Kind:
     SettingsError
         A field is unknown, missing, or has a value that it cannot take.
     """
+    faults, values = [], dict(content)
     if is_dataclass(kind) and (unknown := sorted({*content} - {*kind.__dataclass_fields__})):
         known = ", ".join(kind.__dataclass_fields__)
-        raise SettingsError(f"{where}: unknown setting '{unknown[0]}'; known: {known}")
+        faults = [f"unknown setting {', '.join(map(repr, unknown))}; known: {known}"]
+        values = {name: value for name, value in content.items() if name not in unknown}
     try:
-        return TypeAdapter(kind).validate_python(dict(content))
+        made = TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        raise SettingsError(f"{where}: {_first_fault(kind, error)}") from None
+        faults += _faults(kind, error)
+    if faults:
+        raise SettingsError(f"{where}: {'; '.join(faults)}")
+    return made
 
 
-def _first_fault(kind: type[Any], error: ValidationError) -> str:
-    """Say what is wrong first: field, value, what was expected."""
-    fault = error.errors()[0]
-    name = ".".join(str(part) for part in fault["loc"])
+def _faults(kind: type[Any], error: ValidationError) -> list[str]:
+    """List what is wrong: field, value, what was expected; missing fields together."""
+    missing = [fault for fault in error.errors() if fault["type"].startswith("missing")]
+    others = [fault for fault in error.errors() if fault not in missing]
+    listed = [_fault(kind, fault) for fault in others[:_MOST_FAULTS]]
+    if len(others) > _MOST_FAULTS:
+        listed.append(f"and {len(others) - _MOST_FAULTS} more")
+    if missing:
+        names = ", ".join(_name(fault) for fault in missing)
+        listed.insert(0, f"{names}: missing, expected a value" + " each" * (len(missing) > 1))
+    return listed
+
+
+def _fault(kind: type[Any], fault: ErrorDetails) -> str:
+    name = _name(fault)
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         section, known = _section(kind, fault["loc"])
         return f"unknown setting '{name}'; known{section}: {known}"
-    if fault["type"] in ("missing", "missing_argument"):
-        return f"{name}: missing, expected a value"
     if fault["type"] == "value_error":  # a validator of ours: its message names the field
         return f"{name}.{fault['ctx']['error']}".removeprefix(".")
     return f"{name}: got {_shown(fault)}, expected: {fault['msg'].removeprefix('Input should be ')}"
+
+
+def _name(fault: ErrorDetails) -> str:
+    return ".".join(str(part) for part in fault["loc"])
 
 
 def _section(kind: Any, where: tuple[int | str, ...]) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from pythia_profile.checkpoints.pins import Pins, pin
 from pythia_profile.checkpoints.prefetch import Source
 from pythia_profile.checkpoints.source import HubCheckpoint
 from pythia_profile.checkpoints.verdicts import MISSING, OK, UNSAFE, Verdict, audit_listing, faulty
-from pythia_profile.errors import NotFoundError, RefusedError, StudyError
+from pythia_profile.errors import RefusedError, StudyError
 from pythia_profile.store import file_sha256
 from pythia_profile.suites.model import Suite
 
@@ -157,18 +157,15 @@ def folder_listing(suite: Suite, size: str, steps: Sequence[int]) -> Listing:
     NotFoundError
         The suite does not lie in a folder.
     """
-    if suite.root is None:
-        raise NotFoundError(f"suite '{suite.name}' is not a folder on this machine; name one")
-    home = suite.root / suite.size(size).weights
-    if not home.is_dir():
-        raise NotFoundError(f"no checkpoints of {suite.name} {size}: no folder '{home}'")
+    folders = {step: suite.folder_of(size, step) for step in steps}
     revisions = {
         step: Revision.of(
-            f"step{step}", "", [_file(path) for path in sorted(folder.iterdir()) if path.is_file()]
+            folder.name, "", [_file(path) for path in sorted(folder.iterdir()) if path.is_file()]
         )
-        for step in steps
-        if (folder := home / f"step{step}").is_dir()
+        for step, folder in folders.items()
+        if folder.is_dir()
     }
+    home = suite.folder_of(size, 0).parent
     return Listing(str(home), revisions, tuple(sorted(revisions)))
 
 
@@ -188,7 +185,7 @@ def _source(
 ) -> Source:
     repository = suite.repository(size)
     if repository is None:
-        return (suite.root or Path()) / suite.size(size).weights / f"step{step}"
+        return suite.folder_of(size, step)
     return HubCheckpoint(
         repository=repository,
         commit=revision.commit,

@@ -30,12 +30,20 @@ def suites(
     seed: Annotated[
         int | None, typer.Option(help="Training seed.", show_default="the first", min=0)
     ] = None,
+    template: Annotated[
+        bool, typer.Option("--template", help="Print a suite.toml for models of your own.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show which suites are known, and what is known of one."""
     from pythia_profile.suites.describe import describe_size, describe_suite, describe_suites
     from pythia_profile.suites.registry import suite_facts_of
 
+    if template:
+        from pythia_profile.suites import folder
+
+        typer.echo(folder.template(), nl=False)
+        return
     if not name and size:
         raise typer.BadParameter("--size needs the name of a suite")
     if not name:

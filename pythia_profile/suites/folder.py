@@ -1,20 +1,22 @@
 """A suite that lies in a folder, described by its `suite.toml`.
 
 Checkpoints are Hugging Face folders `{size}/step{N}`, the rows a Megatron store in training order.
-Anybody's models can be studied this way; the mini suite is one such folder.
+Anybody's models can be studied this way; the mini suite is one such folder, and `template` gives a
+file to begin with.
 """
 
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from pythia_profile.errors import NotFoundError
+from pythia_profile.errors import NotFoundError, SettingsError
 from pythia_profile.settings import read_settings, write_settings
 from pythia_profile.suites.model import Suite
 
-__all__ = ["FILE_NAME", "read_suite", "suite_facts", "suite_from_facts", "write_suite"]
+__all__ = ["FILE_NAME", "read_suite", "suite_facts", "suite_from_facts", "template", "write_suite"]
 
 FILE_NAME = "suite.toml"
 _FORMAT = 1
@@ -34,7 +36,17 @@ def read_suite(folder: Path) -> Suite:
         raise NotFoundError(
             f"no {FILE_NAME} in '{folder}'; expected a folder that describes a suite"
         )
-    return read_settings(Suite, folder / FILE_NAME, _FORMAT, root=folder)
+    try:
+        return read_settings(Suite, folder / FILE_NAME, _FORMAT, root=folder)
+    except SettingsError as error:
+        raise SettingsError(
+            f"{error}; `pythia-profile suites --template` shows a whole one"
+        ) from None
+
+
+def template() -> str:
+    """Return a `suite.toml` to begin with, with a comment on each field."""
+    return files("pythia_profile.suites").joinpath("template.toml").read_text(encoding="utf-8")
 
 
 def write_suite(suite: Suite, folder: Path) -> None:

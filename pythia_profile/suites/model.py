@@ -17,6 +17,7 @@ from pythia_profile.suites.schedule import SCHEDULES, Rates
 __all__ = ["KnownFault", "Size", "Suite"]
 
 _REPOSITORY = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+_HUB = "hf://"
 _NUMBER = r"(?P<label>0|[1-9]\d*)"
 
 
@@ -31,7 +32,8 @@ class Size:
     parameters : all parameters, embeddings and head included.
     peak_lr, min_lr : highest rate and floor of the schedule.
     precision : dtype in which the weights are stored.
-    weights : hub repository ("owner/name"), or folder relative to the suite's own.
+    weights : hub repository ("owner/name"), or folder relative to the suite's own; in a folder's
+        suite.toml a repository is "hf://owner/name".
     checkpoints : steps at which weights exist, ascending; empty where only the repository knows.
     non_embedding : parameters without embeddings and head; 0 where not stated.
     """
@@ -94,8 +96,8 @@ class Suite:
     tokenizer : `tokenizer.json`, relative to `root`.
     single_pass : whether no text is read twice within the run.
     study_defaults : settings with which a study of this suite begins, where they differ.
-    revision : name of a checkpoint's branch on the hub; `{label}` is its step times `label_steps`,
-        `{tokens}` a number that only the repository knows.
+    revision : name of a checkpoint's branch on the hub, or of its folder; `{label}` is its step
+        times `label_steps`, `{tokens}` a number that only the repository knows.
     label_steps : what one optimizer step adds to the label of a checkpoint.
     seeds : training seeds that there are of this suite.
     faults : what was reported of its checkpoints.
@@ -147,6 +149,15 @@ class Suite:
             raise StudyError(
                 f"suite '{self.name}': {self.steps} steps of {self.batch_size} rows are not the "
                 f"published order '{self.published}'"
+            )
+        try:
+            one, other = (self.revision.format(label=step, tokens="1") for step in (1, 2))
+        except (LookupError, ValueError, AttributeError):
+            one = other = ""
+        if one == other or (self.root is not None and re.search(r"[/\\*?\[]|^\.", one)):
+            raise StudyError(
+                f"suite '{self.name}': revision is '{self.revision}', expected a name with "
+                "{label} in it, such as 'step{label}' or 'global_step{label}'"
             )
         if self.warmup_steps > (self.decay_steps or self.steps):
             raise StudyError(
@@ -242,8 +253,27 @@ class Suite:
     def repository(self, size: str) -> str | None:
         """Hub repository of a size; None where its weights lie in the suite's own folder."""
         weights = self.size(size).weights
-        if not re.fullmatch(_REPOSITORY, weights):
-            return None
-        if self.root is not None and (self.root / weights).is_dir():
-            return None
-        return weights
+        if self.root is not None:
+            return weights.removeprefix(_HUB) if weights.startswith(_HUB) else None
+        return weights if re.fullmatch(_REPOSITORY, weights) else None
+
+    def folder_of(self, size: str, step: int) -> Path:
+        """Folder of a checkpoint of a suite in a folder, whether or not it exists.
+
+        Raises
+        ------
+        NotFoundError
+            The suite is no folder on this machine, or has none for this size.
+        """
+        if self.root is None:
+            raise NotFoundError(f"suite '{self.name}' is not a folder on this machine; name one")
+        home = self.root / self.size(size).weights
+        if not home.is_dir():
+            asked = self.size(size).weights
+            hint = f"; a repository is written '{_HUB}{asked}'"
+            raise NotFoundError(
+                f"no checkpoints of {self.name} {size}: no folder '{home}'"
+                + (hint if re.fullmatch(_REPOSITORY, asked) else "")
+            )
+        name = self.revision_of(step)
+        return next(iter(sorted(home.glob(name))), home / name)

@@ -164,7 +164,7 @@ def published(hub, tmp_path):
         peak_lr=1e-3,
         min_lr=1e-4,
         precision="float32",
-        weights=MODELS,
+        weights=f"hf://{MODELS}",
         checkpoints=STEPS,
     )
     suite = Suite(
