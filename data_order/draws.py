@@ -88,9 +88,19 @@ def cohort_spans(order: TrainingOrder, checkpoints: npt.ArrayLike, available: in
 
 
 def draw_iid(
-    order: TrainingOrder, spans: Spans, per_cohort: int, entropy: int, accept: Accept | None = None
+    order: TrainingOrder,
+    spans: Spans,
+    per_cohort: int,
+    entropy: int,
+    accept: Accept | None = None,
+    *,
+    up_to: bool = False,
 ) -> Rows:
     """Draw `per_cohort` rows of each cohort at random, all rows alike: (G * per_cohort,).
+
+    Parameters
+    ----------
+    up_to : whether a cohort with fewer rows gives all of them.
 
     Raises
     ------
@@ -99,10 +109,11 @@ def draw_iid(
     """
     positive(per_cohort, "per_cohort")
     size = order.batch_size
-    cells = [
-        Cell(f"cohort {cohort}", (cohort,), base * size, (cohort - base) * size, per_cohort)
-        for base, cohort in spans
-    ]
+    cells = []
+    for base, cohort in spans:
+        rows = (cohort - base) * size
+        count = min(per_cohort, rows) if up_to else per_cohort
+        cells.append(Cell(f"cohort {cohort}", (cohort,), base * size, rows, count))
     return draw_cells(cells, entropy, accept)
 
 
@@ -113,10 +124,17 @@ def draw_batches(
     rows_per_batch: int,
     entropy: int,
     accept: Accept | None = None,
+    *,
+    up_to: bool = False,
 ) -> Rows:
     """Draw `batches` batches of each cohort, and `rows_per_batch` rows of each of them.
 
     Fewer batches than `draw_iid` touches, so fewer clusters: standard errors by batch need them.
+
+    Parameters
+    ----------
+    up_to : whether a cohort with fewer batches gives all of them, and a batch with fewer rows all
+        of these.
 
     Raises
     ------
@@ -128,10 +146,12 @@ def draw_batches(
     size = order.batch_size
     cells = []
     for base, cohort in spans:
-        enough(batches, cohort - base, f"cohort {cohort}: batches")
-        chosen = stream(entropy, cohort).choice(cohort - base, batches, replace=False) + base
+        count = min(batches, cohort - base) if up_to else batches
+        enough(count, cohort - base, f"cohort {cohort}: batches")
+        chosen = stream(entropy, cohort).choice(cohort - base, count, replace=False) + base
+        rows = min(rows_per_batch, size) if up_to else rows_per_batch
         cells += [
-            Cell(f"batch {batch}", (cohort, batch), batch * size, size, rows_per_batch)
+            Cell(f"batch {batch}", (cohort, batch), batch * size, size, rows)
             for batch in chosen.tolist()
         ]
     return draw_cells(cells, entropy, accept)

@@ -75,6 +75,8 @@ class Draw:
     single_exposure : draw only rows none of whose documents' tokens is read in another row at any
         step of the run; needs the run's index maps. The token that neighbors in the stream share
         is let pass.
+    up_to : whether the counts are upper bounds, so that a cohort with fewer rows or batches (one
+        between log-spaced checkpoints) gives all it has.
     """
 
     kind: DrawKind = "batches"
@@ -84,6 +86,7 @@ class Draw:
     never: int = 2000
     seed: int | np.random.Generator = 0
     single_exposure: bool = False
+    up_to: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(DrawKind):
@@ -145,9 +148,10 @@ def sample_rows(
     entropy = entropy_of(draw.seed)
     accept = _single_exposures(order, maps) if draw.single_exposure else None
     if draw.kind == "iid":
-        treated = draw_iid(order, spans, draw.per_cohort, entropy, accept)
+        treated = draw_iid(order, spans, draw.per_cohort, entropy, accept, up_to=draw.up_to)
     elif draw.kind == "batches":
-        treated = draw_batches(order, spans, draw.batches, draw.rows_per_batch, entropy, accept)
+        counts = draw.batches, draw.rows_per_batch
+        treated = draw_batches(order, spans, *counts, entropy, accept, up_to=draw.up_to)
     else:
         treated = _published(order, spans, draw.never, never_from)
     table = rows_table(rows, order, treated, maps)

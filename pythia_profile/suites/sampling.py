@@ -1,5 +1,6 @@
 """Which rows a study follows: a suite's order and store -> the `ROWS` table."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -17,6 +18,8 @@ from pythia_profile.tables import ROWS, conform
 
 __all__ = ["Sampling", "open_rows", "sample_rows"]
 
+log = logging.getLogger(__name__)
+
 _MOST = 2**31
 
 
@@ -33,7 +36,7 @@ class Sampling(Settings):
     """
 
     rows_per_cohort: int = Field(
-        100, ge=1, lt=_MOST, description="treated rows drawn for each cohort"
+        100, ge=1, lt=_MOST, description="treated rows drawn for each cohort, or all it has"
     )
     batches_per_cohort: int = Field(
         10,
@@ -87,7 +90,8 @@ def sample_rows(
     Raises
     ------
     OrderError
-        A cohort or the never-treated rows are fewer than asked for.
+        The never-treated rows are fewer than asked for. A cohort that is gives all it has, and
+        the log says so.
     """
     chosen = settings or Sampling.of(suite)
     store, steps = open_rows(suite), list(checkpoints or _grid(suite))
@@ -99,12 +103,25 @@ def sample_rows(
         per_cohort=chosen.rows_per_cohort,
         never=chosen.never_treated,
         seed=chosen.seed,
+        up_to=True,
     )
     window = _window(suite.order, len(store), steps, chosen.never_treated)
     rows = draw_rows(store, window, steps, draw)
+    for note in _short_cohorts(rows, steps, chosen.rows_per_cohort):
+        log.warning("%s", note)
     if suite.single_pass:
         rows = rows.with_columns(earlier_exposure=pl.lit(0.0))
     return conform(rows, ROWS)
+
+
+def _short_cohorts(rows: pl.DataFrame, steps: list[int], asked: int) -> list[str]:
+    """Name the cohorts that have fewer rows than were asked for."""
+    read = rows["treatment_step"].drop_nulls()
+    cohort = pl.Series(steps).gather(pl.Series(steps).search_sorted(read))
+    counts = cohort.value_counts().sort("").rows()
+    short = [f"{step} ({count:,})" for step, count in counts if count < asked]
+    shown = ", ".join(short[:8]) + (" …" if len(short) > 8 else "")
+    return [f"{len(short)} cohorts have fewer than {asked:,} rows: {shown}"] if short else []
 
 
 def open_rows(suite: Suite) -> TokenRows:
