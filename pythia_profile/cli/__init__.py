@@ -7,10 +7,20 @@ stderr. Everything heavy is imported inside the verbs, so that `--help` answers 
 
 import sys
 
-from pythia_profile.cli import order_rows, power_verb, stage_verbs, study_verbs, suite_verbs
+from pythia_profile.cli import (
+    order_rows,
+    power_verb,
+    rows_verb,
+    stage_verbs,
+    study_verbs,
+    suite_verbs,
+)
 from pythia_profile.cli.app import app, end_on_sigterm, run
 
-__all__ = ["app", "main", "order_rows", "power_verb", "stage_verbs", "study_verbs", "suite_verbs"]
+VERBS = order_rows, power_verb, rows_verb, stage_verbs, study_verbs, suite_verbs
+"""Modules that have put their verbs into `app`."""
+
+__all__ = ["VERBS", "app", "main"]
 
 
 def main() -> None:
