@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from data_order.published import published_order
 from pythia_profile.study import Study
 
 __all__ = [
@@ -61,6 +62,18 @@ _FAULTY = {
     "skip": "checkpoints that are not what they claim to be are left out",
     "accept": "checkpoints are scored even if they are not what they claim to be",
 }
+_PASSES = {
+    True: "no text is read twice",
+    False: "some text is read more than once",
+    None: "whether text is read twice is not stated",
+}
+_ONCE = {
+    True: "; true of this suite by construction",
+    False: "; not true of this suite, some of whose text is read more than once: effects are those "
+    "of reading a row in addition to other readings of its text",
+    None: "; nothing is known of this for the suite",
+}
+"""By whether the suite passes over its text once."""
 
 
 def estimation_facts(study: Study) -> list[tuple[str, str]]:
@@ -131,7 +144,7 @@ def assumptions(study: Study, lock: Mapping[str, Any]) -> list[tuple[str, str]]:
         "The placebo tests look for violations before treatment.",
     )
     early = f", apart from the {ahead} checkpoints before its cohort" if ahead else ""
-    once = "; true of this suite by construction" if suite.get("single_pass") else ""
+    once = _ONCE[suite.get("single_pass")]
     return [
         levels if study.estimate.estimator == "diff" else trends,
         ("No anticipation", f"a row has no effect before it is read{early}."),
@@ -140,7 +153,7 @@ def assumptions(study: Study, lock: Mapping[str, Any]) -> list[tuple[str, str]]:
             "reading one row does not change the memory of another by more than what all rows "
             "share; near-duplicates would violate this.",
         ),
-        ("Single exposure", f"a row is read once within the run{once}."),
+        ("Single exposure", f"the text of a row is read once within the run{once}."),
         ("Checkpoints are what they claim", "checkpoint c holds the weights after c updates."),
     ]
 
@@ -212,17 +225,19 @@ def stage_table(lock: Mapping[str, Any]) -> pl.DataFrame:
 
 def _described(suite: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "suite", f"{suite['name']}: {suite['title']}"
-    again = "each read once" if suite["single_pass"] else "some read more than once"
+    again = _PASSES[suite["single_pass"]]
     yield (
         "training",
         f"{suite['steps']:,} steps of {suite['batch_size']:,} rows of {suite['row_tokens']:,} "
-        f"tokens, {again}",
+        f"tokens; {again}",
     )
     rates = f"schedule {suite['schedule']}, {suite['warmup_steps']:,} steps of warm-up"
     if suite["decay_steps"]:
         rates += f", decay over {suite['decay_steps']:,}"
     yield "learning rate", rates
-    yield "order of rows", f"shuffled with seed {suite['seed']}; row store: {suite['store']}"
+    published = suite.get("published")
+    seed = f"shuffled with data seed {published_order(published).seed}; " if published else ""
+    yield "order of rows", f"{seed}row store: {suite['store']}"
     if suite["label_steps"] > 1:
         yield "checkpoint labels", f"one label a {suite['label_steps']:,} steps"
     yield "revisions", str(suite["revision"])

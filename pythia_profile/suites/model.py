@@ -94,7 +94,7 @@ class Suite:
     store : prefix of the .bin and .idx with the rows in training order, relative to `root`; rows
         past the last step are never-treated.
     tokenizer : `tokenizer.json`, relative to `root`.
-    single_pass : whether no text is read twice within the run.
+    single_pass : whether no text is read twice within the run; None where that is not known.
     study_defaults : settings with which a study of this suite begins, where they differ.
     revision : name of a checkpoint's branch on the hub, or of its folder; `{label}` is its step
         times `label_steps`, `{tokens}` a number that only the repository knows.
@@ -118,7 +118,7 @@ class Suite:
     root: Path | None = None
     store: str | None = None
     tokenizer: str | None = None
-    single_pass: bool = False
+    single_pass: bool | None = None
     study_defaults: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict, repr=False)
     decay_steps: int | float = 0
     revision: str = "step{label}"

@@ -9,6 +9,7 @@ from pythia_profile.did.settings import Estimation
 from pythia_profile.report.provenance import estimation_facts
 from pythia_profile.report.sheets import sheet
 from pythia_profile.study import new_study
+from pythia_profile.suites.folder import read_suite, template
 from tests.report.test_page import page_of, text_of
 
 SUITE = {
@@ -55,7 +56,7 @@ def test_provenance_is_words_and_only_of_the_sizes_of_the_study(tables):
 
     said = text_of(page[page.index('id="provenance"') :])
     assert not re.search(r"[{\[]'", said)
-    assert "512 steps of 16 rows of 65 tokens, each read once" in said
+    assert "512 steps of 16 rows of 65 tokens; no text is read twice" in said
     assert "folder-xs" in said
     assert "folder-l" not in said
     assert "3, 0 to 512" in said
@@ -98,6 +99,32 @@ def test_the_page_says_how_it_was_estimated(tables, settings, said):
     page = page_of(tables, new_study("mini", ("xs", "s"), settings))
 
     assert said in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("facts", "stated"),
+    [
+        ({"published": "pythia"}, "shuffled with data seed 1234; row store: document"),
+        ({}, "order of rows row store: document"),
+        ({"single_pass": None}, "65 tokens; whether text is read twice is not stated"),
+        ({"single_pass": None}, "within the run; nothing is known of this for the suite"),
+        ({"single_pass": False}, "65 tokens; some text is read more than once"),
+        ({"single_pass": False}, "not true of this suite, some of whose text is read more than"),
+        ({"single_pass": True}, "within the run; true of this suite by construction"),
+    ],
+)
+def test_the_facts_of_the_order_are_those_of_the_suite(tables, facts, stated):
+    text = text_of(page_of(tables, suite={**SUITE, **facts}))
+
+    assert stated in text
+    assert "seed 1;" not in text
+
+
+def test_an_own_run_says_nothing_of_repeated_text(tmp_path):
+    text = template().replace("single_pass = true", "")
+    (tmp_path / "suite.toml").write_text(text)
+
+    assert read_suite(tmp_path).single_pass is None
 
 
 def test_every_setting_of_the_estimate_is_stated_with_its_value():
