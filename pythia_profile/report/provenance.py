@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from data_order.published import published_order
-from pythia_profile.study import Study
+from pythia_profile.study import Estimation, Study
 
 __all__ = [
     "assumptions",
@@ -103,6 +103,11 @@ def estimation_facts(study: Study) -> list[tuple[str, str]]:
         ("estimator", f"{_ESTIMATORS[chosen.estimator]} (estimator = '{chosen.estimator}')"),
         ("base", f"{_BASES[chosen.base].format(start=start)} (base = '{chosen.base}')"),
         (
+            "covariates",
+            f"{_covariates(chosen)} (covariates = {chosen.covariates}, adjustment = "
+            f"'{chosen.adjustment}')",
+        ),
+        (
             "anticipation",
             f"effects may begin up to {ahead} checkpoints before the cohort's (anticipation = "
             f"{ahead})"
@@ -128,6 +133,16 @@ def estimation_facts(study: Study) -> list[tuple[str, str]]:
         ("forward pass", f"{score.dtype}, {score.attention} attention, device {score.device}"),
         ("faulty checkpoints", f"{_FAULTY[score.faulty]} (faulty = '{score.faulty}')"),
     ]
+
+
+def _covariates(chosen: Estimation) -> str:
+    if not chosen.covariates:
+        return "none: treated and control rows are compared as they are"
+    ways = {
+        "regression": "by regression of the changes among the controls",
+        "doubly_robust": "by that regression and by the probability of being treated",
+    }
+    return f"{', '.join(chosen.covariates)}, held equal {ways[chosen.adjustment]}"
 
 
 def assumptions(study: Study, lock: Mapping[str, Any]) -> list[tuple[str, str]]:

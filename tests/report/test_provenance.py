@@ -81,6 +81,7 @@ def test_provenance_is_words_and_only_of_the_sizes_of_the_study(tables):
         ({"anticipation": 2}, "up to 2 checkpoints before the cohort's (anticipation = 2)"),
         ({"anticipation": 2}, "the last checkpoint before the 2 checkpoints of anticipation"),
         ({"anticipation": 2}, "apart from the 2 checkpoints before its cohort"),
+        ({"covariates": ["base"]}, "base, held equal by regression of the changes among the"),
         ({"family": "all"}, "simultaneous over all cells (family = 'all')"),
         ({"control": "not_yet"}, "rows of cohorts that are read after the checkpoint"),
         ({"base": "varying"}, "for earlier cells, the checkpoint before each"),
