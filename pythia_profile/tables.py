@@ -201,12 +201,17 @@ COUNTERFACTUAL = Table(
             "error": pl.Float64(),
             "error_se": pl.Float64(),
             "covered": pl.Boolean(),
+            "interference": pl.Float64(),
+            "interference_se": pl.Float64(),
         }
     ),
     (*RUN, "outcome", "cohort", "checkpoint"),
+    frozenset({"interference", "interference_se"}),
 )
 """Estimate beside the true effect, from a retraining without the cohort; `lag` is the
-optimizer steps since the cohort, `lower` and `upper` the pointwise 95 % interval of `att`."""
+optimizer steps since the cohort, `lower` and `upper` the pointwise interval of `att`;
+`interference` is what the cohort's unscored rows did to the scored ones (null where not asked
+for)."""
 
 COUNTERFACTUAL_SUMMARY = Table(
     "counterfactual_summary",
@@ -221,10 +226,12 @@ COUNTERFACTUAL_SUMMARY = Table(
             "bias_se": pl.Float64(),
             "correlation": pl.Float64(),
             "coverage": pl.Float64(),
+            "interference": pl.Float64(),
+            "interference_se": pl.Float64(),
         }
     ),
     (*RUN, "outcome", "over", "at"),
-    frozenset({"at", "correlation"}),
+    frozenset({"at", "correlation", "interference", "interference_se"}),
 )
 """The audit in numbers: `over` is all, cohort or lag, and `at` names which (null for all)."""
 

@@ -8,6 +8,14 @@ A retraining reads spare rows where the real run read the cohort. For the sample
 where the second difference takes out what the replaced batches did to all rows alike. Subtracting
 this from the estimate leaves the estimator applied to the retraining, where nobody is treated: so
 the error has a standard error of its own, by the study's own estimator and clusters.
+
+Interference: the estimate assumes that a row's outcome does not depend on which other rows were
+read with it. Where the retrainings include those that replace only the cohort's unscored rows (P),
+
+    interference(c) = mean_T (Y_c - Y''_c) - mean_C (Y_c - Y''_c)       Y'' retrained without P
+
+is what the peers of the scored rows did to these beyond what they did to all rows; 0 if there is
+none.
 """
 
 from collections.abc import Sequence
@@ -18,9 +26,9 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from pythia_profile.did.att import AttGt
+from pythia_profile.did.att import AttGt, att_gt
 from pythia_profile.did.errors import NoControlError
-from pythia_profile.did.estimation import effects
+from pythia_profile.did.estimation import cluster_by, effects
 from pythia_profile.did.inference.influence import Part, row_scores
 from pythia_profile.did.panels import Panel
 from pythia_profile.did.settings import Estimation
@@ -65,11 +73,20 @@ def compare(
             "the panel has no never-treated rows, from which the true effect takes what replacing "
             "a cohort did to all rows; add them to the sample"
         )
-    frames, placebos = [], []
+    if "peers" not in retrained.columns:
+        retrained = retrained.with_columns(peers=False)
+    frames, placebos, spillovers = [], [], []
     for (cohort,), scores in retrained.group_by("cohort", maintain_order=True):
-        frame, placebo = _cohort(int(cohort), panel, att, settings, scores)
-        frames.append(frame)
+        frame, placebo = _cohort(int(cohort), panel, att, settings, scores.filter(~pl.col("peers")))
+        spillover = _spillover(placebo, panel, settings, scores.filter("peers"))
+        frames.append(
+            frame.with_columns(
+                interference=pl.Series(spillover.effect, dtype=pl.Float64) if spillover else None,
+                interference_se=pl.Series(spillover.se, dtype=pl.Float64) if spillover else None,
+            )
+        )
         placebos.append(placebo)
+        spillovers += [spillover] if spillover else []
     named = [pl.lit(value).alias(name) for name, value in zip(RUN, panel.run, strict=True)]
     named.append(pl.lit(panel.outcome).alias("outcome"))
     if not any(len(frame) for frame in frames):
@@ -77,13 +94,13 @@ def compare(
     table = pl.concat(frames).with_columns(
         *named, covered=pl.col("truth").is_between("lower", "upper")
     )
-    summary = _summary(table, placebos).with_columns(*named)
+    summary = _summary(table, placebos, spillovers).with_columns(*named)
     return conform(table, COUNTERFACTUAL), conform(summary, COUNTERFACTUAL_SUMMARY)
 
 
 @dataclass(frozen=True, slots=True)
 class Placebo:
-    """The estimator applied to one retraining, where the left-out cohort has no effect.
+    """An estimate from one retraining, of an effect that the left-out rows should not have.
 
     Attributes
     ----------
@@ -97,8 +114,14 @@ class Placebo:
     columns: npt.NDArray[np.int64]
 
     @property
+    def effect(self) -> Values:
+        """(L,) the estimate at the compared checkpoints."""
+        found: Values = self.att.att[self.row, self.columns]
+        return found
+
+    @property
     def se(self) -> Values:
-        """(L,) standard error of the estimate's error."""
+        """(L,) its standard error."""
         found: Values = self.att.se[self.row, self.columns]
         return found
 
@@ -171,8 +194,36 @@ def _placebo(
     return Placebo(att, int(np.searchsorted(att.cohorts, cohort)), columns)
 
 
-def _summary(table: pl.DataFrame, placebos: Sequence[Placebo]) -> pl.DataFrame:
-    cohorts = [int(placebo.att.cohorts[placebo.row]) for placebo in placebos]
+def _spillover(
+    placebo: Placebo, panel: Panel, settings: Estimation, scores: pl.DataFrame
+) -> Placebo | None:
+    """Estimate what the unscored rows of a cohort did to its scored ones; None if not retrained."""
+    if not len(scores):
+        return None
+    cohort = placebo.att.cohorts[placebo.row]
+    later = panel.checkpoints[placebo.columns]
+    compared = np.flatnonzero((panel.cohort == cohort) | (panel.cohort == NEVER))
+    cells = np.ix_(compared, placebo.columns)
+    # the change between the runs is the outcome: its difference from the base, where both runs are
+    # one, is itself
+    y = np.zeros_like(panel.y)
+    y[cells] = panel.y[cells] - _matrix(scores, panel.row_id[compared], later, panel.outcome)
+    by, _ = cluster_by(settings.clusters, panel.cluster)
+    att = att_gt(
+        y[compared],
+        panel.cohort[compared],
+        panel.checkpoints,
+        clusters=panel.cluster[compared] if by == "batch" else None,
+        weights=panel.weight[compared],
+        units=panel.row_id[compared],
+        missing="available" if np.isnan(y[compared]).any() else "error",
+    )
+    return Placebo(att, 0, placebo.columns)
+
+
+def _summary(
+    table: pl.DataFrame, placebos: Sequence[Placebo], spillovers: Sequence[Placebo]
+) -> pl.DataFrame:
     times = table["lag"].unique().sort().to_list()
     slices: list[tuple[str, int | None, pl.Expr]] = [("all", None, pl.lit(True))]
     slices += [
@@ -183,27 +234,35 @@ def _summary(table: pl.DataFrame, placebos: Sequence[Placebo]) -> pl.DataFrame:
     lines = []
     for over, at, chosen in slices:
         cells = table.filter(chosen)
-        parts = []
-        for cohort, placebo in zip(cohorts, placebos, strict=True):
-            mine = cells.filter(pl.col("cohort") == cohort)["checkpoint"].to_numpy()
-            steps = placebo.att.checkpoints[placebo.columns]
-            parts.append((placebo, np.isin(steps, mine)))
         lines.append(
             {
                 "over": over,
                 "at": at,
                 "cells": len(cells),
                 "bias": cells["error"].mean(),
-                "bias_se": bias_standard_error(parts),
+                "bias_se": standard_error_of_mean([_in(cells, one) for one in placebos]),
                 "correlation": _correlation(cells),
                 "coverage": cells["covered"].cast(pl.Float64).mean(),
+                "interference": cells["interference"].mean(),
+                "interference_se": standard_error_of_mean([_in(cells, one) for one in spillovers])
+                if spillovers
+                else None,
             }
         )
-    return pl.DataFrame(lines, schema_overrides={"at": pl.Int64, "correlation": pl.Float64})
+    nullable = ("correlation", "interference", "interference_se")
+    types = {"at": pl.Int64, **dict.fromkeys(nullable, pl.Float64)}
+    return pl.DataFrame(lines, schema_overrides=types)
 
 
-def bias_standard_error(parts: Sequence[tuple[Placebo, npt.NDArray[np.bool_]]]) -> float:
-    """Give the mean error over cells of several cohorts its standard error.
+def _in(cells: pl.DataFrame, placebo: Placebo) -> tuple[Placebo, npt.NDArray[np.bool_]]:
+    """Pair placebo estimates with which of their cells (L,) are among some lines of the table."""
+    cohort = int(placebo.att.cohorts[placebo.row])
+    mine = cells.filter(pl.col("cohort") == cohort)["checkpoint"].to_numpy()
+    return placebo, np.isin(placebo.att.checkpoints[placebo.columns], mine)
+
+
+def standard_error_of_mean(parts: Sequence[tuple[Placebo, npt.NDArray[np.bool_]]]) -> float:
+    """Give the mean of placebo estimates over cells of several cohorts its standard error.
 
     Cells of one cohort share their treated rows, and all cells share the control rows, so each
     cluster's contributions are summed over cells before they are squared.

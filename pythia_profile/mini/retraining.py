@@ -37,7 +37,8 @@ __all__ = ["RetrainingUnit", "audited_cohorts", "retrain"]
 class RetrainingUnit:
     """One retraining of a size of the suite in `home`: without `cohort`, until step `last`.
 
-    `rows` and `out` are the files of the rows to score and of their scores.
+    `rows` and `out` are the files of the rows to score and of their scores. With `peers`, only the
+    cohort's rows that are not scored are left out.
     """
 
     home: Path
@@ -46,11 +47,13 @@ class RetrainingUnit:
     last: int
     rows: Path
     out: Path
+    peers: bool = False
 
     @property
     def name(self) -> str:
         """What messages call it."""
-        return f"mini {self.size} without cohort {self.cohort}"
+        what = "the peers of cohort" if self.peers else "cohort"
+        return f"mini {self.size} without {what} {self.cohort}"
 
 
 def audited_cohorts(suite: Suite, count: int) -> list[int]:
@@ -86,32 +89,36 @@ def retrain(
 
     Returns
     -------
-    `SCORES` of the retrainings, with a column `cohort` that says which one was left out.
+    `SCORES` of the retrainings, with columns that say what was left out: `cohort`, and `peers`,
+    whether only its rows that are not scored were.
     """
-    config, home = config_of(suite), suite.root
+    config, root = config_of(suite), suite.root or Path()
     suite.size(audit.size)
     steps = rows["treatment_step"].fill_null(NEVER).to_numpy()
     of_row = pl.Series(cohort_of_steps(steps, config.checkpoints))
     units = []
     for cohort in audited_cohorts(suite, audit.cohorts):
         scored = rows.filter((of_row == cohort) | (of_row == NEVER))
-        ids = scored["row_id"].to_list()
-        key = digest([audit.size, cohort, audit.horizon, ids, str(home and home.name)])[:16]
-        out = folder / audit.size / f"cohort{cohort}" / f"{key}.parquet"
         last = last_checkpoint(config.checkpoints, cohort, audit.horizon)
-        unit = RetrainingUnit(
-            Path(str(home)), audit.size, cohort, last, out.with_name("rows.parquet"), out
-        )
-        if not out.exists():
-            write_table(scored, unit.rows, ROWS)
-        units.append(unit)
+        for peers in (False, True) if audit.interference else (False,):
+            facts = [audit.size, cohort, audit.horizon, scored["row_id"].to_list(), root.name]
+            key = digest([*facts, "peers"] if peers else facts)[:16]
+            out = folder / audit.size / f"cohort{cohort}" / f"{key}.parquet"
+            unit = RetrainingUnit(
+                root, audit.size, cohort, last, out.with_name("rows.parquet"), out, peers
+            )
+            if not out.exists():
+                write_table(scored, unit.rows, ROWS)
+            units.append(unit)
     if missing := [unit for unit in units if not unit.out.exists()]:
         total = sum(unit.last - base_of(config, unit.cohort) for unit in missing)
-        title = f"retraining {audit.size} without each of {len(missing)} cohorts"
+        title = f"retraining {audit.size} {len(missing)} times"
         with track(title, total, "steps") as task:
             map_units(retrain_one, missing, on_cores(workers), task.advance)
     found = [
-        pl.read_parquet(unit.out).with_columns(cohort=pl.lit(unit.cohort, pl.Int64))
+        pl.read_parquet(unit.out).with_columns(
+            cohort=pl.lit(unit.cohort, pl.Int64), peers=pl.lit(unit.peers)
+        )
         for unit in units
     ]
     return pl.concat(found).with_columns(
@@ -127,10 +134,13 @@ def retrain_one(unit: RetrainingUnit, worker: Worker) -> None:
     state = load_state(unit.home / unit.size, base, config.recipe)
     document = TokenRows.open(unit.home / "document", row_tokens=config.row_tokens)
     spare = TokenRows.open(unit.home / "spare", row_tokens=config.row_tokens)
-    replaced = spare[: (unit.cohort - base) * config.batch_size]
-    later = document[unit.cohort * config.batch_size : unit.last * config.batch_size]
-    batches = batches_in_order(np.concatenate([replaced, later]), config.batch_size)
     rows, parts = pl.read_parquet(unit.rows), []
+    content = document[base * config.batch_size : unit.last * config.batch_size]
+    ids = np.arange(base * config.batch_size, unit.cohort * config.batch_size)
+    scored = np.isin(ids, rows["row_id"].to_numpy())
+    left_out = ~scored if unit.peers else np.full(len(ids), True)
+    content[: len(left_out)][left_out] = spare[: int(left_out.sum())]
+    batches = batches_in_order(content, config.batch_size)
     for update in train(state, batches, config.recipe):
         if update.step in config.checkpoints:
             state.model.train(False)

@@ -34,6 +34,13 @@ class Audit(Settings):
         "all that follow",
     )
 
+    interference: bool = Field(
+        False,
+        description="whether each cohort is retrained once more, with only its unscored rows "
+        "replaced: what these do to the scored rows is interference, which the estimate assumes to "
+        "be none",
+    )
+
     @property
     def wanted(self) -> bool:
         """Whether anything is retrained."""

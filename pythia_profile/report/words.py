@@ -112,6 +112,8 @@ def counterfactual_sentences(summary: pl.DataFrame, level: float = 0.95) -> list
         bias += f", {abs(line['bias']) / line['bias_se']:.1f} standard errors from 0"
     related = line["correlation"]
     correlated = "" if related is None else f" It correlates {related:.2f} with the truth."
+    found = line.get("interference")
+    interference = [] if found is None else [_interference(found, line["interference_se"])]
     return [
         f"Retraining {line['size']} without each of {cohorts} cohorts gives the true effect on "
         f"{name_outcome(line['outcome'])} for {line['cells']} cells. The estimate is off by {bias}."
@@ -121,7 +123,16 @@ def counterfactual_sentences(summary: pl.DataFrame, level: float = 0.95) -> list
         "all cells the same control rows, so their errors are correlated: errors of one sign for a "
         "whole cohort are to be expected, and the coverage is that of a few independent cases. The "
         "standard error accounts for this.",
+        *interference,
     ]
+
+
+def _interference(effect: float, se: float) -> str:
+    return (
+        "That a row's effect does not depend on which rows were read with it was tested: replacing "
+        f"only the unscored rows of each cohort moved its scored rows by {effect:+.4f} ± {se:.4f} "
+        "more than never-treated rows; 0 if there is no interference."
+    )
 
 
 def _estimate(line: Mapping[str, float]) -> str:

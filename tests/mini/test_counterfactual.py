@@ -12,7 +12,7 @@ from pythia_profile.did.estimation import effects
 from pythia_profile.did.panels import panel
 from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import EstimationError, NotFoundError
-from pythia_profile.mini.counterfactual import Placebo, bias_standard_error, compare
+from pythia_profile.mini.counterfactual import Placebo, compare, standard_error_of_mean
 from pythia_profile.mini.retraining import audited_cohorts, retrain
 from pythia_profile.mini.settings import Audit
 
@@ -145,7 +145,7 @@ def test_shared_controls_are_counted_once():
     ]
     both = [(placebo, np.array([True])) for placebo in placebos]
 
-    assert bias_standard_error(both) == pytest.approx(controls.std() / 50**0.5)
+    assert standard_error_of_mean(both) == pytest.approx(controls.std() / 50**0.5)
 
 
 @pytest.mark.parametrize("estimator", ["did", "diff", "ancova"])
@@ -265,3 +265,51 @@ def test_a_finished_retraining_is_not_repeated(tiny_suite, tiny_rows, tmp_path, 
     monkeypatch.setattr("pythia_profile.mini.retraining.map_units", pytest.fail)
 
     assert retrain(tiny_suite, audit, tiny_rows, folder=tmp_path).equals(first)
+
+
+def test_peers_that_move_the_scored_rows_are_found():
+    rows, scores, retrained = synthetic(7)
+    without = retrained.with_columns(peers=False)
+    treated = pl.col("row_id") < 120
+    # without its peers, a scored row keeps its own effect and lacks what they gave it: .04
+    alone = (
+        scores.join(retrained.select("row_id", "checkpoint", "cohort"), on=["row_id", "checkpoint"])
+        .with_columns(
+            log_likelihood=pl.col("log_likelihood")
+            - pl.when(treated).then(0.54).otherwise(0.5)
+            + pl.Series(np.random.default_rng(0).normal(0, 0.01, len(retrained))),
+            peers=True,
+        )
+        .select(without.columns)
+    )
+
+    cells, summary = compared(rows, scores, pl.concat([without, alone]))
+
+    assert (cells["interference"] - 0.04).abs().max() < 5 * cells["interference_se"].max() < 0.02
+    whole = summary.row(0, named=True)
+    assert whole["interference"] == pytest.approx(cells["interference"].mean())
+    one = summary.filter((pl.col("over") == "lag") & (pl.col("at") == 20)).row(0, named=True)
+    assert one["interference_se"] == pytest.approx(cells["interference_se"][2])
+    plain = compared(rows, scores, retrained)
+    assert plain[0]["interference"].null_count() == len(plain[0])
+    assert (
+        plain[0]
+        .drop("interference", "interference_se")
+        .equals(cells.drop("interference", "interference_se"))
+    )
+
+
+def test_only_the_unscored_rows_are_replaced_to_measure_interference(
+    tiny_suite, tiny_rows, tiny_scores, tmp_path
+):
+    audit = Audit(size="xs", cohorts=1, interference=True)
+
+    retrained = retrain(tiny_suite, audit, tiny_rows, folder=tmp_path)
+    cells, _ = compared(tiny_rows, xs(tiny_scores), retrained)
+
+    assert retrained.group_by("peers").len()["len"].n_unique() == 1
+    at_once = cells.row(0, named=True)
+    assert at_once["truth"] > 3 * at_once["se"] / 2
+    # the scored rows were read in the second retraining: their own effect is not in it
+    assert abs(at_once["interference"]) < 4 * at_once["interference_se"]
+    assert at_once["interference_se"] < at_once["se"]

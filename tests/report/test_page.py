@@ -6,6 +6,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import polars as pl
 import pytest
@@ -245,6 +246,16 @@ def test_the_truth_is_told_with_its_error_in_standard_errors():
     exact = summary.with_columns(bias_se=0.0, correlation=pl.lit(None, pl.Float64))
     assert "nan" not in words.counterfactual_sentences(exact)[0]
     assert "inf" not in words.counterfactual_sentences(exact)[0]
+    measured = summary.with_columns(interference=-0.011, interference_se=0.012)
+    last = words.counterfactual_sentences(measured)[-1]
+    assert "moved its scored rows by -0.0110 ± 0.0120 more than never-treated rows" in last
+
+
+def test_the_true_effect_is_said_to_be_a_difference_of_two_differences():
+    page = (files("pythia_profile.report") / "templates" / "page.html").read_text()
+
+    assert "less the same difference on never-treated rows" in page
+    assert "The difference between the runs is the true effect" not in page
 
 
 def test_scores_of_another_training_seed_are_not_counted(tmp_path):
