@@ -15,13 +15,14 @@ from pythia_profile.errors import TableError
 
 __all__ = [
     "AGREEMENT",
+    "ALTERNATIVES",
     "ATT",
+    "BALANCE",
     "CHECKS",
     "CONTRASTS",
     "COUNTERFACTUAL",
     "COUNTERFACTUAL_SUMMARY",
-    "GAPS",
-    "INFLUENCE",
+    "LEAVE_ONE_OUT",
     "NEVER",
     "NOISE",
     "PLACEBO",
@@ -30,7 +31,6 @@ __all__ = [
     "RUN",
     "SCORES",
     "SENSITIVITY",
-    "WITNESSES",
     "Table",
     "conform",
 ]
@@ -127,16 +127,16 @@ PLACEBO = Table(
         {
             **_RUN_COLUMNS,
             "outcome": pl.String(),
-            "over": pl.String(),
+            "test": pl.String(),
             "cohort": pl.Int64(),
             "statistic": pl.Float64(),
             "p_value": pl.Float64(),
         }
     ),
-    (*RUN, "outcome", "over", "cohort"),
+    (*RUN, "outcome", "test", "cohort"),
     frozenset({"cohort"}),
 )
-"""Tests that effects before treatment are 0: `over` is joint (largest |z| of all cells), wald
+"""Tests that effects before treatment are 0: `test` is joint (largest |z| of all cells), wald
 (chi-square of the cohorts' means) or cohort (largest |z| of one cohort, p-value after Holm)."""
 
 PROFILES = Table(
@@ -146,15 +146,16 @@ PROFILES = Table(
             **_RUN_COLUMNS,
             "outcome": pl.String(),
             "kind": pl.String(),
-            "at": pl.Int64(),
+            "cohort": pl.Int64(),
+            "event_time": pl.Int64(),
             **_ESTIMATE,
         }
     ),
-    (*RUN, "outcome", "kind", "at"),
-    frozenset({"at", "lower", "upper"}),
+    (*RUN, "outcome", "kind", "cohort", "event_time"),
+    frozenset({"cohort", "event_time", "lower", "upper"}),
 )
-"""Profiles: `kind` is instantaneous, persistent or residual, with `at` the cohort (null = mean over
-cohorts), or event_time, with `at` the optimizer steps since the cohort."""
+"""Profiles: `kind` is instantaneous, persistent or residual, of a `cohort` (null = mean over
+cohorts), or event_time, at an `event_time` in optimizer steps since the cohort."""
 
 AGREEMENT = Table(
     "agreement",
@@ -192,7 +193,7 @@ COUNTERFACTUAL = Table(
             "outcome": pl.String(),
             "cohort": pl.Int64(),
             "checkpoint": pl.Int64(),
-            "lag": pl.Int64(),
+            "event_time": pl.Int64(),
             "att": pl.Float64(),
             "se": pl.Float64(),
             "lower": pl.Float64(),
@@ -219,8 +220,9 @@ COUNTERFACTUAL_SUMMARY = Table(
         {
             **_RUN_COLUMNS,
             "outcome": pl.String(),
-            "over": pl.String(),
-            "at": pl.Int64(),
+            "by": pl.String(),
+            "cohort": pl.Int64(),
+            "event_time": pl.Int64(),
             "cells": pl.Int64(),
             "bias": pl.Float64(),
             "bias_se": pl.Float64(),
@@ -230,10 +232,11 @@ COUNTERFACTUAL_SUMMARY = Table(
             "interference_se": pl.Float64(),
         }
     ),
-    (*RUN, "outcome", "over", "at"),
-    frozenset({"at", "correlation", "interference", "interference_se"}),
+    (*RUN, "outcome", "by", "cohort", "event_time"),
+    frozenset({"cohort", "event_time", "correlation", "interference", "interference_se"}),
 )
-"""The audit in numbers: `over` is all, cohort or lag, and `at` names which (null for all)."""
+"""The audit in numbers: `by` is all, cohort or event_time, and the column of that name says which
+(null elsewhere)."""
 
 SENSITIVITY = Table(
     "sensitivity",
@@ -244,22 +247,24 @@ SENSITIVITY = Table(
             "effect": pl.String(),
             "cohort": pl.Int64(),
             "restriction": pl.String(),
-            "bound": pl.Float64(),
+            "m_bar": pl.Float64(),
+            "m": pl.Float64(),
             **_ESTIMATE,
-            "breakdown": pl.Float64(),
+            "breakdown_m_bar": pl.Float64(),
+            "breakdown_m": pl.Float64(),
         }
     ),
-    (*RUN, "outcome", "effect", "cohort", "restriction", "bound"),
-    frozenset({"cohort"}),
+    (*RUN, "outcome", "effect", "cohort", "restriction", "m_bar", "m"),
+    frozenset({"cohort", "m_bar", "m", "breakdown_m_bar", "breakdown_m"}),
 )
-"""Intervals of an effect under violations of parallel trends of size `bound`: `restriction` is
-relative (slopes after treatment up to `bound` times the largest before it) or smooth (slopes change
-by up to `bound` a checkpoint, unit of the outcome). `effect` is the average from the cohort on, the
-first or the last; `cohort` null means over all cohorts. `breakdown` is the smallest size at which
-the interval holds 0, infinity where none does."""
+"""Intervals of an effect under violations of parallel trends: `restriction` is relative_magnitudes
+(slopes after treatment up to `m_bar` times the largest before it, a number without unit) or
+smoothness (slopes change by up to `m` a checkpoint, unit of the outcome). `effect` is the average
+from the cohort on, the first or the last; `cohort` null means over all cohorts. The breakdown value
+is the smallest violation at which the interval holds 0, infinity where none does."""
 
-INFLUENCE = Table(
-    "influence",
+LEAVE_ONE_OUT = Table(
+    "leave_one_out",
     pl.Schema(
         {
             **_RUN_COLUMNS,
@@ -269,35 +274,36 @@ INFLUENCE = Table(
             "placebo_se": pl.Float64(),
             "p_value": pl.Float64(),
             "change": pl.Float64(),
-            "share": pl.Float64(),
+            "change_in_se": pl.Float64(),
             "suspect": pl.Boolean(),
         }
     ),
     (*RUN, "outcome", "checkpoint"),
-    frozenset({"placebo", "placebo_se", "p_value", "change", "share"}),
+    frozenset({"placebo", "placebo_se", "p_value", "change", "change_in_se"}),
 )
-"""What rests on each checkpoint: `placebo`, its effect on cohorts that are read later, less that of
-the other checkpoints before them (`p_value` after Holm); and the change of the overall effect
-without it, `share` in standard errors."""
+"""What each single checkpoint contributes: `placebo`, its effect on cohorts that are read later,
+minus that of the other checkpoints before them (`p_value` after Holm); and the change of the
+overall effect without it, also in standard errors. A `suspect` checkpoint stands out."""
 
-GAPS = Table(
-    "gaps",
+BALANCE = Table(
+    "balance",
     pl.Schema(
         {
             **_RUN_COLUMNS,
             "outcome": pl.String(),
-            "over": pl.String(),
-            "at": pl.String(),
-            "gap": pl.Float64(),
+            "covariate": pl.String(),
+            "cohort": pl.Int64(),
+            "difference": pl.Float64(),
             "standardized": pl.Float64(),
             "p_value": pl.Float64(),
         }
     ),
-    (*RUN, "outcome", "over", "at"),
-    frozenset({"gap", "standardized", "p_value"}),
+    (*RUN, "outcome", "covariate", "cohort"),
+    frozenset({"cohort", "difference", "standardized", "p_value"}),
 )
-"""Treated less controls before treatment: `over` is level (`at` a cohort, at its base checkpoint)
-or trait (`at` a column of the rows, against never-treated rows); standardized by the controls."""
+"""Baseline balance: treated minus controls before treatment, also in standard deviations of the
+controls. `covariate` is base_outcome, the outcome of a `cohort` at its base checkpoint, or a column
+of the rows, all treated against never-treated rows (`cohort` null)."""
 
 CONTRASTS = Table(
     "contrasts",
@@ -306,39 +312,39 @@ CONTRASTS = Table(
             "suite": pl.String(),
             "seed": pl.Int64(),
             "outcome": pl.String(),
-            "over": pl.String(),
-            "one": pl.String(),
-            "other": pl.String(),
+            "between": pl.String(),
+            "group_a": pl.String(),
+            "group_b": pl.String(),
             "kind": pl.String(),
             **_ESTIMATE,
         }
     ),
-    ("suite", "seed", "outcome", "over", "one", "other", "kind"),
+    ("suite", "seed", "outcome", "between", "group_a", "group_b", "kind"),
 )
-"""Difference of two means over cohorts, `one` less `other`, with its pointwise interval: `over` is
-cohorts (late less early ones of a size) or sizes (on the same rows, matched)."""
+"""Difference of two means over cohorts, `group_a` minus `group_b`, with its pointwise interval,
+between cohorts (late minus early ones of a size) or sizes (on the same rows, matched)."""
 
-WITNESSES = Table(
-    "witnesses",
+ALTERNATIVES = Table(
+    "alternatives",
     pl.Schema(
         {
             **_RUN_COLUMNS,
             "outcome": pl.String(),
             "estimator": pl.String(),
-            "at": pl.Int64(),
+            "checkpoints_since": pl.Int64(),
             "estimate": pl.Float64(),
             "se": pl.Float64(),
             "driscoll_kraay": pl.Float64(),
             "att": pl.Float64(),
         }
     ),
-    (*RUN, "outcome", "estimator", "at"),
-    frozenset({"at", "se", "driscoll_kraay", "att"}),
+    (*RUN, "outcome", "estimator", "checkpoints_since"),
+    frozenset({"checkpoints_since", "se", "driscoll_kraay", "att"}),
 )
-"""Other estimators beside ours (`att`), for contrast: twfe (one effect, `at` null), event_study and
-naive_double_demeaned (`at` checkpoints since the cohort; −1 is the base)."""
+"""Alternative estimators beside ours (`att`), for contrast: twfe (one effect), event_study and
+naive_double_demeaned (by checkpoints since the cohort; −1 is the base)."""
 
-CHECKS = (SENSITIVITY, INFLUENCE, GAPS, CONTRASTS, WITNESSES)
+CHECKS = (SENSITIVITY, LEAVE_ONE_OUT, BALANCE, CONTRASTS, ALTERNATIVES)
 """Tables of the stage `check`."""
 
 

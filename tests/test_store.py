@@ -27,7 +27,7 @@ LINE = {
     "size": "s",
     "seed": 0,
     "outcome": "log_likelihood",
-    "over": "joint",
+    "test": "joint",
     "cohort": None,
     "statistic": 2.0,
     "p_value": 0.2,

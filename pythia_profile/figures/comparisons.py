@@ -63,7 +63,7 @@ def agreement(
 
 
 def counterfactual(table: pl.DataFrame) -> Figure:
-    """Estimate against truth for every audited cell, and the error by lag with its interval.
+    """Estimate against truth for every audited cell, and the error by event time with its interval.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def counterfactual(table: pl.DataFrame) -> Figure:
     outcome = name_outcome(table["outcome"].item(0))
     with canvas(2, 1, width=4.6, height=3.8) as (figure, (left, right)):
         for cohort, color in colors.items():
-            cells = table.filter(pl.col("cohort") == cohort).sort("lag")
+            cells = table.filter(pl.col("cohort") == cohort).sort("event_time")
             reach = (cells["upper"] - cells["lower"]) / 2
             left.errorbar(
                 cells["truth"],
@@ -89,7 +89,7 @@ def counterfactual(table: pl.DataFrame) -> Figure:
                 label=cohort,
             )
             right.errorbar(
-                cells["lag"],
+                cells["event_time"],
                 cells["error"],
                 1.96 * cells["error_se"],
                 fmt="o-",

@@ -71,18 +71,18 @@ def event_time(profiles: pl.DataFrame, *, outcome: str = "log_likelihood") -> Fi
     Thin lines end a band; with several sizes their fill is faint, since overlapping fills of two
     sizes look like a third.
     """
-    frame = _of_outcome(profiles, outcome).filter(pl.col("kind") == "event_time").sort("at")
+    frame = _of_outcome(profiles, outcome).filter(pl.col("kind") == "event_time").sort("event_time")
     with canvas(width=6.4, height=3.8) as (figure, (ax,)):
         sizes = _in_order(frame)
         shade = 0.18 if len(sizes) == 1 else 0.04
         for size, color in size_colors(sizes).items():
             line = frame.filter(pl.col("size") == size)
-            ax.plot(line["at"], line["att"], color=color, label=size, marker="o", ms=3)
+            ax.plot(line["event_time"], line["att"], color=color, label=size, marker="o", ms=3)
             ax.fill_between(
-                line["at"], line["lower"], line["upper"], color=color, alpha=shade, lw=0
+                line["event_time"], line["lower"], line["upper"], color=color, alpha=shade, lw=0
             )
             for end in ("lower", "upper"):
-                ax.plot(line["at"], line[end], color=color, lw=0.6)
+                ax.plot(line["event_time"], line[end], color=color, lw=0.6)
         ax.axhline(0, color="0.3", lw=0.8)
         ax.axvline(0, color="0.3", lw=0.8, ls=":")
         ax.set(xlabel="optimizer steps since the cohort", ylabel=f"ATT\n{name_outcome(outcome)}")
@@ -100,7 +100,7 @@ def instantaneous(profiles: pl.DataFrame, *, outcome: str = "log_likelihood") ->
         _legend(above)
         for size, color in colors.items():
             line = frame.filter(pl.col("size") == size)
-            below.plot(line["at"], line["learning_rate"], color=color, marker="o", ms=3)
+            below.plot(line["cohort"], line["learning_rate"], color=color, marker="o", ms=3)
         below.ticklabel_format(axis="y", scilimits=(0, 0))
         below.set(
             xlabel="cohort (optimizer step)",
@@ -168,10 +168,10 @@ def _with_intervals(
     ax: Axes, frame: pl.DataFrame, colors: dict[str, tuple[float, float, float]]
 ) -> None:
     """Draw every cohort's point with its band, sizes set slightly apart."""
-    spacing = _smallest_gap(frame["at"]) / (len(colors) + 2)
+    spacing = _smallest_gap(frame["cohort"]) / (len(colors) + 2)
     for number, (size, color) in enumerate(colors.items()):
         line = frame.filter(pl.col("size") == size)
-        x = line["at"] + (number - (len(colors) - 1) / 2) * spacing
+        x = line["cohort"] + (number - (len(colors) - 1) / 2) * spacing
         span = np.stack([line["att"] - line["lower"], line["upper"] - line["att"]])
         ax.errorbar(x, line["att"], span, color=color, fmt="o", ms=3, lw=1, label=size)
     ax.axhline(0, color="0.3", lw=0.8)
@@ -183,8 +183,8 @@ def _smallest_gap(steps: pl.Series) -> float:
 
 
 def _by_cohort(profiles: pl.DataFrame, outcome: str, kind: str) -> pl.DataFrame:
-    chosen = (pl.col("kind") == kind) & pl.col("at").is_not_null()
-    return _of_outcome(profiles, outcome).filter(chosen).sort("at")
+    chosen = (pl.col("kind") == kind) & pl.col("cohort").is_not_null()
+    return _of_outcome(profiles, outcome).filter(chosen).sort("cohort")
 
 
 def _of_outcome(table: pl.DataFrame, outcome: str) -> pl.DataFrame:

@@ -43,6 +43,11 @@ from pythia_profile.tables import (
 
 __all__ = ["compare"]
 
+_NULLABLE = {
+    **dict.fromkeys(("cohort", "event_time"), pl.Int64),
+    **dict.fromkeys(("correlation", "interference", "interference_se"), pl.Float64),
+}
+
 Values = npt.NDArray[np.float64]
 
 
@@ -156,7 +161,7 @@ def _cohort(
         {
             "cohort": np.full(len(later), cohort),
             "checkpoint": later,
-            "lag": later - cohort,
+            "event_time": later - cohort,
             "att": estimate,
             "se": att.se[row, columns],
             "lower": lower,
@@ -224,20 +229,21 @@ def _spillover(
 def _summary(
     table: pl.DataFrame, placebos: Sequence[Placebo], spillovers: Sequence[Placebo]
 ) -> pl.DataFrame:
-    times = table["lag"].unique().sort().to_list()
+    times = table["event_time"].unique().sort().to_list()
     slices: list[tuple[str, int | None, pl.Expr]] = [("all", None, pl.lit(True))]
     slices += [
         ("cohort", cohort, pl.col("cohort") == cohort)
         for cohort in table["cohort"].unique(maintain_order=True)
     ]
-    slices += [("lag", time, pl.col("lag") == time) for time in times]
+    slices += [("event_time", time, pl.col("event_time") == time) for time in times]
     lines = []
-    for over, at, chosen in slices:
+    for by, at, chosen in slices:
         cells = table.filter(chosen)
         lines.append(
             {
-                "over": over,
-                "at": at,
+                "by": by,
+                "cohort": at if by == "cohort" else None,
+                "event_time": at if by == "event_time" else None,
                 "cells": len(cells),
                 "bias": cells["error"].mean(),
                 "bias_se": standard_error_of_mean([_in(cells, one) for one in placebos]),
@@ -249,9 +255,7 @@ def _summary(
                 else None,
             }
         )
-    nullable = ("correlation", "interference", "interference_se")
-    types = {"at": pl.Int64, **dict.fromkeys(nullable, pl.Float64)}
-    return pl.DataFrame(lines, schema_overrides=types)
+    return pl.DataFrame(lines, schema_overrides=_NULLABLE)
 
 
 def _in(cells: pl.DataFrame, placebo: Placebo) -> tuple[Placebo, npt.NDArray[np.bool_]]:

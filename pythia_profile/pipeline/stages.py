@@ -272,7 +272,7 @@ def _check(folder: Path, study: Study, _: How) -> str:
     found = check(study_estimates(folder, study))
     for table in CHECKS:
         write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)
-    suspects = found.influence.filter("suspect")["checkpoint"].unique().sort().to_list()
+    suspects = found.leave_one_out.filter("suspect")["checkpoint"].unique().sort().to_list()
     sentences = "".join(f"\n  {sentence}" for sentence in found.sentences)
     return (
         f"check: {len(CHECKS)} tables; checkpoints that stand out: {suspects or 'none'}{sentences}"

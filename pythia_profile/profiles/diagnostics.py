@@ -1,12 +1,12 @@
-"""What the effects of a study rest on: everything to look at before believing them.
+"""Diagnostics of a study: everything to look at before believing its effects.
 
 In: the tables `ROWS` and `SCORES`. Out: `Checks`, five tables and a sentence for each finding.
 
-    sensitivity   how far trends may have been from parallel before an effect is gone
-    influence     what rests on each single checkpoint; faulty ones show
-    gaps          treated rows less controls before treatment, in outcome and traits
-    contrasts     late against early cohorts, and sizes against each other on the same rows
-    witnesses     regressions and the published code's estimator, for contrast only
+    sensitivity     how far trends may have been from parallel before an effect is gone
+    leave_one_out   the estimate without each single checkpoint; faulty ones show
+    balance         treated rows minus controls before treatment, in outcome and covariates
+    contrasts       late minus early cohorts, and sizes against each other on the same rows
+    alternatives    regressions and the published code's estimator, for contrast only
 
 Cells before treatment are compared with the universal base, whatever base a study has: the bounds
 need effects that are 0 at one common checkpoint.
@@ -31,19 +31,20 @@ from pythia_profile.did import (
     sensitivity,
 )
 from pythia_profile.did.arguments import counted
+from pythia_profile.did.diagnostics.balance import Balance
 from pythia_profile.did.errors import EmptyFamilyError
 from pythia_profile.did.estimation import cluster_by, effects
 from pythia_profile.did.settings import DEFAULT, Estimation
-from pythia_profile.profiles.alternative_lines import witness_lines
+from pythia_profile.profiles.alternative_lines import alternative_lines
 from pythia_profile.profiles.estimates import Estimates, Frame, RunEstimate, estimates_of
 from pythia_profile.profiles.sentences import check_sentences
 from pythia_profile.tables import (
+    ALTERNATIVES,
+    BALANCE,
     CHECKS,
     CONTRASTS,
-    GAPS,
-    INFLUENCE,
+    LEAVE_ONE_OUT,
     SENSITIVITY,
-    WITNESSES,
     Table,
     conform,
 )
@@ -60,15 +61,16 @@ class Checks:
 
     Attributes
     ----------
-    sensitivity, influence, gaps, contrasts, witnesses : tables, as in `pythia_profile.tables`.
+    sensitivity, leave_one_out, balance, contrasts, alternatives : tables, as in
+        `pythia_profile.tables`.
     notes : what could not be checked, and why.
     """
 
     sensitivity: pl.DataFrame
-    influence: pl.DataFrame
-    gaps: pl.DataFrame
+    leave_one_out: pl.DataFrame
+    balance: pl.DataFrame
     contrasts: pl.DataFrame
-    witnesses: pl.DataFrame
+    alternatives: pl.DataFrame
     notes: tuple[str, ...]
 
     @property
@@ -112,15 +114,15 @@ def check(
     for one in given.runs:
         laid, att = one.panel, _on_universal_base(one, given.settings)
         by, _ = cluster_by(given.settings.clusters, laid.cluster)
-        said = list(laid.notes)
+        own = list(laid.notes)
         for table, part in (
-            (SENSITIVITY, _sensitivity_lines(att, given.settings.level, said)),
-            (INFLUENCE, _influence_lines(att)),
-            (GAPS, _gap_lines(att, laid, said)),
-            (WITNESSES, witness_lines(att, laid, by, said)),
+            (SENSITIVITY, _sensitivity_lines(att, given.settings.level, own)),
+            (LEAVE_ONE_OUT, _leave_one_out_lines(att)),
+            (BALANCE, _balance_lines(att, laid, own)),
+            (ALTERNATIVES, alternative_lines(att, laid, by, own)),
         ):
             lines[table.name] += [{**one.names, **line} for line in part]
-        notes += [f"{laid.run[1]}, {laid.outcome}: {note}" for note in said]
+        notes += [f"{laid.run[1]}, {laid.outcome}: {note}" for note in own]
         suite, size, seed = laid.run
         found.setdefault((suite, seed, laid.outcome), {})[size] = att
     for (suite, seed, outcome), by_size in found.items():
@@ -144,17 +146,17 @@ def _frame(lines: list[dict[str, Any]], table: Table) -> pl.DataFrame:
     return conform(frame.with_columns(pl.col(floats).fill_nan(None)), table)
 
 
-def _sensitivity_lines(att: AttGt, level: float, said: list[str]) -> list[dict[str, Any]]:
+def _sensitivity_lines(att: AttGt, level: float, notes: list[str]) -> list[dict[str, Any]]:
     """Aggregate over event times: average, first and last effect; each cohort: its average."""
     if att.settings.estimator == "diff":
-        said.append(
+        notes.append(
             "sensitivity: left out, the bounds are about changes since a base, and the plain "
             "difference has none"
         )
         return []
     alike = _cohorts_with_common_base(att)
     if (other := len(att.cohorts) - len(alike)) > 0:
-        said.append(
+        notes.append(
             f"sensitivity of the mean leaves out {other} of {len(att.cohorts)} cohorts, whose base "
             "checkpoint is further from them, or nearer, than that of most"
         )
@@ -173,22 +175,23 @@ def _sensitivity_lines(att: AttGt, level: float, said: list[str]) -> list[dict[s
             except EmptyFamilyError:
                 without += restriction == "relative_magnitudes"
                 continue
+            unit = "m_bar" if restriction == "relative_magnitudes" else "m"
             for bound, lower, upper in zip(made.bounds, made.lower, made.upper, strict=True):
                 lines.append(
                     {
                         "effect": effect,
                         "cohort": cohort,
                         "restriction": restriction,
-                        "bound": float(bound),
+                        unit: float(bound),
                         "att": made.estimate,
                         "se": made.se,
                         "lower": float(lower),
                         "upper": float(upper),
-                        "breakdown": made.breakdown,
+                        f"breakdown_{unit}": made.breakdown,
                     }
                 )
     if without:
-        said.append(
+        notes.append(
             f"sensitivity: {without} of {len(targets)} effects have no checkpoint before their base"
         )
     return lines
@@ -203,7 +206,7 @@ def _cohorts_with_common_base(att: AttGt) -> list[int]:
     return [int(g) for g in chosen]
 
 
-def _influence_lines(att: AttGt) -> Iterator[dict[str, Any]]:
+def _leave_one_out_lines(att: AttGt) -> Iterator[dict[str, Any]]:
     found = leave_one_out(att)
     for at, checkpoint in enumerate(found.checkpoints.tolist()):
         yield {
@@ -212,33 +215,31 @@ def _influence_lines(att: AttGt) -> Iterator[dict[str, Any]]:
             "placebo_se": float(found.placebo_se[at]),
             "p_value": float(found.placebo_p[at]),
             "change": float(found.change[at]),
-            "share": float(found.share[at]),
+            "change_in_se": float(found.share[at]),
             "suspect": checkpoint in found.suspects,
         }
 
 
-def _gap_lines(att: AttGt, laid: Panel, said: list[str]) -> Iterator[dict[str, Any]]:
-    gaps = {"trait": covariate_balance(laid)}
+def _balance_lines(att: AttGt, laid: Panel, notes: list[str]) -> Iterator[dict[str, Any]]:
     if np.isnan(laid.y).any() and att.settings.estimator != "diff":
-        said.append("gaps: levels left out, they are known of rows without missing scores only")
+        notes.append("balance: base outcomes left out, some rows lack scores")
     else:
-        gaps = {"level": baseline_balance(att), **gaps}
-    for over, gap in gaps.items():
-        for at, *values in zip(
-            gap.labels,
-            gap.difference.tolist(),
-            gap.standardized.tolist(),
-            gap.p_value.tolist(),
-            strict=True,
-        ):
-            names = ("gap", "standardized", "p_value")
-            yield {"over": over, "at": str(at), **dict(zip(names, values, strict=True))}
+        for cohort, line in _balance(baseline_balance(att)):
+            yield {"covariate": "base_outcome", "cohort": cohort, **line}
+    for column, line in _balance(covariate_balance(laid)):
+        yield {"covariate": str(column), **line}
+
+
+def _balance(found: Balance) -> Iterator[tuple[Any, dict[str, float]]]:
+    for k, name in enumerate(found.labels):
+        values = {c: getattr(found, c)[k] for c in ("difference", "standardized", "p_value")}
+        yield name, {column: float(value) for column, value in values.items()}
 
 
 def _contrast_lines(
     by_size: dict[str, AttGt], level: float, notes: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """Late against early cohorts of each size; then each size against each smaller one."""
+    """Late minus early cohorts of each size; then each size against each smaller one."""
     for size, att in by_size.items():
         half = len(att.cohorts) // 2
         early, late = att.cohorts[:half].tolist(), att.cohorts[-half:].tolist()
@@ -265,17 +266,17 @@ def _mean(att: AttGt, kind: Any, cohorts: Sequence[int] | None = None) -> Contra
 
 
 def _contrast_line(
-    over: str, names: list[str], kind: str, means: list[Contrast | None], level: float
+    between: str, names: list[str], kind: str, means: list[Contrast | None], level: float
 ) -> Iterator[dict[str, Any]]:
-    one, other = means
-    if one is None or other is None:
+    a, b = means
+    if a is None or b is None:
         return
-    difference = one - other
+    difference = a - b
     lower, upper = difference.interval(level)
     yield {
-        "over": over,
-        "one": names[0],
-        "other": names[1],
+        "between": between,
+        "group_a": names[0],
+        "group_b": names[1],
         "kind": kind,
         "att": float(difference.estimate[0]),
         "se": float(difference.se[0]),

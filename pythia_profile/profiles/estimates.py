@@ -290,5 +290,5 @@ def _test_lines(test: Placebo) -> pl.DataFrame:
         test.cohort_p_adjusted.tolist(),
         strict=True,
     )
-    schema = {"over": pl.String, "cohort": pl.Int64, "statistic": pl.Float64, "p_value": pl.Float64}
+    schema = {"test": pl.String, "cohort": pl.Int64, "statistic": pl.Float64, "p_value": pl.Float64}
     return pl.DataFrame([*joint, *cohorts], schema=schema, orient="row")

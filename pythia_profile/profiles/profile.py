@@ -57,7 +57,7 @@ def profile(
 
 
 def profile_lines(att: AttGt, settings: Estimation) -> pl.DataFrame:
-    """Lay out every kind of profile of one panel: `kind`, `at`, estimate, band."""
+    """Lay out every kind of profile of one panel: `kind`, cohort or event time, estimate, band."""
     return pl.concat(_lines(aggregate(att, kind), settings) for kind in KINDS)
 
 
@@ -77,10 +77,13 @@ def _lines(found: Contrast, settings: Estimation) -> pl.DataFrame:
     if testable.any():
         band = bands(found, settings.draws, settings.seed, testable, level=settings.level)
         lower[testable], upper[testable] = band.lower[testable], band.upper[testable]
+    labels = pl.Series(found.labels, dtype=pl.Int64), pl.Series([None] * len(found), dtype=pl.Int64)
+    if found.kind == "event_time":
+        labels = labels[::-1]
     return pl.DataFrame(
         {
             "kind": [found.kind] * len(found),
-            "at": pl.Series(found.labels, dtype=pl.Int64),
+            **dict(zip(("cohort", "event_time"), labels, strict=True)),
             "att": found.estimate,
             "se": found.se,
             "lower": lower,
@@ -90,5 +93,4 @@ def _lines(found: Contrast, settings: Estimation) -> pl.DataFrame:
 
 
 def _rate_of(lines: pl.DataFrame, rates: dict[int, float]) -> pl.Series:
-    of_cohort = pl.Series([rates.get(at) for at in lines["at"]], dtype=pl.Float64)
-    return of_cohort.set(lines["kind"] == "event_time", None)
+    return pl.Series([rates.get(cohort) for cohort in lines["cohort"]], dtype=pl.Float64)

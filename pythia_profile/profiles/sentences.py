@@ -17,7 +17,7 @@ __all__ = ["Group", "check_groups", "check_sentences"]
 
 Tables = Mapping[str, pl.DataFrame]
 SMALL_P = 0.01
-"""Gaps of traits with a p-value below this, after Bonferroni over the traits, are named."""
+"""Differences of covariates with a p-value below this, after Bonferroni, are named."""
 
 ALL_CELLS = "mean over all cells from the cohort on, each weighted by its cohort's rows"
 """What `aggregate(att, "overall")` is, in the words of these sentences."""
@@ -51,7 +51,7 @@ def check_groups(tables: Tables, outcome: str | None = None) -> list[Group]:
         for name, table in tables.items()
         if name in _NAMES
     }
-    outcomes = kept["influence"]["outcome"].n_unique()
+    outcomes = kept["leave_one_out"]["outcome"].n_unique()
     groups = []
     for name, heading, meaning, say in _GROUPS:
         sentences = []
@@ -59,8 +59,8 @@ def check_groups(tables: Tables, outcome: str | None = None) -> list[Group]:
             called = _name(str(key[1]), str(key[3]), outcomes)
             sentences += [f"{called}: {sentence}" for sentence in say(lines)]
         groups.append(Group(heading, meaning, tuple(sentences)))
-    for over, heading, meaning in _CONTRASTED:
-        lines = kept["contrasts"].filter(over=over)
+    for between, heading, meaning in _CONTRASTED:
+        lines = kept["contrasts"].filter(between=between)
         groups.append(Group(heading, meaning, tuple(_contrasts(lines, outcomes))))
     return [group for group in groups if group.sentences]
 
@@ -78,8 +78,8 @@ def _sensitivity(lines: pl.DataFrame) -> Iterator[str]:
         ),
         (
             "average",
-            "mean effect over the lags since the cohort (at each lag over the cohorts that reach "
-            "it, weighted by rows; then every lag counts once)",
+            "mean effect over event times (at each one over the cohorts that reach it, weighted by "
+            "rows; then every event time counts once)",
         ),
     ):
         mean = lines.filter(pl.col("cohort").is_null(), effect=effect)
@@ -89,17 +89,18 @@ def _sensitivity(lines: pl.DataFrame) -> Iterator[str]:
             )
             yield f"{words} {relative['att']:.4f} ± {relative['se']:.4f}, " + (
                 "does not exclude 0 even under parallel trends"
-                if relative["breakdown"] == smooth["breakdown"] == 0
+                if relative["breakdown_m_bar"] == smooth["breakdown_m"] == 0
                 else f"excludes 0 under {_slopes(relative)}, or {_changes(smooth)}"
             )
     paths = lines.filter(pl.col("cohort").is_not_null(), restriction="relative_magnitudes")
-    broken = paths.unique("cohort", maintain_order=True)["breakdown"]
+    broken = paths.unique("cohort", maintain_order=True)["breakdown_m_bar"]
     if len(broken):
         yield (
-            f"of {len(broken)} cohorts' own paths (each one's mean effect over its checkpoints, "
-            f"against its own slopes before treatment), {(broken > 0).sum()} exclude 0 under "
-            f"parallel trends and {(broken > 1).sum()} under slopes as steep as the steepest "
-            f"before treatment; median breakdown value {np.median(broken):.2g}"
+            f"of {len(broken)} cohorts' own event studies (each one's mean effect over its "
+            "checkpoints, against its own slopes before treatment), "
+            f"{(broken > 0).sum()} exclude 0 under parallel trends and {(broken > 1).sum()} under "
+            f"slopes as steep as the steepest before treatment; median breakdown value "
+            f"{np.median(broken):.2g}"
         )
 
 
@@ -108,54 +109,57 @@ def _one(lines: pl.DataFrame, restriction: str) -> dict[str, float]:
 
 
 def _slopes(line: Mapping[str, float]) -> str:
-    if np.isinf(line["breakdown"]):
+    if np.isinf(line["breakdown_m_bar"]):
         return "slopes of any size"
     return (
-        f"slopes up to {line['breakdown']:.2g} times the steepest seen before treatment (its "
+        f"slopes up to {line['breakdown_m_bar']:.2g} times the steepest seen before treatment (its "
         "breakdown value)"
     )
 
 
 def _changes(line: Mapping[str, float]) -> str:
-    if np.isinf(line["breakdown"]):
+    if np.isinf(line["breakdown_m"]):
         return "slopes that change by any amount"
-    return f"slopes that change by up to {line['breakdown']:.2g} a checkpoint"
+    return f"slopes that change by up to {line['breakdown_m']:.2g} a checkpoint"
 
 
-def _influence(lines: pl.DataFrame) -> Iterator[str]:
+def _leave_one_out(lines: pl.DataFrame) -> Iterator[str]:
     suspects = lines.filter("suspect")["checkpoint"].to_list()
     named = ", ".join(map(str, suspects)) if suspects else "none"
-    known = lines.filter(pl.col("share").is_not_null())
+    known = lines.filter(pl.col("change_in_se").is_not_null())
     sentence = f"checkpoints that stand out: {named}"
     if len(known):
-        worst = known.row(int(known["share"].abs().arg_max() or 0), named=True)
+        worst = known.row(int(known["change_in_se"].abs().arg_max() or 0), named=True)
         sentence += (
             f"; without checkpoint {worst['checkpoint']} the overall effect ({ALL_CELLS}) changes "
-            f"most, by {worst['change']:+.4f} ({worst['share']:+.2f} standard errors)"
+            f"most, by {worst['change']:+.4f} ({worst['change_in_se']:+.2f} standard errors)"
         )
     yield sentence
 
 
-def _gaps(lines: pl.DataFrame) -> Iterator[str]:
-    levels = lines.filter(pl.col("standardized").is_not_null(), over="level")
+def _balance(lines: pl.DataFrame) -> Iterator[str]:
+    is_level = pl.col("covariate") == "base_outcome"
+    levels = lines.filter(pl.col("standardized").is_not_null() & is_level)
     if len(levels):
         worst = levels.row(int(levels["standardized"].abs().arg_max() or 0), named=True)
         adjusted = min(1.0, float(levels["p_value"].min()) * len(levels))  # type: ignore[arg-type]
         yield (
-            f"levels before treatment: largest gap to the controls {worst['gap']:+.4f}, "
-            f"{worst['standardized']:+.2f} standard deviations (cohort {worst['at']}); smallest "
-            f"p-value of {len(levels)} cohorts after Bonferroni {adjusted:.3f}"
+            f"outcome before treatment: largest difference to the controls "
+            f"{worst['difference']:+.4f}, {worst['standardized']:+.2f} standard deviations (cohort "
+            f"{worst['cohort']}); smallest p-value of {len(levels)} cohorts after Bonferroni "
+            f"{adjusted:.3f}"
         )
-    traits = lines.filter(over="trait")
-    apart = traits.filter(pl.col("p_value") * len(traits) < SMALL_P)
+    covariates = lines.filter(~is_level)
+    apart = covariates.filter(pl.col("p_value") * len(covariates) < SMALL_P)
     for line in apart.iter_rows(named=True):
         yield (
-            f"treated rows differ from the never-treated in '{line['at']}' by {line['gap']:+.4g} "
-            f"(p = {line['p_value']:.2g}): estimate by strata, or draw controls alike"
+            f"treated rows differ from the never-treated in '{line['covariate']}' by "
+            f"{line['difference']:+.4g} (p = {line['p_value']:.2g}): estimate by strata, or draw "
+            "controls alike"
         )
 
 
-def _witnesses(lines: pl.DataFrame) -> Iterator[str]:
+def _alternatives(lines: pl.DataFrame) -> Iterator[str]:
     for line in lines.filter(estimator="twfe").iter_rows(named=True):
         yield (
             f"two-way fixed effects, one effect for all cells by regression, "
@@ -165,11 +169,11 @@ def _witnesses(lines: pl.DataFrame) -> Iterator[str]:
         ("event_study", "regression event study"),
         (
             "naive_double_demeaned",
-            "naive double-demeaned (less the mean over all checkpoints, those after treatment "
+            "naive double-demeaned (minus the mean over all checkpoints, those after treatment "
             "included)",
         ),
     ):
-        for line in lines.filter(estimator=estimator, at=0).iter_rows(named=True):
+        for line in lines.filter(estimator=estimator, checkpoints_since=0).iter_rows(named=True):
             yield (
                 f"{words}, at the first checkpoint that has read the cohort, "
                 f"{line['estimate']:.4f} (ours {line['att']:.4f}: mean over cohorts, weighted by "
@@ -178,13 +182,13 @@ def _witnesses(lines: pl.DataFrame) -> Iterator[str]:
 
 
 def _contrasts(lines: pl.DataFrame, outcomes: int) -> Iterator[str]:
-    pairs = lines.group_by("one", "other", "outcome", maintain_order=True)
-    for (one, other, outcome), of_pair in pairs:
-        said = (
+    pairs = lines.group_by("group_a", "group_b", "outcome", maintain_order=True)
+    for (a, b, outcome), of_pair in pairs:
+        means = (
             f"{line['kind']} {line['att']:+.4f} [{line['lower']:+.4f}, {line['upper']:+.4f}]"
             for line in of_pair.iter_rows(named=True)
         )
-        yield f"{_name(f'{one!s} less {other!s}', str(outcome), outcomes)}: {', '.join(said)}"
+        yield f"{_name(f'{a!s} minus {b!s}', str(outcome), outcomes)}: {', '.join(means)}"
 
 
 _GROUPS = (
@@ -199,25 +203,25 @@ _GROUPS = (
         _sensitivity,
     ),
     (
-        "influence",
-        "What rests on single checkpoints",
+        "leave_one_out",
+        "The estimate without single checkpoints",
         "A checkpoint stands out where cohorts that it should not have read differ from their "
         "controls more than at other checkpoints, beyond chance: look at its weights. The overall "
         "effect is estimated again without each checkpoint.",
-        _influence,
+        _leave_one_out,
     ),
     (
-        "gaps",
+        "balance",
         "Treated rows and controls before treatment",
-        "Levels may differ and trends be parallel; large gaps are a reason to look again.",
-        _gaps,
+        "Levels may differ and trends be parallel; a large difference is a reason to look again.",
+        _balance,
     ),
     (
-        "witnesses",
+        "alternatives",
         "Other estimators, for contrast",
         "Where effects change with time, as forgetting makes them, none of these estimates the "
         "effects of this report.",
-        _witnesses,
+        _alternatives,
     ),
 )
 """Table, heading, what its words mean, and who says it."""
@@ -228,7 +232,7 @@ _MEANS = (
     "checkpoint (residual); pointwise intervals in brackets."
 )
 _CONTRASTED = (
-    ("cohorts", "Late against early cohorts", _MEANS),
+    ("cohorts", "Late minus early cohorts", _MEANS),
     ("sizes", "Sizes against each other, on the same rows", _MEANS),
 )
 _NAMES = frozenset({*(name for name, *_ in _GROUPS), "contrasts"})

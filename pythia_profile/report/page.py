@@ -222,9 +222,8 @@ def _figure(path: Path, label: str) -> Markup | None:
 
 
 def _means(profiles: pl.DataFrame) -> pl.DataFrame:
-    return profiles.filter(pl.col("at").is_null()).select(
-        "size", "kind", "att", "se", "lower", "upper"
-    )
+    of_all = pl.col("cohort").is_null() & pl.col("event_time").is_null()
+    return profiles.filter(of_all).select("size", "kind", "att", "se", "lower", "upper")
 
 
 def _download(table: pl.DataFrame) -> str:

@@ -27,7 +27,7 @@ SMALL_SE = 0.002
 def headline(tables: Tables, outcome: str) -> list[str]:
     """Instantaneous, persistent and residual memorization of each size, one sentence each."""
     profiles = tables["profiles"].filter(pl.col("outcome") == outcome)
-    means = profiles.filter(pl.col("at").is_null())
+    means = profiles.filter(pl.col("cohort").is_null(), pl.col("event_time").is_null())
     sentences = []
     for size in profiles["size"].unique(maintain_order=True):
         line = {
@@ -52,8 +52,8 @@ def placebo_sentences(tables: Tables, outcome: str) -> list[str]:
     sentences = []
     for size in tests["size"].unique(maintain_order=True):
         of_size = tests.filter(pl.col("size") == size)
-        joint = of_size.filter(pl.col("over") == "joint").row(0, named=True)
-        cohorts = of_size.filter(pl.col("over") == "cohort")
+        joint = of_size.filter(pl.col("test") == "joint").row(0, named=True)
+        cohorts = of_size.filter(pl.col("test") == "cohort")
         rejected = cohorts.filter(pl.col("p_value") < 0.05)
         verdict = "no evidence" if joint["p_value"] >= 0.01 else "evidence"
         sentences.append(
@@ -105,8 +105,8 @@ def counterfactual_sentences(summary: pl.DataFrame, level: float = 0.95) -> list
     summary : the `COUNTERFACTUAL_SUMMARY` table.
     level : of the pointwise intervals whose coverage was counted.
     """
-    line = summary.filter(pl.col("over") == "all").row(0, named=True)
-    cohorts = len(summary.filter(pl.col("over") == "cohort"))
+    line = summary.filter(pl.col("by") == "all").row(0, named=True)
+    cohorts = len(summary.filter(pl.col("by") == "cohort"))
     bias = f"{line['bias']:+.4f} ± {line['bias_se']:.4f} on average over these cells"
     if line["bias_se"] > 0:
         bias += f", {abs(line['bias']) / line['bias_se']:.1f} standard errors from 0"

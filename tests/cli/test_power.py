@@ -120,4 +120,4 @@ def test_check_as_json_is_the_tables(scored, capsys):
 
     found = json.loads(capsys.readouterr().out)
     assert list(found) == [table.name for table in CHECKS]
-    assert {line["size"] for line in found["influence"]} == {"xs", "s"}
+    assert {line["size"] for line in found["leave_one_out"]} == {"xs", "s"}

@@ -40,7 +40,7 @@ def tables(demo):
 
 
 def means(profiles, kind):
-    chosen = profiles.filter((pl.col("kind") == kind) & pl.col("at").is_null())
+    chosen = profiles.filter((pl.col("kind") == kind) & pl.col("cohort").is_null())
     return chosen.select("size", "att", "se")
 
 
@@ -76,7 +76,7 @@ def test_memories_fade(tables):
 
 
 def test_nothing_is_seen_before_treatment(tables):
-    joint = tables["placebo"].filter(pl.col("over") == "joint")
+    joint = tables["placebo"].filter(pl.col("test") == "joint")
 
     assert len(joint) == 3
     assert (joint["p_value"] >= 0.01).all()
@@ -84,7 +84,7 @@ def test_nothing_is_seen_before_treatment(tables):
 
 def test_instantaneous_memorization_follows_the_learning_rate(tables):
     lines = tables["profiles"].filter(
-        (pl.col("kind") == "instantaneous") & pl.col("at").is_not_null()
+        (pl.col("kind") == "instantaneous") & pl.col("cohort").is_not_null()
     )
 
     for size in ("xs", "s", "m"):
@@ -94,7 +94,7 @@ def test_instantaneous_memorization_follows_the_learning_rate(tables):
 
 def test_the_estimate_agrees_with_the_true_counterfactual(tables):
     cells, summary = tables["counterfactual"], tables["counterfactual_summary"]
-    whole = summary.filter(pl.col("over") == "all").row(0, named=True)
+    whole = summary.filter(pl.col("by") == "all").row(0, named=True)
 
     assert cells["cohort"].n_unique() == 3
     assert cells.select(pl.corr("att", "truth")).item() >= 0.8

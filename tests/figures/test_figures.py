@@ -110,7 +110,7 @@ def test_curves_and_points_are_those_of_the_table(tables):
     lines = tables["profiles"].filter((pl.col("kind") == "event_time") & (pl.col("size") == "m"))
 
     drawn = next(line for line in curve.lines if line.get_label() == "m")
-    assert np.allclose(drawn.get_ydata(), lines.sort("at")["att"])
+    assert np.allclose(drawn.get_ydata(), lines.sort("cohort")["att"])
     above, below = instantaneous(tables["profiles"]).axes
     assert len(above.containers) == len(below.lines) == 3
     assert len(residual(tables["profiles"]).axes[0].containers) == 3
@@ -181,7 +181,7 @@ def test_the_ends_of_every_band_are_drawn(tables):
     ax = event_time(tables["profiles"]).axes[0]
 
     for size in ("xs", "s", "m"):
-        band = tables["profiles"].filter(kind="event_time", size=size).sort("at")
+        band = tables["profiles"].filter(kind="event_time", size=size).sort("event_time")
         for end in ("lower", "upper"):
             assert any(
                 len(line.get_ydata()) == len(band)

@@ -72,7 +72,7 @@ def test_truth_is_the_planted_effect_and_error_the_difference():
 
     cells, _ = compared(rows, scores, retrained)
 
-    assert cells.select("cohort", "lag").rows() == [
+    assert cells.select("cohort", "event_time").rows() == [
         (10, 0),
         (10, 10),
         (10, 20),
@@ -115,10 +115,10 @@ def test_bias_and_coverage_summarize_the_cells():
     assert whole["cells"] == 5
     assert whole["bias"] == pytest.approx(cells["error"].mean())
     assert whole["coverage"] == pytest.approx(cells["covered"].mean())
-    lag = summary.filter((pl.col("over") == "lag") & (pl.col("at") == 10)).row(0, named=True)
-    assert lag["bias"] == pytest.approx(cells.filter(pl.col("lag") == 10)["error"].mean())
-    single = summary.filter((pl.col("over") == "lag") & (pl.col("at") == 20)).row(0, named=True)
-    assert single["bias_se"] == pytest.approx(cells.filter(pl.col("lag") == 20)["error_se"].item())
+    lag = summary.filter(by="event_time", event_time=10).row(0, named=True)
+    assert lag["bias"] == pytest.approx(cells.filter(pl.col("event_time") == 10)["error"].mean())
+    single = summary.filter(by="event_time", event_time=20).row(0, named=True)
+    assert single["bias_se"] == pytest.approx(cells.filter(event_time=20)["error_se"].item())
 
 
 def test_the_standard_error_of_the_bias_is_its_spread_over_repeated_draws_of_rows():
@@ -168,8 +168,8 @@ def test_the_check_is_of_the_studys_own_estimator_and_clusters(estimator, cluste
             ("upper", upper),
         ):
             assert cell[name] == pytest.approx(grid[where], abs=EXACT), (number, name)
-    alone = summary.filter((pl.col("over") == "lag") & (pl.col("at") == 20)).row(0, named=True)
-    of_cell = cells.filter(pl.col("lag") == 20).row(0, named=True)
+    alone = summary.filter(by="event_time", event_time=20).row(0, named=True)
+    of_cell = cells.filter(pl.col("event_time") == 20).row(0, named=True)
     assert alone["bias_se"] == pytest.approx(of_cell["error_se"])
 
 
@@ -256,7 +256,7 @@ def test_a_short_horizon_gives_the_first_checkpoints_of_the_whole_audit(
     )
 
     assert short.select("cohort", "checkpoint").rows() == [(32, 32), (32, 48), (48, 48), (48, 64)]
-    assert_frame_equal(short, whole.filter(pl.col("lag") <= 16), rel_tol=0, abs_tol=EXACT)
+    assert_frame_equal(short, whole.filter(pl.col("event_time") <= 16), rel_tol=0, abs_tol=EXACT)
 
 
 def test_a_finished_retraining_is_not_repeated(tiny_suite, tiny_rows, tmp_path, monkeypatch):
@@ -288,7 +288,7 @@ def test_peers_that_move_the_scored_rows_are_found():
     assert (cells["interference"] - 0.04).abs().max() < 5 * cells["interference_se"].max() < 0.02
     whole = summary.row(0, named=True)
     assert whole["interference"] == pytest.approx(cells["interference"].mean())
-    one = summary.filter((pl.col("over") == "lag") & (pl.col("at") == 20)).row(0, named=True)
+    one = summary.filter(by="event_time", event_time=20).row(0, named=True)
     assert one["interference_se"] == pytest.approx(cells["interference_se"][2])
     plain = compared(rows, scores, retrained)
     assert plain[0]["interference"].null_count() == len(plain[0])

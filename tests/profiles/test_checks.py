@@ -39,7 +39,8 @@ def test_a_large_effect_stands_longer_than_none(planted):
     mean = pl.col("cohort").is_null() & (pl.col("effect") == "average")
     for restriction in ("relative_magnitudes", "smoothness"):
         chosen = mean & (pl.col("restriction") == restriction)
-        assert large.filter(chosen)["breakdown"][0] > 10 * none.filter(chosen)["breakdown"][0]
+        value = "breakdown_m" if restriction == "smoothness" else "breakdown_m_bar"
+        assert large.filter(chosen)[value][0] > 10 * none.filter(chosen)[value][0]
     assert large.filter(mean)["att"][0] == pytest.approx(2, abs=4 * large.filter(mean)["se"][0])
 
 
@@ -47,16 +48,18 @@ def test_intervals_widen_with_the_size_of_the_violation(checked):
     _, _, found = checked
 
     for _, lines in found.sensitivity.group_by("size", "effect", "cohort", "restriction"):
-        width = (lines["upper"] - lines["lower"]).to_numpy()[np.argsort(lines["bound"])]
+        width = (lines["upper"] - lines["lower"]).to_numpy()[
+            np.argsort(lines["m"].fill_null(lines["m_bar"]))
+        ]
         assert (np.diff(width) > 0).all()
 
 
-def test_larger_less_smaller_size_is_the_planted_difference_on_matched_rows(checked):
+def test_larger_minus_smaller_size_is_the_planted_difference_on_matched_rows(checked):
     rows, scores, found = checked
 
-    line = found.contrasts.filter(over="sizes", kind="instantaneous").row(0, named=True)
+    line = found.contrasts.filter(between="sizes", kind="instantaneous").row(0, named=True)
 
-    assert (line["one"], line["other"]) == ("m", "s")
+    assert (line["group_a"], line["group_b"]) == ("m", "s")
     assert line["att"] == pytest.approx(0.2, abs=4 * line["se"])
     assert line["lower"] < 0.2 < line["upper"]
     # both sizes' rows share their levels, which cancel: by hand, from the rows' own differences
@@ -75,13 +78,13 @@ def test_larger_less_smaller_size_is_the_planted_difference_on_matched_rows(chec
     assert line["se"] == pytest.approx(variance**0.5, abs=1e-12)
 
 
-def test_late_less_early_cohorts_is_the_planted_difference(checked):
+def test_late_minus_early_cohorts_is_the_planted_difference(checked):
     _, _, found = checked
 
-    lines = found.contrasts.filter(over="cohorts", kind="instantaneous")
+    lines = found.contrasts.filter(between="cohorts", kind="instantaneous")
 
-    assert lines["one"].to_list() == ["s, cohorts 30 to 30", "m, cohorts 30 to 30"]
-    assert lines["other"].to_list() == ["s, cohorts 10 to 10", "m, cohorts 10 to 10"]
+    assert lines["group_a"].to_list() == ["s, cohorts 30 to 30", "m, cohorts 30 to 30"]
+    assert lines["group_b"].to_list() == ["s, cohorts 10 to 10", "m, cohorts 10 to 10"]
     assert ((lines["att"] - 0.1).abs() < 4 * lines["se"]).all()
 
 
@@ -113,12 +116,12 @@ def test_a_faulty_checkpoint_is_the_only_suspect():
 
     fine, found = check(rows, scores(checkpoints)), check(rows, scores(weights_of))
 
-    assert fine.influence.filter("suspect").is_empty()
-    assert found.influence.filter("suspect")["checkpoint"].to_list() == [30]
+    assert fine.leave_one_out.filter("suspect").is_empty()
+    assert found.leave_one_out.filter("suspect")["checkpoint"].to_list() == [30]
     assert any("checkpoints that stand out: 30" in sentence for sentence in found.sentences)
 
 
-def test_traits_that_differ_between_treated_and_controls_are_named(planted):
+def test_covariates_that_differ_between_treated_and_controls_are_named(planted):
     rows, scores = planted(steady, per_cohort=100, never=200)
     treated = pl.col("treatment_step").is_not_null()
     other = rows.with_columns(domain=pl.when(treated).then(pl.lit("code")).otherwise(pl.lit("law")))
@@ -127,24 +130,31 @@ def test_traits_that_differ_between_treated_and_controls_are_named(planted):
 
     assert any("differ from the never-treated in 'domain'" in line for line in found.sentences)
     assert not any("'earlier_exposure'" in line for line in found.sentences)
-    assert set(found.gaps.filter(over="trait")["at"]) == {"domain", "earlier_exposure", "length"}
+    assert set(found.balance["covariate"]) == {
+        "base_outcome",
+        "domain",
+        "earlier_exposure",
+        "length",
+    }
 
 
-def test_witnesses_stand_beside_our_estimates(checked):
+def test_alternatives_stand_beside_our_estimates(checked):
     """With one effect for all cohorts and times the regression is unbiased; the naive is not."""
     rows, scores, found = checked
     ours = effects(panel(scores.filter(size="m"), rows), Estimation(clusters="row"))
 
-    of_size = found.witnesses.filter(size="m")
+    of_size = found.alternatives.filter(size="m")
     twfe = of_size.filter(estimator="twfe").row(0, named=True)
-    naive = of_size.filter(estimator="naive_double_demeaned", at=0).row(0, named=True)
+    naive = of_size.filter(estimator="naive_double_demeaned", checkpoints_since=0).row(
+        0, named=True
+    )
 
     assert twfe["att"] == pytest.approx(aggregate(ours, "overall").estimate[0])
     assert twfe["estimate"] == pytest.approx(twfe["att"], abs=0.05)
     event = of_size.filter(estimator="event_study")
     curve = dict(zip(*(aggregate(ours, "event_time").labels, ours_of(ours)), strict=True))
     for line in event.iter_rows(named=True):
-        assert line["att"] == pytest.approx(curve[10 * line["at"]])
+        assert line["att"] == pytest.approx(curve[10 * line["checkpoints_since"]])
     assert naive["estimate"] < naive["att"] - 0.1
     assert naive["se"] is None
 
@@ -159,7 +169,7 @@ def test_without_never_treated_rows_the_rest_is_checked_and_the_note_says_so(pla
 
     found = check(treated, scores, Estimation(control="not_yet"))
 
-    assert found.witnesses.is_empty()
+    assert found.alternatives.is_empty()
     assert any("they need a balanced panel with never-treated rows" in n for n in found.notes)
     assert len(found.sensitivity)
     assert str(found)
@@ -181,5 +191,5 @@ def test_sizes_with_other_checkpoints_are_not_contrasted(planted):
 
     found = check(rows, fewer)
 
-    assert found.contrasts.filter(over="sizes").is_empty()
+    assert found.contrasts.filter(between="sizes").is_empty()
     assert "m and s have other checkpoints and are not contrasted" in found.notes

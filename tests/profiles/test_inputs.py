@@ -115,9 +115,9 @@ def test_dropping_rows_is_estimating_without_them_and_said(gappy):
 def test_checks_of_a_panel_with_gaps_say_what_they_leave_out(gappy):
     found = check(*gappy, Estimation(missing="available"))
 
-    assert found.gaps.filter(size="s", over="level").is_empty()
-    assert len(found.gaps.filter(size="m", over="level")) == 3
-    assert any("levels left out" in note for note in found.notes)
+    assert found.balance.filter(size="s", covariate="base_outcome").is_empty()
+    assert len(found.balance.filter(size="m", covariate="base_outcome")) == 3
+    assert any("base outcomes left out" in note for note in found.notes)
     assert any("gaps kept" in note for note in found.notes)
 
 

@@ -16,7 +16,7 @@ def fading(size, cohort, checkpoint):
 
 
 def lines_of(table, kind):
-    return table.filter(pl.col("kind") == kind).sort("at", nulls_last=True)
+    return table.filter(pl.col("kind") == kind).sort("cohort", "event_time", nulls_last=True)
 
 
 def test_planted_profiles_are_recovered(planted):
@@ -26,7 +26,7 @@ def test_planted_profiles_are_recovered(planted):
 
     # noise .05 twice in each difference: 0.07 · sqrt(1/200 + 1/400) = .006 a cell
     close = {"abs": 4 * 0.006}
-    assert lines_of(found, "instantaneous")["at"].to_list() == [10, 20, 30, None]
+    assert lines_of(found, "instantaneous")["cohort"].to_list() == [10, 20, 30, None]
     assert lines_of(found, "instantaneous")["att"].to_list() == pytest.approx(
         [0.4, 0.5, 0.6, 0.5], **close
     )
@@ -36,7 +36,7 @@ def test_planted_profiles_are_recovered(planted):
     assert lines_of(found, "residual")["att"].to_list() == pytest.approx(
         [0.1, 0.25, 0.6, 0.95 / 3], **close
     )
-    after = lines_of(found, "event_time").filter(pl.col("at") >= 0)
+    after = lines_of(found, "event_time").filter(pl.col("event_time") >= 0)
     assert after["att"].to_list() == pytest.approx([0.5, 0.225, 0.1], **close)
 
 
@@ -59,8 +59,8 @@ def test_a_mean_over_cohorts_has_the_standard_error_of_shared_controls(planted):
 
     found = profile(rows, scores)
 
-    each = lines_of(found, "instantaneous").filter(pl.col("at").is_not_null())["se"]
-    mean = lines_of(found, "instantaneous").filter(pl.col("at").is_null())["se"].item()
+    each = lines_of(found, "instantaneous").filter(pl.col("cohort").is_not_null())["se"]
+    mean = lines_of(found, "instantaneous").filter(pl.col("cohort").is_null())["se"].item()
     independent = np.sqrt((each**2).sum()) / 3
     y = (
         scores.join(rows.filter(pl.col("treatment_step").is_null()), on="row_id", how="semi")
@@ -111,10 +111,10 @@ def test_placebo_tests_reject_a_planted_violation_and_only_that(planted):
     fine = estimate(rows, scores).placebo
     found = estimate(rows, broken).placebo
 
-    joint = pl.col("over") == "joint"
+    joint = pl.col("test") == "joint"
     assert fine.filter(joint)["p_value"].item() > 0.01
     assert found.filter(joint)["p_value"].item() < 0.01
-    cohorts = found.filter(pl.col("over") == "cohort")
+    cohorts = found.filter(pl.col("test") == "cohort")
     assert dict(zip(cohorts["cohort"], cohorts["p_value"] < 0.01, strict=True)) == {
         20: False,
         30: True,

@@ -8,12 +8,22 @@ OUTCOME = "log_likelihood"
 
 def profiles(**effects):
     lines = [
-        {"size": size, "kind": kind, "at": None, "att": att, "se": 0.01, "lower": att, "upper": att}
+        {
+            "size": size,
+            "kind": kind,
+            "cohort": None,
+            "event_time": None,
+            "att": att,
+            "se": 0.01,
+            "lower": att,
+            "upper": att,
+        }
         for size, values in effects.items()
         for kind, att in zip(("instantaneous", "persistent", "residual"), values, strict=True)
     ]
     cohorts = [
-        {**lines[0], "at": at, "att": at / 100, "learning_rate": 1.0 / at} for at in (10, 20, 30)
+        {**lines[0], "cohort": at, "att": at / 100, "learning_rate": 1.0 / at}
+        for at in (10, 20, 30)
     ]
     return pl.DataFrame([*lines, *cohorts], infer_schema_length=None).with_columns(
         outcome=pl.lit(OUTCOME), suite=pl.lit("mini"), seed=pl.lit(0)
@@ -29,7 +39,7 @@ def tables():
             {
                 "size": ["xs", "xs", "xs"],
                 "outcome": [OUTCOME] * 3,
-                "over": ["joint", "cohort", "cohort"],
+                "test": ["joint", "cohort", "cohort"],
                 "cohort": [None, 20, 30],
                 "statistic": [2.5, 2.5, 1.0],
                 "p_value": [0.3, 0.03, 0.9],

@@ -122,25 +122,44 @@ def checks():
     run = {"suite": "mini", "size": "xs", "seed": 0, "outcome": OUTCOME}
     sensitivity = [
         {**run, "effect": effect, "cohort": cohort, "restriction": restriction, "att": att,
-         "se": 0.01, "breakdown": breakdown}
+         "se": 0.01, "breakdown_m_bar": breakdown, "breakdown_m": breakdown}
         for effect, cohort, att, breakdown in (
             ("first", None, 0.11, float("inf")), ("average", None, 0.0316, 0.5),
             ("average", 20, 0.02, 0.25),
         )
         for restriction in ("relative_magnitudes", "smoothness")
     ]  # fmt: skip
-    witness = {**run, "estimator": "twfe", "at": None, "estimate": 0.08, "se": 0.01, "att": 0.0566}
-    naive = {**witness, "estimator": "naive_double_demeaned", "at": 0, "estimate": 0.03}
-    contrast = {"suite": "mini", "seed": 0, "outcome": OUTCOME, "one": "s", "other": "xs"}
+    witness = {
+        **run,
+        "estimator": "twfe",
+        "checkpoints_since": None,
+        "estimate": 0.08,
+        "se": 0.01,
+        "att": 0.0566,
+    }
+    naive = {
+        **witness,
+        "estimator": "naive_double_demeaned",
+        "checkpoints_since": 0,
+        "estimate": 0.03,
+    }
+    contrast = {"suite": "mini", "seed": 0, "outcome": OUTCOME, "group_a": "s", "group_b": "xs"}
     effect = {"kind": "persistent", "att": 0.02, "lower": 0.01, "upper": 0.03}
-    influence = {**run, "checkpoint": 10, "change": 0.001, "share": 0.1, "suspect": False}
-    gap = {**run, "over": "level", "at": "20", "gap": 0.1, "standardized": 0.2, "p_value": 0.5}
+    influence = {**run, "checkpoint": 10, "change": 0.001, "change_in_se": 0.1, "suspect": False}
+    gap = {
+        **run,
+        "covariate": "base_outcome",
+        "cohort": 20,
+        "difference": 0.1,
+        "standardized": 0.2,
+        "p_value": 0.5,
+    }
     return {
         "sensitivity": pl.DataFrame(sensitivity, infer_schema_length=None),
-        "influence": pl.DataFrame([influence]),
-        "gaps": pl.DataFrame([gap]),
-        "contrasts": pl.DataFrame([{**contrast, "over": "sizes", **effect}]),
-        "witnesses": pl.DataFrame([witness, {**naive, "att": 0.11}], infer_schema_length=None),
+        "leave_one_out": pl.DataFrame([influence]),
+        "balance": pl.DataFrame([gap]),
+        "contrasts": pl.DataFrame([{**contrast, "between": "sizes", **effect}]),
+        "alternatives": pl.DataFrame([witness, {**naive, "att": 0.11}], infer_schema_length=None),
     }
 
 
@@ -150,10 +169,13 @@ def test_every_mean_of_the_checks_says_what_it_averages(tables):
     assert (
         "mean over cohorts, weighted by rows) 0.1100 ± 0.0100, excludes 0 under slopes of" in said
     )
-    assert "then every lag counts once) 0.0316 ± 0.0100, excludes 0 under slopes up to 0.5" in said
+    assert (
+        "then every event time counts once) 0.0316 ± 0.0100, excludes 0 under slopes up to 0.5"
+        in said
+    )
     assert "(ours 0.0566: mean over all cells from the cohort on, each weighted by its" in said
-    assert "naive double-demeaned (less the mean over all checkpoints, those after" in said
-    assert "of 1 cohorts' own paths (each one's mean effect over its checkpoints" in said
+    assert "naive double-demeaned (minus the mean over all checkpoints, those after" in said
+    assert "of 1 cohorts' own event studies (each one's mean effect over its checkpoints" in said
     assert "The breakdown value is the smallest violation" in said
 
 
@@ -162,7 +184,7 @@ def test_the_checks_stand_by_question_and_empty_questions_are_left_out(tables):
 
     assert [group.heading for group in found] == [
         "If trends were not parallel",
-        "What rests on single checkpoints",
+        "The estimate without single checkpoints",
         "Treated rows and controls before treatment",
         "Other estimators, for contrast",
         "Sizes against each other, on the same rows",
@@ -232,10 +254,10 @@ def test_an_effect_that_is_not_told_from_zero_has_no_share_left(tables):
 
 def test_the_truth_is_told_with_its_error_in_standard_errors():
     line = {
-        "size": "xs", "outcome": OUTCOME, "over": "all", "cells": 24, "bias": -0.004,
+        "size": "xs", "outcome": OUTCOME, "by": "all", "cells": 24, "bias": -0.004,
         "bias_se": 0.01, "correlation": 0.99, "coverage": 0.875,
     }  # fmt: skip
-    summary = pl.DataFrame([line, {**line, "over": "cohort"}, {**line, "over": "cohort"}])
+    summary = pl.DataFrame([line, {**line, "by": "cohort"}, {**line, "by": "cohort"}])
 
     told, meaning = words.counterfactual_sentences(summary, 0.9)
 
