@@ -112,7 +112,7 @@ def numbers(values: Any, what: str) -> Float[np.ndarray, "..."]:
 def labels(
     cohort: Any, y: Float[np.ndarray, "U C"], grid: Num[np.ndarray, " C"]
 ) -> Num[np.ndarray, " U"]:
-    """Cohort of each row; infinity means never-treated, like NEVER."""
+    """Cohort of each row; infinity and NaN mean never-treated, like NEVER."""
     if y.shape[1] != grid.size:
         raise PanelShapeError(
             f"y has {y.shape[1]} columns for {grid.size} checkpoints; expected one for each"
@@ -125,12 +125,13 @@ def labels(
         )
     if labels.dtype.kind != "f":
         return labels.astype(np.int64)
-    if np.isnan(labels).any():
+    if (before := np.isneginf(labels)).any():
         raise PanelShapeError(
-            f"cohort: {np.isnan(labels).sum()} of {len(y)} are NaN; write NEVER for rows that no "
-            "step reads"
+            f"cohort: {before.sum()} of {len(y)} are -inf; expected steps, or NEVER, NaN or inf "
+            "for rows that no step reads"
         )
-    return np.where(np.isposinf(labels), float(NEVER), labels.astype(np.float64))
+    never = np.isposinf(labels) | np.isnan(labels)
+    return np.where(never, float(NEVER), labels.astype(np.float64))
 
 
 def per_row(values: Any, y: Float[np.ndarray, "U C"], what: str, dtype: type) -> Any:

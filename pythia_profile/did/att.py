@@ -185,7 +185,7 @@ def att_gt(
     ----------
     y : (U, C) outcome of row u at checkpoint c, such as log-likelihood in nats per token.
     cohort : (U,) treatment cohort of each row, usually the first scored checkpoint that has read
-        it; NEVER for rows that no step reads.
+        it; NEVER, NaN or infinity for rows that no step reads.
     checkpoints : (C,) strictly ascending steps; every cohort comes after the first. Dates and words
         are numbered in the order given, and a note says so.
     control : `never` (never-treated rows), `not_yet` (rows of later cohorts), `both`.

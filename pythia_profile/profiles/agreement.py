@@ -25,16 +25,19 @@ import polars as pl
 from jaxtyping import Float
 from scipy.stats import norm, rankdata
 
-from pythia_profile.did import AttGt, aggregate
+from pythia_profile.did import AttGt
+from pythia_profile.did.inference.aggregates import Kind
 from pythia_profile.did.inference.bootstrap import BootstrapSpec, cell_draws, contrast_draws
 from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.errors import EstimationError
 from pythia_profile.profiles.estimates import Estimates, Frame, RunEstimate, estimates_of
+from pythia_profile.profiles.profile import aggregate_if_any
 from pythia_profile.tables import AGREEMENT, conform
 
 __all__ = ["CELL_SETS", "agree", "agreement", "correlation"]
 
-CELL_SETS = ("post", "instantaneous", "persistent", "residual")
+MEANS: tuple[Kind, ...] = ("instantaneous", "persistent", "residual")
+CELL_SETS = ("post", *MEANS)
 """Cells whose effects are correlated: all from the cohort on, or one number for each cohort."""
 MOST_DRAWS = 200
 """Most draws of an interval: a standard deviation of 200 draws is known to 5 %."""
@@ -78,10 +81,7 @@ def agreement(
         grids = [set(one.panel.checkpoints.tolist()) for one in runs]
         common = sorted(set.intersection(*grids))
         alike = [one.on(common, found.settings) for one in runs] if len(runs) > 1 else []
-        by_size = {
-            one.panel.run[1]: {kind: _profile(one.att, kind, spec) for kind in CELL_SETS}
-            for one in alike
-        }
+        by_size = {one.panel.run[1]: _profiles(one.att, spec) for one in alike}
         lines += [
             {
                 "suite": suite,
@@ -94,6 +94,7 @@ def agreement(
             }
             for a, b in combinations(by_size, 2)
             for kind in CELL_SETS
+            if kind in by_size[a] and kind in by_size[b]
         ]
     return conform(pl.DataFrame(lines, schema=AGREEMENT.columns), AGREEMENT)
 
@@ -143,14 +144,16 @@ def correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.N
     return r
 
 
-def _profile(att: AttGt, kind: str, how: BootstrapSpec) -> _Profile:
-    """Cells of one set, each with draws of its error."""
-    if kind == "post":
-        errors = [drawn[:-1][att.post[g]] for g, drawn in enumerate(cell_draws(att, how))]
-        return _Profile(att.att[att.post], np.concatenate(errors))
-    found = aggregate(att, kind)  # type: ignore[arg-type]
-    of_cohort = np.array([at is not None for at in found.labels])
-    return _Profile(found.estimate[of_cohort], contrast_draws([found], how)[0][of_cohort])
+def _profiles(att: AttGt, spec: BootstrapSpec) -> dict[str, _Profile]:
+    """Each set of cells that has any, with draws of their errors."""
+    errors = [drawn[:-1][att.post[g]] for g, drawn in enumerate(cell_draws(att, spec))]
+    profiles = {"post": _Profile(att.att[att.post], np.concatenate(errors))}
+    for kind in MEANS:
+        if (found := aggregate_if_any(att, kind)) is not None:
+            of_cohort = np.array([label is not None for label in found.labels])
+            drawn = contrast_draws([found], spec)[0]
+            profiles[kind] = _Profile(found.estimate[of_cohort], drawn[of_cohort])
+    return profiles
 
 
 def _whole_sample(half: float) -> float:

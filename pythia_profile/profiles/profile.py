@@ -4,6 +4,7 @@ In: the tables `ROWS` and `SCORES`. Out: the table `PROFILES`. Each number is an
 ATT(g, c) with a standard error of its own, which counts that cells share their control rows.
 """
 
+import logging
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from pythia_profile.did import AttGt, Contrast, Panel, aggregate, bands
+from pythia_profile.did.errors import EmptyFamilyError
 from pythia_profile.did.inference.aggregates import Kind
 from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.profiles.estimates import Estimates, Frame, estimates_of
@@ -18,6 +20,8 @@ from pythia_profile.suites.model import Suite
 from pythia_profile.tables import PROFILES, conform
 
 __all__ = ["KINDS", "mean_learning_rates", "profile", "profile_lines"]
+
+log = logging.getLogger(__name__)
 
 KINDS: tuple[Kind, ...] = ("instantaneous", "persistent", "residual", "event_time")
 
@@ -57,8 +61,24 @@ def profile(
 
 
 def profile_lines(att: AttGt, settings: Estimation) -> pl.DataFrame:
-    """Lay out every kind of profile of one panel: `kind`, cohort or event time, estimate, band."""
-    return pl.concat(_lines(aggregate(att, kind), settings) for kind in KINDS)
+    """Lay out every kind of profile of one panel that has cells: `kind`, label, estimate, band.
+
+    With rows of later cohorts as the only controls, no cohort has any at the last checkpoint, and
+    there is no residual.
+    """
+    lines = [_lines(found, settings) for kind in KINDS if (found := aggregate_if_any(att, kind))]
+    if not lines:
+        raise EmptyFamilyError(f"profiles: none of {att.att.size} cells after treatment is known")
+    return pl.concat(lines)
+
+
+def aggregate_if_any(att: AttGt, kind: Kind) -> Contrast | None:
+    """Aggregate effects; None, and a line in the log, where no cell belongs to the aggregate."""
+    try:
+        return aggregate(att, kind)
+    except EmptyFamilyError as error:
+        log.info("left out: %s", error)
+        return None
 
 
 def mean_learning_rates(suite: Suite, laid: Panel) -> dict[int, float]:

@@ -308,3 +308,13 @@ def test_dates_and_words_are_numbered_in_their_order(small):
         assert found.cohorts.tolist() == [1, 2, 3]
         assert found.checkpoints.tolist() == [0, 1, 2, 3, 4]
         assert "are numbered 0 to 4" in found.notes[0]
+
+
+@pytest.mark.parametrize("never", [np.nan, np.inf])
+def test_never_treated_rows_may_be_marked_as_in_other_packages(small, never):
+    """R's did writes Inf or 0, differences NaN, csdid and diff-diff infinity."""
+    marked = np.where(small.cohort == NEVER, never, small.cohort)
+
+    got = att_gt(small.y, marked, small.checkpoints)
+
+    np.testing.assert_array_equal(got.att, att_gt(small.y, small.cohort, small.checkpoints).att)

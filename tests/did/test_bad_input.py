@@ -156,10 +156,10 @@ BAD = {
         PanelShapeError,
         r"got shape \(0, 5\)",
     ),
-    "cohort NaN": (
-        lambda p: att_gt(p.y, np.where(p.cohort == 10, np.nan, 20.0), p.checkpoints),
+    "cohort before all": (
+        lambda p: att_gt(p.y, np.where(p.cohort == 10, -np.inf, 20.0), p.checkpoints),
         PanelShapeError,
-        "write NEVER",
+        "12 of 57 are -inf; expected steps, or NEVER, NaN or inf",
     ),
     "unknown control": (
         lambda p: att_gt(p.y, p.cohort, p.checkpoints, control="all"),

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from pythia_profile.did.settings import Estimation
+from pythia_profile.profiles.agreement import CELL_SETS, agreement
 from pythia_profile.profiles.estimates import estimate
 from pythia_profile.profiles.profile import KINDS, profile
 from pythia_profile.suites.registry import suite_facts_of
@@ -119,3 +120,15 @@ def test_placebo_tests_reject_a_planted_violation_and_only_that(planted):
         20: False,
         30: True,
     }
+
+
+def test_a_profile_without_never_treated_rows_leaves_out_what_has_no_controls(planted):
+    rows, scores = planted(fading, sizes=("s", "m"), per_cohort=50, never=40)
+    treated = rows.filter(pl.col("treatment_step").is_not_null())
+    scored = scores.filter(pl.col("row_id").is_in(treated["row_id"].implode()))
+    settings = Estimation(control="not_yet", clusters="row", draws=50)
+
+    for tables in ((rows, scores), (treated, scored)):
+        found = profile(*tables, settings)
+        assert set(found["kind"]) == set(KINDS) - {"residual"}  # no controls at the last checkpoint
+        assert set(agreement(*tables, settings)["kind"]) == set(CELL_SETS) - {"residual"}
