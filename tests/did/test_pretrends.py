@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from pythia_profile.did import att_gt, placebo
+from pythia_profile.did import NEVER, att_gt, contrast, placebo
 from pythia_profile.did.errors import DegenerateError, EmptyFamilyError
 from pythia_profile.did.inference.pretrends import holm
 from tests.did.planted import planted
@@ -46,11 +46,38 @@ def test_the_wald_test_is_the_quadratic_form_of_the_cohorts_means():
         panel.y[panel.cohort == 30][:, :2].mean(axis=1) - panel.y[panel.cohort == 30][:, 2],
     ]
     off = np.stack([never[:, 0] - never[:, 1], never[:, :2].mean(axis=1) - never[:, 2]])
-    covariance = np.diag([d.var() / len(d) for d in changes]) + np.cov(off, bias=True) / len(never)
+    shared = np.cov(off, bias=True) / len(never)
 
     result = placebo(att, draws=50)
-    assert result.wald == pytest.approx(means @ np.linalg.solve(covariance, means))
     assert result.wald_df == 2
+    # On the normal scale, and with one variance a row for both cohorts: close to the plain form.
+    covariance = np.diag([d.var(ddof=1) / len(d) for d in changes]) + shared
+    plain = means @ np.linalg.solve(covariance, means)
+    assert result.wald == pytest.approx(plain, rel=0.5)
+    many = planted(cohorts=(20, 30), rows=4000, never=4000)
+    att = att_gt(many.y, many.cohort, many.checkpoints)
+    chosen = np.zeros((2, *att.att.shape))
+    chosen[0, 0, 0], chosen[1, 1, :2] = 1.0, 0.5
+    found = contrast(att, chosen)
+    plain = found.estimate @ np.linalg.solve(found.covariance(), found.estimate)
+    assert placebo(att, draws=50).wald == pytest.approx(plain, rel=0.1)
+
+
+@pytest.mark.parametrize("batches", [3, 6])
+def test_the_wald_test_keeps_its_size_with_few_batches(batches):
+    """Plain chi-square of the same means rejects .28 of true hypotheses with six batches."""
+    p, rows, cohorts, grid = [], 4, 8, 10 * np.arange(11)
+    cohort = np.append(np.repeat(grid[3:], batches * rows), np.full(200, NEVER))
+    batch = np.append(np.repeat(np.arange(cohorts * batches), rows), np.full(200, NEVER))
+    for seed in range(250):
+        rng = np.random.default_rng(seed)
+        y = 0.1 * rng.normal(size=(len(cohort), len(grid))).cumsum(axis=1)
+        shocks = 0.05 * rng.normal(size=(cohorts * batches, len(grid))).cumsum(axis=1)
+        y[:-200] += shocks[batch[:-200]]
+        p.append(placebo(att_gt(y, cohort, grid, clusters=batch), draws=10).wald_p)
+
+    # .05 and .06 of 250: four standard errors of .014 above .05.
+    assert np.mean(np.array(p) < 0.05) < 0.106
 
 
 def test_holm_adjusts_like_its_definition():
