@@ -39,7 +39,8 @@ ROWS = pl.Schema(
 )
 """One line per row: its place in the training order, the optimizer step that reads it (null =
 never-treated), its batch `row_id // batch_size` (null = never-treated), its tokens, and the share
-of its tokens that an earlier step had read before."""
+of its tokens that an earlier step had read before. Token ids above 65,535 make it a column of
+UInt32."""
 
 HELD_OUT = 2**40
 """Id of row 0 of a held-out collection; its row i has the id `HELD_OUT + i`. Rows of the training
@@ -267,20 +268,22 @@ def _table(
     tokens: npt.NDArray[Any],
 ) -> pl.DataFrame:
     tokens = np.asarray(tokens)
-    if tokens.size and (int(tokens.max()) > 65_535 or int(tokens.min()) < 0):
+    if tokens.size and (int(tokens.max()) > 2**32 - 1 or int(tokens.min()) < 0):
         raise OrderError(
-            f"tokens: {int(tokens.min())} to {int(tokens.max())} do not fit the table's 16 "
+            f"tokens: {int(tokens.min())} to {int(tokens.max())} do not fit the table's 32 "
             "unsigned bits"
         )
     width = tokens.shape[-1]
-    narrow = np.ascontiguousarray(tokens, dtype=np.uint16)
+    wide = bool(tokens.size and int(tokens.max()) > 65_535)
+    content = np.ascontiguousarray(tokens, dtype=np.uint32 if wide else np.uint16)
+    kind = pl.Array(pl.UInt32 if wide else pl.UInt16, width)
     treated = pl.col("treatment_step") != NEVER
     return pl.DataFrame(
         {
             "row_id": ids,
             "treatment_step": steps,
             "batch": ids // batch_size,
-            "tokens": pl.Series(narrow, dtype=pl.Array(pl.UInt16, width)).arr.to_list(),
+            "tokens": pl.Series(content, dtype=kind).arr.to_list(),
             "earlier_exposure": pl.Series([None] * len(ids), dtype=pl.Float64),
         },
     ).with_columns(

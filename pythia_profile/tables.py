@@ -348,6 +348,10 @@ CHECKS = (SENSITIVITY, LEAVE_ONE_OUT, BALANCE, CONTRASTS, ALTERNATIVES)
 """Tables of the stage `check`."""
 
 
+WIDER: dict[pl.DataType, pl.DataType] = {pl.List(pl.UInt16): pl.List(pl.UInt32)}
+"""A column of the wider type is kept as it is: token ids of vocabularies above 65,536."""
+
+
 def conform(frame: pl.DataFrame | pl.LazyFrame, table: Table) -> pl.DataFrame:
     """Return `frame` with the table's columns first and of its types; extra columns follow.
 
@@ -360,14 +364,18 @@ def conform(frame: pl.DataFrame | pl.LazyFrame, table: Table) -> pl.DataFrame:
         A column is missing, of another kind, or null where it must not be, or a key stands twice.
     """
     frame = frame.lazy().collect()
+    columns = {
+        name: wide if (wide := WIDER.get(dtype)) == frame.schema.get(name) and wide else dtype
+        for name, dtype in table.columns.items()
+    }
     faults = [
         fault
-        for column, dtype in table.columns.items()
+        for column, dtype in columns.items()
         if (fault := _column_fault(frame, column, dtype, column in table.nullable))
     ]
     if faults:
         raise TableError(f"table '{table.name}': " + "; ".join(faults))
-    typed = frame.with_columns(pl.col(name).cast(dtype) for name, dtype in table.columns.items())
+    typed = frame.with_columns(pl.col(name).cast(dtype) for name, dtype in columns.items())
     twice = typed.filter(pl.struct(table.key).is_duplicated()).select(table.key)
     if len(twice):
         raise TableError(

@@ -115,24 +115,26 @@ class ShuffledRun(TrainingOrder):
             )
         return slices
 
-    def order(self, rows: int) -> ShuffledOrder:
-        """Which rows each step read, given how many the files hold."""
+    def order(self, rows: int, steps: int = 0) -> ShuffledOrder:
+        """Which rows each step read, given how many the files hold; its first `steps` alone."""
         return ShuffledOrder.run(
             rows,
             self.seed,
             self.batch_size,
-            self.known_steps or self.steps,
+            steps or self.known_steps or self.steps,
             first_pass=self.first_pass,
             together=self.together,
         )
 
-    def open(self, where: str | Path, hub: Hub | None = None) -> ShuffledRows:
+    def open(self, where: str | Path, hub: Hub | None = None, *, steps: int = 0) -> ShuffledRows:
         """Rows of the run in the order of reading.
 
         Parameters
         ----------
         where : folder that holds the token files under their paths, or "hub" for the net: sizes
             are asked for once, and only the bytes of the rows that are asked for are read.
+        steps : of these first steps alone, so that what they did not read counts as never read; 0
+            for all.
 
         Raises
         ------
@@ -162,7 +164,9 @@ class ShuffledRun(TrainingOrder):
             source = LocalShards(local, f"{len(local)} token files in '{where}'")
         slices = self.slices(sizes)
         idle = range(self.idle_from, self.steps + 1) if self.idle_from else ()
-        return ShuffledRows(self.order(slices.rows), slices, source, self.filtered, frozenset(idle))
+        return ShuffledRows(
+            self.order(slices.rows, steps), slices, source, self.filtered, frozenset(idle)
+        )
 
 
 _STAGE_1 = FileList("olmo2_stage1", "f8a78a70c1f7")

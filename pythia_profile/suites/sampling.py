@@ -9,9 +9,11 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from data_order import TokenRows, TrainingOrder
-from data_order.sample import Draw
+from data_order.sample import Draw, RowSource
 from data_order.sample import sample_rows as draw_rows
-from pythia_profile.errors import NotFoundError
+from data_order.shuffled.rows import ShuffledRows
+from data_order.shuffled.runs import ShuffledRun
+from pythia_profile.errors import NotFoundError, StudyError
 from pythia_profile.settings import Settings
 from pythia_profile.suites.model import Suite
 from pythia_profile.tables import ROWS, conform
@@ -94,7 +96,8 @@ def sample_rows(
         the log says so.
     """
     chosen = settings or Sampling.of(suite)
-    store, steps = open_rows(suite), list(checkpoints or _grid(suite))
+    steps = list(checkpoints or _grid(suite))
+    store = open_rows(suite, last=max(steps, default=0))
     batches = chosen.batches_per_cohort
     draw = Draw(
         kind="batches" if batches else "iid",
@@ -109,7 +112,7 @@ def sample_rows(
     rows = draw_rows(store, window, steps, draw)
     for note in _short_cohorts(rows, steps, chosen.rows_per_cohort):
         log.warning("%s", note)
-    if suite.single_pass:
+    if suite.single_pass or isinstance(store, ShuffledRows):
         rows = rows.with_columns(earlier_exposure=pl.lit(0.0))
     return conform(rows, ROWS)
 
@@ -124,14 +127,30 @@ def _short_cohorts(rows: pl.DataFrame, steps: list[int], asked: int) -> list[str
     return [f"{len(short)} cohorts have fewer than {asked:,} rows: {shown}"] if short else []
 
 
-def open_rows(suite: Suite) -> TokenRows:
+def open_rows(suite: Suite, *, last: int = 0) -> RowSource:
     """Open the store with the suite's rows in training order.
+
+    Parameters
+    ----------
+    last : of a suite that read token files, the last step that a study looks at: rows that no step
+        up to it has read stand behind the others.
 
     Raises
     ------
     NotFoundError
         The suite names no store.
+    StudyError
+        Rows are read a second time before `last`, so that none of them is never-treated.
     """
+    if isinstance(suite.order, ShuffledRun):
+        store = suite.order.open(suite.store or "hub", steps=last)
+        once = store.order.segments[0].steps
+        if len(store.order.segments) > 1:
+            raise StudyError(
+                f"suite '{suite.name}' reads its rows a second time after step {once:,}, the study "
+                f"goes to checkpoint {last:,}; end it at step {once:,} at the latest"
+            )
+        return store
     if suite.store is None:
         raise NotFoundError(f"suite '{suite.name}' names no store of its rows in training order")
     here = suite.root is not None and not suite.store.startswith("hf://")

@@ -176,9 +176,14 @@ def test_what_cannot_be_drawn_is_named(changes, message, store):
     assert "\n" not in str(caught.value)
 
 
-def test_tokens_above_sixteen_bits_are_refused_not_wrapped():
-    with pytest.raises(OrderError, match="tokens: 0 to 70000 do not fit"):
-        rows_table(np.array([[0, 70_000]]), TrainingOrder(1, 1), [0])
+def test_tokens_above_sixteen_bits_are_kept_and_above_thirty_two_refused():
+    wide = rows_table(np.array([[0, 70_000]]), TrainingOrder(1, 1), [0])
+    narrow = rows_table(np.array([[0, 65_535]]), TrainingOrder(1, 1), [0])
+
+    assert (wide["tokens"].to_list(), wide.schema["tokens"]) == ([[0, 70_000]], pl.List(pl.UInt32))
+    assert narrow.schema["tokens"] == pl.List(pl.UInt16)
+    with pytest.raises(OrderError, match="tokens: 0 to 4294967296 do not fit"):
+        rows_table(np.array([[0, 2**32]]), TrainingOrder(1, 1), [0])
 
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "published_draw.json").read_text())

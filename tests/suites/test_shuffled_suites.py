@@ -1,0 +1,139 @@
+"""Suites that read token files: rows of a study, and a tiny run from its files to its effects."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+from data_order.shuffled import runs
+from data_order.shuffled.repetition import is_masked
+from pythia_profile.did.estimation import effects
+from pythia_profile.did.panels import panel
+from pythia_profile.did.settings import Estimation
+from pythia_profile.errors import StudyError
+from pythia_profile.scoring.forward import score_checkpoint
+from pythia_profile.suites.registry import open_suite
+from pythia_profile.suites.sampling import Sampling, sample_rows
+from pythia_profile.tables import ROWS, conform
+from pythia_profile.training.languages import Bigram, uniform_rows
+from pythia_profile.training.loop import next_token_loss, start, train
+from pythia_profile.training.settings import Recipe
+from tests.data_order.test_shuffled_runs import Listed
+
+CHOSEN = Sampling(rows_per_cohort=24, batches_per_cohort=0, never_treated=60)
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """A suite as OLMo-2 7B's of two token files, from rows (n, T) of tokens."""
+
+    def made(rows, *, batch_size, steps):
+        half = len(rows) // 2
+        rows[:half].astype(np.uint32).tofile(tmp_path / "a.npy")
+        rows[half:].astype(np.uint32).tofile(tmp_path / "b.npy")
+        small = replace(
+            runs.RUNS["olmo2-7b"],
+            files=Listed(("a.npy", "b.npy")),
+            batch_size=batch_size,
+            steps=steps,
+            row_tokens=rows.shape[1],
+            rows_between=(len(rows), len(rows)),
+        )
+        monkeypatch.setitem(runs.RUNS, "olmo2-7b", small)
+        suite = replace(
+            open_suite("olmo2-7b"),
+            store=str(tmp_path),
+            batch_size=batch_size,
+            steps=steps,
+            decay_steps=0,
+            warmup_steps=0,
+            row_tokens=rows.shape[1],
+        )
+        return suite, small.open(tmp_path)
+
+    return made
+
+
+def test_tokens_of_a_large_vocabulary_keep_their_ids(make):
+    suite, store = make(uniform_rows(300, 9, 100_278, seed=0), batch_size=8, steps=30)
+
+    table = sample_rows(suite, CHOSEN, checkpoints=[0, 10, 20, 30])
+
+    assert table.schema["tokens"] == pl.List(pl.UInt32)
+    assert conform(table, ROWS).schema["tokens"] == pl.List(pl.UInt32)
+    assert table["tokens"].explode().max() > 65_535
+    assert table["tokens"].to_list() == store[table["row_id"].to_numpy()].tolist()
+    assert table["earlier_exposure"].unique().to_list() == [0.0]
+
+
+def test_rows_that_no_scored_checkpoint_has_read_are_the_controls(make):
+    suite, store = make(uniform_rows(300, 9, 50, seed=0), batch_size=8, steps=30)
+
+    table = sample_rows(suite, CHOSEN, checkpoints=[0, 10, 20])
+
+    never = table.filter(pl.col("treatment_step").is_null())["row_id"].to_numpy()
+    # all of the run's 240 read rows but those of its first 20 steps may serve, and the 60 others
+    assert len(never) == 60
+    assert (store.order.step_of(store.order.rows_at(never)) > 20).all()
+
+
+def test_a_study_cannot_go_into_a_second_pass(make):
+    suite, _ = make(uniform_rows(100, 9, 50, seed=0), batch_size=8, steps=30)
+
+    with pytest.raises(StudyError, match=r"a second time after step 12, the study goes to .* 20"):
+        sample_rows(suite, CHOSEN, checkpoints=[0, 10, 20])
+
+
+def test_effects_of_a_run_over_token_files_and_none_of_the_rows_it_masked(make):
+    """OLMo's rules from the files on: order, masked rows, effects of read and of masked rows."""
+    content = Bigram.draw(40, seed=0, concentration=0.3).rows(1500, 49, seed=1)
+    repeated = np.random.default_rng(2).random(1500) < 0.3
+    content[repeated, 5:40] = content[repeated, 4:5]
+    suite, store = make(content, batch_size=16, steps=64)
+    checkpoints = [0, 16, 32, 48, 64]
+    sampling = Sampling(rows_per_cohort=200, batches_per_cohort=0, never_treated=300)
+    rows = sample_rows(suite, sampling, checkpoints=checkpoints)
+    masked = is_masked(store[rows["row_id"].to_numpy()])
+
+    recipe = Recipe(steps=64, batch_size=16, peak_lr=1e-2)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = GPTNeoXConfig(
+        vocab_size=40, intermediate_size=128, max_position_embeddings=48, **shape
+    )
+    state = start(GPTNeoXForCausalLM(config), recipe)
+    state.model.train(False)
+    parts = [scored(state.model, rows, 0)]
+
+    def batches():
+        for step in range(64):
+            batch = store[16 * step : 16 * step + 16].astype(np.int64)
+            yield torch.from_numpy(batch[~is_masked(batch)])
+
+    for update in train(state, batches(), recipe, loss=next_token_loss):
+        if update.step in checkpoints:
+            state.model.train(False)
+            parts.append(scored(state.model, rows, update.step))
+    scores = pl.concat(parts)
+
+    treated = rows["treatment_step"].is_not_null().to_numpy()
+    found = {}
+    for name, chosen in (("read", ~masked), ("masked", masked)):
+        laid = panel(scores, rows.filter(pl.Series(chosen)))
+        att = effects(laid, Estimation())
+        at_once = att.post & (att.event_time == 0)
+        found[name] = att.att[at_once].mean(), np.sqrt((att.se[at_once] ** 2).sum()) / 4
+    states = np.array(store.states(rows["row_id"].to_numpy()))
+    assert ((states == "masked") == (masked & treated)).all()
+    assert 60 < (masked & treated).sum() < 300
+    assert found["read"][0] > 4 * found["read"][1]
+    assert abs(found["masked"][0]) < 3 * found["masked"][1]
+
+
+def scored(model, rows, checkpoint):
+    frame = score_checkpoint(model, rows)
+    run = {"suite": "t", "size": "s", "seed": 0, "checkpoint": checkpoint}
+    return frame.with_columns(**{name: pl.lit(value) for name, value in run.items()})
