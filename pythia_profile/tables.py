@@ -258,7 +258,7 @@ SENSITIVITY = Table(
     frozenset({"cohort", "m_bar", "m", "breakdown_m_bar", "breakdown_m"}),
 )
 """Intervals of an effect under violations of parallel trends: `restriction` is relative_magnitudes
-(slopes after treatment up to `m_bar` times the largest before it, a number without unit) or
+(slopes after treatment up to `m_bar` times the largest of the last five before it, no unit) or
 smoothness (slopes change by up to `m` a checkpoint, unit of the outcome). `effect` is the average
 from the cohort on, the first or the last; `cohort` null means over all cohorts. The breakdown value
 is the smallest violation at which the interval holds 0, infinity where none does."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from pythia_profile.did.inference.honest import WINDOW
 from pythia_profile.tables import RUN
 
 __all__ = ["Group", "check_groups", "check_sentences"]
@@ -99,8 +100,8 @@ def _sensitivity(lines: pl.DataFrame) -> Iterator[str]:
             f"of {len(broken)} cohorts' own event studies (each one's mean effect over its "
             "checkpoints, against its own slopes before treatment), "
             f"{(broken > 0).sum()} exclude 0 under parallel trends and {(broken > 1).sum()} under "
-            f"slopes as steep as the steepest before treatment; median breakdown value "
-            f"{np.median(broken):.2g}"
+            f"slopes as steep as the steepest of the last {WINDOW} before treatment; median "
+            f"breakdown value {np.median(broken):.2g}"
         )
 
 
@@ -112,8 +113,8 @@ def _slopes(line: Mapping[str, float]) -> str:
     if np.isinf(line["breakdown_m_bar"]):
         return "slopes of any size"
     return (
-        f"slopes up to {line['breakdown_m_bar']:.2g} times the steepest seen before treatment (its "
-        "breakdown value)"
+        f"slopes up to {line['breakdown_m_bar']:.2g} times the steepest of the last "
+        f"{WINDOW} seen before treatment (its breakdown value)"
     )
 
 

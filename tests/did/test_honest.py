@@ -320,3 +320,29 @@ def test_bases_that_effects_do_not_share_are_refused():
         sensitivity(aggregate(uneven, "event_time"))
     with pytest.raises(EmptyFamilyError, match="0 effects before and 4 after"):
         sensitivity(uneven, cohort=10)
+
+
+def test_one_noisy_checkpoint_long_before_treatment_does_not_decide_the_breakdown():
+    """Fifteen intervals before the base; the first outcome is twenty times as noisy."""
+    rng = np.random.default_rng(0)
+    grid = 10 * np.arange(20)
+    cohort = np.repeat([160, NEVER], [200, 400])
+    noise = np.where(np.arange(20) == 0, 2.0, 0.1)
+    y = noise * rng.normal(size=(600, 20)) + 0.3 * (cohort[:, None] <= grid)
+    att = att_gt(y, cohort, grid)
+
+    near, all_before = (sensitivity(att, cohort=160, window=w) for w in (5, None))
+
+    assert (near.window, all_before.window) == (5, 15)
+    assert all_before.breakdown < 1 < near.breakdown
+    assert "times the largest of the last 5 before treatment" in str(near)
+    assert breakdowns(att, window=5)[0] == near.breakdown == breakdowns(att)[0]
+    few = sensitivity(att_gt(y[:, 12:], cohort, grid[12:]), cohort=160, window=None)
+    assert few.window == 3
+
+
+def test_a_window_is_a_number_of_checkpoints():
+    _, att = parallel()
+
+    with pytest.raises(OptionError, match="window: got 0, expected checkpoints from 1 on"):
+        sensitivity(att, window=0)

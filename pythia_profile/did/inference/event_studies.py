@@ -4,7 +4,7 @@ In: the path of one cohort, or an aggregate over event times. Out: `EventStudy`,
 after the base checkpoint, at which they are 0 by construction.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -42,6 +42,17 @@ class EventStudy:
     estimate: Float[np.ndarray, " T"]
     covariance: Float[np.ndarray, "T T"]
     df: float
+
+    def near_base(self, window: int | None) -> "EventStudy":
+        """Return it with the last `window` effects before the base; all of them for None."""
+        left_out = 0 if window is None else max(len(self.before) - window, 0)
+        kept = slice(left_out, None)
+        return replace(
+            self,
+            before=self.before[kept],
+            estimate=self.estimate[kept],
+            covariance=self.covariance[kept, kept],
+        )
 
 
 def event_study_of(target: AttGt | Contrast, cohort: Step | None) -> EventStudy:
