@@ -5,6 +5,7 @@ from data_order.errors import (
 )
 from data_order.neox.documents import NeoxRows as NeoxRows
 from data_order.neox.exposure import exposures as exposures
+from data_order.neox.layout import Layout as Layout
 from data_order.neox.neox_order import NeoxOrder as NeoxOrder
 from data_order.order import NEVER as NEVER, TrainingOrder as TrainingOrder
 from data_order.pack import pack_text as pack_text

@@ -33,7 +33,7 @@ def pack_text(
     *,
     field: str = "text",
     rows: int | None = None,
-) -> npt.NDArray[np.uint16]:
+) -> npt.NDArray[np.uint32]:
     """Read, encode and pack a file of documents, one JSON object a line.
 
     Parameters
@@ -46,7 +46,7 @@ def pack_text(
 
     Returns
     -------
-    (n, row_tokens) uint16 tokens.
+    (n, row_tokens) uint32 tokens.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def pack_text(
     StoreError
         A line is no JSON object, or has no text.
     OrderError
-        A token does not fit 16 bits, or the text does not fill one row.
+        A token does not fit 32 bits, or the text does not fill one row.
     """
     encoder = open_tokenizer(tokenizer)
     texts = _texts(Path(path), field)
@@ -67,7 +67,7 @@ def pack_text(
 
 def pack(
     documents: Iterable[npt.ArrayLike], row_tokens: int = 2049, *, rows: int | None = None
-) -> npt.NDArray[np.uint16]:
+) -> npt.NDArray[np.uint32]:
     """Concatenate token ids of documents, cut them into rows, and drop the remainder.
 
     Parameters
@@ -77,28 +77,28 @@ def pack(
 
     Returns
     -------
-    (n, row_tokens) uint16 tokens.
+    (n, row_tokens) uint32 tokens.
 
     Raises
     ------
     OrderError
-        A token does not fit 16 bits.
+        A token does not fit 32 bits.
 
     Examples
     --------
     >>> pack([[1, 2, 3], [4], [5, 6, 7, 8]], row_tokens=3)
     array([[1, 2, 3],
-           [4, 5, 6]], dtype=uint16)
+           [4, 5, 6]], dtype=uint32)
     """
     positive(row_tokens, "row_tokens")
-    parts, length = [np.empty(0, np.uint16)], 0
+    parts, length = [np.empty(0, np.uint32)], 0
     for number, document in enumerate(documents):
         tokens = np.asarray(document)
         if tokens.size and (tokens.dtype.kind not in "iu" or tokens.ndim != 1):
             raise OrderError(f"document {number}: got {tokens.dtype} of shape {tokens.shape}")
-        if tokens.size and (int(tokens.max()) > 65_535 or int(tokens.min()) < 0):
-            raise OrderError(f"document {number}: a token does not fit 16 unsigned bits")
-        parts.append(tokens.astype(np.uint16))
+        if tokens.size and (int(tokens.max()) >= 2**32 or int(tokens.min()) < 0):
+            raise OrderError(f"document {number}: a token does not fit 32 unsigned bits")
+        parts.append(tokens.astype(np.uint32))
         length += len(tokens)
         if rows is not None and length >= rows * row_tokens:
             break

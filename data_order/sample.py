@@ -164,7 +164,8 @@ def sample_rows(
     widths = [len(part["tokens"][0]) for part in (table, controls) if len(part)]
     if len(set(widths)) > 1:
         raise OrderError(f"held-out rows have {widths[1]} tokens, expected {widths[0]}")
-    whole = pl.concat([table, controls])
+    # Relaxed: only one of the two parts may hold ids that need the wider type.
+    whole = pl.concat([table, controls], how="vertical_relaxed")
     if draw.kind == "published":
         whole = whole.with_columns(published_row_id=published_row_id(whole["row_id"].to_numpy()))
     return whole
@@ -188,7 +189,7 @@ def rows_table(
     RowRangeError
         A row does not exist.
     OrderError
-        A row is duplicated, or its tokens do not fit 16 unsigned bits.
+        A row is duplicated, or its tokens do not fit 32 unsigned bits.
     """
     ids = np.sort(as_integers(row_ids, "row ids").reshape(-1))
     twice = ids[1:][ids[1:] == ids[:-1]]

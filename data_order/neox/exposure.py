@@ -102,9 +102,10 @@ def exposures(
     --------
     Two copies of a document of 5 tokens and of one of 3, in rows of 4 + 1 tokens:
 
-    >>> from data_order import NeoxOrder
+    >>> from data_order import Layout, NeoxOrder
     >>> run = TrainingOrder(batch_size=1, steps=3)
-    >>> order = NeoxOrder.from_sizes([5, 3], seed=2, samples=3, sequence_length=4, training=run)
+    >>> layout = Layout(seed=2, samples=3, sequence_length=4)
+    >>> order = NeoxOrder.from_sizes([5, 3], layout, run)
     >>> exposures(order, [0, 1, 2]).tokens
     array([0, 1, 5])
     """

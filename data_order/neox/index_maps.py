@@ -15,6 +15,7 @@ loop over documents with Python's own Mersenne twister.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,14 +81,15 @@ def samples_available(tokens: int, epochs: int, sequence_length: int) -> int:
     return (epochs * tokens - 1) // sequence_length
 
 
-def shuffled_documents(documents: int, epochs: int, rng: np.random.RandomState) -> Int32:
-    """Document list of all epochs together, shuffled: (E D,) int32.
+def shuffled_documents(low: int, high: int, epochs: int, rng: np.random.RandomState) -> Int32:
+    """Documents `low` to `high` - 1, those of all epochs together, shuffled: (E D,) int32.
 
     Raises
     ------
     OrderError
-        Places in the list do not fit the format's 32 bits.
+        Entries of the list do not fit the format's 32 bits.
     """
+    documents = high - low
     if epochs * documents > np.iinfo(np.int32).max:
         raise OrderError(
             f"{epochs:,} epochs of {documents:,} documents are {epochs * documents:,} entries, "
@@ -95,7 +97,7 @@ def shuffled_documents(documents: int, epochs: int, rng: np.random.RandomState) 
         )
     # Shuffled in place as one list, as the original does: its random numbers depend on the length.
     copies = np.empty((epochs, documents), np.int32)
-    copies[:] = np.arange(documents, dtype=np.int32)
+    copies[:] = np.arange(low, high, dtype=np.int32)
     listed = copies.reshape(-1)
     rng.shuffle(listed)
     return listed
@@ -112,12 +114,16 @@ def shuffle_dtype(samples: int) -> np.dtype[Any]:
     return np.dtype(np.int64 if samples >= 2**32 - 2 else np.uint32)
 
 
-def shuffled_samples(
-    samples: int, rng: np.random.RandomState, dtype: np.dtype[Any] | None = None
-) -> npt.NDArray[Any]:
-    """Sample that each row is: (N,), a permutation of 0 to N - 1."""
-    order = np.arange(samples, dtype=dtype or shuffle_dtype(samples))
-    rng.shuffle(order)
+def shuffled_samples(bounds: list[int], rng: np.random.RandomState) -> npt.NDArray[Any]:
+    """Sample that each row is: (N,), a permutation of 0 to N - 1.
+
+    Parameters
+    ----------
+    bounds : 0, where a part ends that is shuffled by itself, ..., N.
+    """
+    order = np.arange(bounds[-1], dtype=shuffle_dtype(bounds[-1]))
+    for low, high in pairwise(bounds):
+        rng.shuffle(order[low:high])
     return order
 
 

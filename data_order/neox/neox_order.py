@@ -24,18 +24,16 @@ from data_order.neox.index_maps import (
     shuffled_documents,
     shuffled_samples,
 )
+from data_order.neox.layout import Layout, whole
 from data_order.neox.map_files import load_map, map_files
 from data_order.neox.pieces import Pieces, pieces_of
 from data_order.order import TrainingOrder
-from data_order.published import PYTHIA
+from data_order.published import ORDERS, PYTHIA
 from data_order.store.files import idx_path, store_prefix
 from data_order.store.idx import read_index
 from data_order.store.selection import selected
 
-PYTHIA_SEED = 1234
-PYTHIA_SEQUENCE_LENGTH = 2048
-PYTHIA_SAMPLES = 147_164_160
-"""Samples that Pythia's runs asked for: 143,000 steps of 1024 rows, and half a percent more."""
+PYTHIA_SAMPLES = ORDERS["pythia"].samples
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,10 +48,11 @@ class NeoxOrder:
     sequence_length : L; a row has L + 1 tokens, the last of which is only a target.
     ends : (blocks,) int64 stream position after each block of the document list.
     training : batch size and steps of the run, where known.
+    epochs : times that each document that is read stands in the document list.
 
     Examples
     --------
-    >>> order = NeoxOrder.from_sizes([5, 0, 9, 4], seed=1, samples=4, sequence_length=4)
+    >>> order = NeoxOrder.from_sizes([5, 0, 9, 4], Layout(seed=1, samples=4, sequence_length=4))
     >>> len(order), order.epochs
     (4, 1)
     >>> order.pieces([0]).frame().rows()
@@ -66,14 +65,13 @@ class NeoxOrder:
     sequence_length: int
     ends: Int64
     training: TrainingOrder | None = None
+    epochs: int = 1
 
     @classmethod
     def from_sizes(
         cls,
         sizes: npt.ArrayLike,
-        seed: int = PYTHIA_SEED,
-        samples: int = PYTHIA_SAMPLES,
-        sequence_length: int = PYTHIA_SEQUENCE_LENGTH,
+        layout: Layout | None = None,
         training: TrainingOrder | None = None,
     ) -> "NeoxOrder":
         """Rebuild the maps from document sizes.
@@ -81,37 +79,40 @@ class NeoxOrder:
         Parameters
         ----------
         sizes : (D,) tokens of each document, in the order of the store; empty ones count.
-        seed : the run's data seed, 0 to 2**32 - 1.
-        samples : samples the run asked for, which sets the number of epochs.
-        sequence_length : L, one less than the tokens of a row.
+        layout : seed, samples and length of the run; Pythia's by default.
         training : batch size and steps of the run; Pythia's where `samples` is Pythia's.
 
         Raises
         ------
         OrderError
-            A number is impossible, or the document list is too long for the format.
+            The documents hold no token, or their list is too long for the format.
         """
-        lengths = document_sizes(sizes)
-        for name, value in (("samples", samples), ("sequence_length", sequence_length)):
-            _whole(name, value, 1, 2**62)
-        _whole("seed", seed, 0, 2**32)
-        tokens = int(lengths.sum(dtype=np.int64))
-        epochs = epochs_needed(tokens, int(samples), int(sequence_length))
-        rng = np.random.RandomState(int(seed))
-        documents = shuffled_documents(len(lengths), epochs, rng)
-        shuffle = shuffled_samples(samples_available(tokens, epochs, int(sequence_length)), rng)
+        lengths, layout = document_sizes(sizes), layout or Layout()
+        low, high = layout.documents_of(len(lengths))
+        tokens = int(lengths[low:high].sum(dtype=np.int64))
+        if tokens == 0:
+            raise OrderError(f"split '{layout.split}': its documents are empty")
+        length, rng = layout.sequence_length, np.random.RandomState(int(layout.seed))
+        epochs = epochs_needed(tokens, int(layout.samples), length)
+        rows = samples_available(tokens, epochs, length)
+        # The list is shuffled at once, or all but the last epoch and then the last; documents first
+        # and samples after them, from one generator.
+        apart = layout.last_epoch_is_apart(tokens, epochs)
+        parts = [epochs - 1, 1] if apart else [epochs]
+        lists = [shuffled_documents(low, high, part, rng) for part in parts]
+        documents = np.concatenate(lists) if apart else lists[0]
+        before = samples_available(tokens, epochs - 1, length) if apart else 0
+        shuffle = shuffled_samples([0, before, rows] if apart else [0, rows], rng)
         ends = block_ends(lengths, documents)
-        if training is None and samples == PYTHIA_SAMPLES:
+        if training is None and layout.samples == PYTHIA_SAMPLES:
             training = PYTHIA
-        return cls(lengths, documents, shuffle, int(sequence_length), ends, training)
+        return cls(lengths, documents, shuffle, int(length), ends, training, epochs)
 
     @classmethod
     def from_idx(
         cls,
         path: str | Path,
-        seed: int = PYTHIA_SEED,
-        samples: int = PYTHIA_SAMPLES,
-        sequence_length: int = PYTHIA_SEQUENCE_LENGTH,
+        layout: Layout | None = None,
         training: TrainingOrder | None = None,
     ) -> "NeoxOrder":
         """Rebuild the maps from the `.idx` file of a store of documents; no tokens are needed.
@@ -122,7 +123,7 @@ class NeoxOrder:
             The file is missing, or damaged.
         """
         sizes = np.array(read_index(idx_path(store_prefix(path))).sizes)
-        return cls.from_sizes(sizes, seed, samples, sequence_length, training)
+        return cls.from_sizes(sizes, layout, training)
 
     @classmethod
     def from_maps(
@@ -130,7 +131,7 @@ class NeoxOrder:
         sizes: npt.ArrayLike,
         document_index: npt.NDArray[Any],
         shuffle_index: npt.NDArray[Any],
-        sequence_length: int = PYTHIA_SEQUENCE_LENGTH,
+        sequence_length: int = Layout().sequence_length,
         training: TrainingOrder | None = None,
     ) -> "NeoxOrder":
         """Take published maps as they are, for instance `np.load`ed with `mmap_mode="r"`.
@@ -141,7 +142,7 @@ class NeoxOrder:
             A map holds documents or samples that do not exist, or a sample twice.
         """
         lengths = document_sizes(sizes)
-        _whole("sequence_length", sequence_length, 1, 2**62)
+        whole("sequence_length", sequence_length, 1, 2**62)
         documents = _published(document_index, len(lengths), "document index")
         narrow = documents.astype(np.int32, copy=False)
         ends = block_ends(lengths, narrow)
@@ -152,14 +153,15 @@ class NeoxOrder:
                 f"shuffle index: has {len(shuffle):,} samples, but the documents make {available:,}"
             )
         _check_permutation(shuffle)
-        return cls(lengths, narrow, shuffle, int(sequence_length), ends, training)
+        epochs = int(np.count_nonzero(narrow == narrow[0]))
+        return cls(lengths, narrow, shuffle, int(sequence_length), ends, training, epochs)
 
     @classmethod
     def from_npy(
         cls,
         where: str | Path,
         sizes: npt.ArrayLike,
-        sequence_length: int = PYTHIA_SEQUENCE_LENGTH,
+        sequence_length: int = Layout().sequence_length,
         training: TrainingOrder | None = PYTHIA,
     ) -> "NeoxOrder":
         """Take the published `doc_idx.npy` and `shuffle_idx.npy` under `where`.
@@ -186,11 +188,6 @@ class NeoxOrder:
             f"NeoxOrder({len(self):,} rows of {self.row_tokens} tokens from {self.epochs} epochs "
             f"of {len(self.sizes):,} documents)"
         )
-
-    @property
-    def epochs(self) -> int:
-        """Times that each document stands in the document list."""
-        return len(self.document_index) // len(self.sizes)
 
     @property
     def row_tokens(self) -> int:
@@ -231,13 +228,6 @@ class NeoxOrder:
             self.document_index,
             self.ends,
         )
-
-
-def _whole(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise OrderError(f"{name}: got {value!r}, expected a whole number")
-    if not low <= value < high:
-        raise OrderError(f"{name}: got {value}, expected {low} to {high - 1}")
 
 
 def _published(index: npt.NDArray[Any], below: int, name: str) -> npt.NDArray[Any]:

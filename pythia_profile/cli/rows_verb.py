@@ -37,6 +37,12 @@ def rows(
         int | None,
         typer.Option(help="Samples asked for.", show_default="1.005 of the rows", min=1, max=2**62),
     ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="Document split of the run, 969,30,1 for instance.", show_default="all documents"
+        ),
+    ] = "",
     maps: Annotated[
         Path | None,
         typer.Option(help="Or: where the run's own doc_idx and shuffle_idx .npy files are."),
@@ -50,6 +56,7 @@ def rows(
     The store of a suite of your own: `pythia-profile suites --template` prints the file beside it.
     """
     from data_order.neox.documents import NeoxRows
+    from data_order.neox.layout import Layout, samples_asked
     from data_order.neox.neox_order import NeoxOrder
     from data_order.order import TrainingOrder
     from data_order.store.megatron import MegatronStore
@@ -57,11 +64,16 @@ def rows(
     if (seed is None) == (maps is None):
         raise typer.BadParameter("give one of --seed and --maps")
     training, store = TrainingOrder(batch_size, steps), MegatronStore(documents)
-    asked = samples or -(-training.rows * 1005 // 1000)
+    layout = Layout(
+        seed=seed or 0,
+        samples=samples or samples_asked(training, split),
+        sequence_length=row_tokens - 1,
+        split=split,
+    )
     order = (
         NeoxOrder.from_npy(maps, store.sizes, row_tokens - 1, training)
         if maps is not None
-        else NeoxOrder.from_sizes(store.sizes, seed or 0, asked, row_tokens - 1, training)
+        else NeoxOrder.from_sizes(store.sizes, layout, training)
     )
     if len(order) < training.rows:
         raise typer.BadParameter(

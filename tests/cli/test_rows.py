@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from data_order.neox.documents import NeoxRows
+from data_order.neox.layout import Layout
 from data_order.neox.neox_order import NeoxOrder
 from data_order.order import TrainingOrder
 from data_order.store.megatron import MegatronStore
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 
+LAYOUT = Layout(seed=7, samples=25, sequence_length=8)
 RUN = ["--batch-size", "4", "--steps", "6", "--row-tokens", "9"]
 
 
@@ -25,7 +27,7 @@ def test_rows_are_those_of_the_rebuilt_order_and_controls_follow(documents, tmp_
 
     assert run(app, ["rows", str(tmp_path / "made/rows"), *words, *RUN]) == 0
 
-    order = NeoxOrder.from_sizes(documents.sizes, 7, 25, 8, TrainingOrder(4, 6))
+    order = NeoxOrder.from_sizes(documents.sizes, LAYOUT, TrainingOrder(4, 6))
     written = MegatronStore(tmp_path / "made/rows")
     assert len(written) == 29
     expected = NeoxRows(order, documents)[:29]
@@ -34,7 +36,7 @@ def test_rows_are_those_of_the_rebuilt_order_and_controls_follow(documents, tmp_
 
 
 def test_the_maps_of_a_run_give_the_same_rows(documents, tmp_path):
-    order = NeoxOrder.from_sizes(documents.sizes, 7, 25, 8, TrainingOrder(4, 6))
+    order = NeoxOrder.from_sizes(documents.sizes, LAYOUT, TrainingOrder(4, 6))
     maps = tmp_path / "maps"
     maps.mkdir()
     np.save(maps / "doc_idx.npy", order.document_index)

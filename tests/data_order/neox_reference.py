@@ -41,15 +41,32 @@ class Twister:
             items[i], items[j] = items[j], items[i]
 
 
-def index_maps(sizes, seed, samples, length):
-    """Document, sample and shuffle index, as lists."""
+def split_bounds(split, documents):
+    """Bounds of the train, valid and test documents, as a loop over the parts."""
+    weights = [float(part) for part in split.split(",")]
+    bounds = [0]
+    for weight in weights:
+        bounds.append(bounds[-1] + round(weight / sum(weights) * float(documents)))
+    excess = bounds[-1] - documents
+    return [0, *(bound - excess for bound in bounds[1:])]
+
+
+def index_maps(sizes, seed, samples, length, low=0, high=None, megatron=False):
+    """Document, sample and shuffle index, as lists; of documents `low` to `high`."""
+    read = range(low, len(sizes) if high is None else high)
+    total = sum(sizes[document] for document in read)
     epochs = 1
-    while (epochs * sum(sizes) - 1) // length < samples:
+    while (epochs * total - 1) // length < samples:
         epochs += 1
-    available = (epochs * sum(sizes) - 1) // length
+    available = (epochs * total - 1) // length
+    before = ((epochs - 1) * total - 1) // length
+    apart = megatron and epochs > 1 and samples - before < int(0.80 * ((total - 1) // length))
     rng = Twister(seed)
-    documents = [document for _ in range(epochs) for document in range(len(sizes))]
-    rng.shuffle(documents)
+    documents = []
+    for part in [epochs - 1, 1] if apart else [epochs]:
+        listed = [document for _ in range(part) for document in read]
+        rng.shuffle(listed)
+        documents += listed
     starts = [(0, 0)]
     place, offset = 0, 0
     for _ in range(available):
@@ -59,8 +76,12 @@ def index_maps(sizes, seed, samples, length):
             place, offset = place + 1, 0
         offset += missing
         starts.append((place, offset))
-    shuffle = list(range(available))
-    rng.shuffle(shuffle)
+    parts = [range(before), range(before, available)] if apart else [range(available)]
+    shuffle = []
+    for part in parts:
+        listed = list(part)
+        rng.shuffle(listed)
+        shuffle += listed
     return documents, starts, shuffle
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_order import NEVER, NeoxOrder, OrderError, TrainingOrder, exposures
+from data_order import NEVER, Layout, NeoxOrder, OrderError, TrainingOrder, exposures
 from data_order.errors import RowRangeError
 from data_order.neox import exposure
 from tests.data_order.neox_reference import rows_with_places
@@ -24,7 +24,9 @@ runs = st.fixed_dictionaries(
 
 def build(run, training=None):
     return NeoxOrder.from_sizes(
-        run["sizes"], run["seed"], run["samples"], run["length"], training=training
+        run["sizes"],
+        Layout(seed=run["seed"], samples=run["samples"], sequence_length=run["length"]),
+        training,
     )
 
 
@@ -95,7 +97,9 @@ def test_each_line_names_the_document_and_offset_it_matched(run):
 
 def test_cutting_the_work_into_small_parts_changes_nothing(monkeypatch):
     sizes = np.random.default_rng(2).integers(0, 60, 50)
-    order = NeoxOrder.from_sizes(sizes, 5, 300, 8, TrainingOrder(4, 60))
+    order = NeoxOrder.from_sizes(
+        sizes, Layout(seed=5, samples=300, sequence_length=8), TrainingOrder(4, 60)
+    )
     whole = exposures(order, slice(None))
 
     monkeypatch.setattr(exposure, "_CHUNK", 7)
@@ -108,7 +112,9 @@ def test_cutting_the_work_into_small_parts_changes_nothing(monkeypatch):
 
 
 def test_one_epoch_shares_only_the_tokens_of_neighbors():
-    order = NeoxOrder.from_sizes([400, 300, 350], 1, 100, 10, TrainingOrder(5, 20))
+    order = NeoxOrder.from_sizes(
+        [400, 300, 350], Layout(seed=1, samples=100, sequence_length=10), TrainingOrder(5, 20)
+    )
 
     result = exposures(order, slice(None))
 
@@ -119,7 +125,9 @@ def test_one_epoch_shares_only_the_tokens_of_neighbors():
 
 
 def test_the_step_that_reads_the_row_and_later_ones_do_not_count():
-    order = NeoxOrder.from_sizes([9], 1, 4, 4, TrainingOrder(batch_size=2, steps=2))
+    order = NeoxOrder.from_sizes(
+        [9], Layout(seed=1, samples=4, sequence_length=4), TrainingOrder(batch_size=2, steps=2)
+    )
 
     assert (exposures(order, [0, 1]).tokens == 0).all()
     assert (exposures(order, [2, 3]).tokens > 0).all()
@@ -127,7 +135,9 @@ def test_the_step_that_reads_the_row_and_later_ones_do_not_count():
 
 
 def test_no_rows_have_no_exposures():
-    order = NeoxOrder.from_sizes([9], 1, 4, 4, TrainingOrder(2, 2))
+    order = NeoxOrder.from_sizes(
+        [9], Layout(seed=1, samples=4, sequence_length=4), TrainingOrder(2, 2)
+    )
 
     result = exposures(order, [])
 
@@ -144,7 +154,9 @@ def test_no_rows_have_no_exposures():
     ],
 )
 def test_impossible_questions_are_named(rows, before, message):
-    order = NeoxOrder.from_sizes([9], 1, 4, 4, TrainingOrder(2, 2))
+    order = NeoxOrder.from_sizes(
+        [9], Layout(seed=1, samples=4, sequence_length=4), TrainingOrder(2, 2)
+    )
 
     with pytest.raises(OrderError, match=message):
         exposures(order, rows, before)
@@ -152,6 +164,10 @@ def test_impossible_questions_are_named(rows, before, message):
 
 def test_a_run_of_unknown_batch_size_is_not_guessed():
     with pytest.raises(OrderError, match=r"pass training=TrainingOrder\(batch_size, steps\)"):
-        exposures(NeoxOrder.from_sizes([9], 1, 4, 4), [0])
+        exposures(NeoxOrder.from_sizes([9], Layout(seed=1, samples=4, sequence_length=4)), [0])
     with pytest.raises(RowRangeError):
-        exposures(NeoxOrder.from_sizes([9], 1, 4, 4), [-1], training=TrainingOrder(2, 2))
+        exposures(
+            NeoxOrder.from_sizes([9], Layout(seed=1, samples=4, sequence_length=4)),
+            [-1],
+            training=TrainingOrder(2, 2),
+        )

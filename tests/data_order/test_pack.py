@@ -46,7 +46,7 @@ def test_rows_are_the_concatenation_cut_into_whole_rows(documents, width, rows):
     packed = pack(documents, width, rows=rows)
 
     assert packed.tolist() == expected
-    assert packed.dtype == np.uint16
+    assert packed.dtype == np.uint32
     assert packed.shape[1] == width
 
 
@@ -94,7 +94,7 @@ def test_bad_files_are_named(tmp_path, tokenizer):
 @pytest.mark.parametrize(
     ("documents", "message"),
     [
-        ([[1], [70_000]], "document 1: a token does not fit"),
+        ([[1], [2**32]], "document 1: a token does not fit"),
         ([[-1]], "document 0: a token does not fit"),
         ([[0.5]], "document 0: got float64"),
         ([[[1]]], r"document 0: got int64 of shape \(1, 1\)"),

@@ -14,6 +14,7 @@ from data_order import (
     HELD_OUT,
     ROWS,
     Draw,
+    Layout,
     MegatronStore,
     NeoxOrder,
     OrderError,
@@ -182,6 +183,10 @@ def test_tokens_above_sixteen_bits_are_kept_and_above_thirty_two_refused():
 
     assert (wide["tokens"].to_list(), wide.schema["tokens"]) == ([[0, 70_000]], pl.List(pl.UInt32))
     assert narrow.schema["tokens"] == pl.List(pl.UInt16)
+    mixed = sample_rows(
+        TOKENS, ORDER, GRID, Draw(kind="iid", per_cohort=1, never=2), never_from=TOKENS + 70_000
+    )
+    assert mixed.schema["tokens"] == pl.List(pl.UInt32)
     with pytest.raises(OrderError, match="tokens: 0 to 4294967296 do not fit"):
         rows_table(np.array([[0, 2**32]]), TrainingOrder(1, 1), [0])
 
@@ -256,7 +261,9 @@ def test_the_published_draw_is_of_pythia_alone(order, changes, message):
 
 
 SIZES = np.random.default_rng(4).integers(0, 40, 60)
-MAPS = NeoxOrder.from_sizes(SIZES, 3, 400, sequence_length=5, training=TrainingOrder(8, 48))
+MAPS = NeoxOrder.from_sizes(
+    SIZES, Layout(seed=3, samples=400, sequence_length=5), TrainingOrder(8, 48)
+)
 RUN = TrainingOrder(8, 48)
 
 
@@ -292,7 +299,7 @@ def test_index_maps_tell_how_much_of_each_row_had_been_read_before():
 
 @pytest.mark.parametrize("kind", ["iid", "batches"])
 def test_single_exposure_rows_share_no_document_token_with_another_row_but_a_neighbor(kind):
-    maps = NeoxOrder.from_sizes(SIZES, 3, 300, sequence_length=5, training=RUN)
+    maps = NeoxOrder.from_sizes(SIZES, Layout(seed=3, samples=300, sequence_length=5), RUN)
     run = TrainingOrder(8, 30)
     draw = Draw(kind=kind, batches=3, rows_per_batch=1, per_cohort=3, never=4, single_exposure=True)
 

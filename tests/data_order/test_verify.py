@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from data_order import MegatronStore, NeoxOrder, OrderError, StoreError, TokenRows, TrainingOrder
+from data_order import (
+    Layout,
+    MegatronStore,
+    NeoxOrder,
+    OrderError,
+    StoreError,
+    TokenRows,
+    TrainingOrder,
+)
 from data_order.neox.documents import NeoxRows
 from data_order.neox.verify import compare_maps, compare_rows, save_maps
 
@@ -13,7 +21,7 @@ RUN = TrainingOrder(batch_size=4, steps=12)
 
 @pytest.fixture
 def order():
-    return NeoxOrder.from_sizes(SIZES, 7, 48, sequence_length=8, training=RUN)
+    return NeoxOrder.from_sizes(SIZES, Layout(seed=7, samples=48, sequence_length=8), RUN)
 
 
 @pytest.fixture
@@ -72,7 +80,9 @@ def test_another_length_or_type_is_noted(order, tmp_path):
 
 
 def test_another_seed_does_not_verify(order, tmp_path):
-    save_maps(NeoxOrder.from_sizes(SIZES, 8, 48, sequence_length=8), tmp_path / "x")
+    save_maps(
+        NeoxOrder.from_sizes(SIZES, Layout(seed=8, samples=48, sequence_length=8)), tmp_path / "x"
+    )
 
     assert not any(found.same for found in compare_maps(order, tmp_path)[::2])
 

@@ -6,11 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_order import NeoxOrder, TrainingOrder, exposures
+from data_order import Layout, NeoxOrder, TrainingOrder, exposures
 from data_order.view import EarlierRead, escaped, view_rows
 
 RUN = TrainingOrder(2, 5)
-MAPS = NeoxOrder.from_sizes([9, 14, 0, 3], 1, 10, 4, RUN)
+MAPS = NeoxOrder.from_sizes([9, 14, 0, 3], Layout(seed=1, samples=10, sequence_length=4), RUN)
 
 
 @given(st.text())
