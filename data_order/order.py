@@ -111,9 +111,20 @@ class TrainingOrder:
         RowRangeError
             The run has no such step.
         """
+        first = self.first_row_of(step)
+        return np.arange(first, first + self.batch_size, dtype=np.int64)
+
+    def first_row_of(self, step: int) -> int:
+        """Return the first of the rows that update `step` (1-based) reads.
+
+        Raises
+        ------
+        RowRangeError
+            The run has no such step.
+        """
         if not 1 <= step <= self.steps:
             raise RowRangeError(f"no step {step}; this run has steps 1 to {self.steps}")
-        return np.arange((step - 1) * self.batch_size, step * self.batch_size, dtype=np.int64)
+        return (step - 1) * self.batch_size
 
     def cohort_of(self, rows: npt.ArrayLike, checkpoints: npt.ArrayLike) -> Rows:
         """First checkpoint that has read each row; NEVER where none of them has.

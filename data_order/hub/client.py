@@ -36,10 +36,13 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from data_order.errors import RemoteError, RemoteNotFoundError
-from data_order.hub.options import Hub, HubFile, Kind, origin
+from data_order.hub.access import Hub, HubFile, Kind, origin
 from data_order.hub.retry import TRANSIENT, TransientError, retrying
 
-TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
+TIMEOUT = httpx2.Timeout(10.0)
+"""Silence after which a request is given up and made again, which a log line then says. Short,
+because a range that was broken off is taken up where it stopped."""
+
 LARGEST_ANSWER = 32 * 2**20
 """Bytes of the largest JSON answer that is read; the branches of a Pythia model take 20 kB."""
 
@@ -149,6 +152,14 @@ class RemoteFile:
                 self._address = self._ask_address(stop) if self.file.sha256 else self._url
             return self._address
 
+    def _gone(self) -> RemoteNotFoundError:
+        """Say that what the listing has the hub has no more."""
+        return RemoteNotFoundError(
+            f"{self.what}: the hub no longer has the pinned commit, its branch was deleted or "
+            "rewritten; pin anew: a study by deleting 'checkpoints' in its lock.json, rows with "
+            "Hub(refresh=True)"
+        )
+
     def _forget(self, address: str) -> None:
         with self._lock:
             if self._address == address:
@@ -157,7 +168,10 @@ class RemoteFile:
     def _ask_address(self, stop: threading.Event) -> str:
         def ask() -> str:
             with hub_errors(self.what, self._kind):
-                found = get_hf_file_metadata(self._url, timeout=30, endpoint=self._hub.endpoint)
+                try:
+                    found = get_hf_file_metadata(self._url, timeout=10, endpoint=self._hub.endpoint)
+                except (RevisionNotFoundError, EntryNotFoundError) as error:
+                    raise self._gone() from error
             if found.size != self.file.size:
                 raise RemoteError(
                     f"{self.what}: has {found.size} bytes, the listing says {self.file.size}"
@@ -199,6 +213,8 @@ class RemoteFile:
         status = response.status_code
         if status in (401, 403):
             raise _ExpiredError
+        if status == 404 and str(response.url).startswith(self._hub.endpoint):
+            raise self._gone()
         if status in TRANSIENT:
             raise TransientError(f"the server answered {status}", asked_wait(response.headers))
         if status == 200 and (first, end) == (0, self.file.size):

@@ -18,8 +18,8 @@ from urllib.parse import quote
 from huggingface_hub import is_offline_mode
 
 from data_order.errors import OrderError, RemoteError, StoreError
+from data_order.hub.access import Hub, HubFile, Kind
 from data_order.hub.client import get_json, size_at, wrong_form
-from data_order.hub.options import Hub, HubFile, Kind
 from data_order.store.files import replacing
 
 log = logging.getLogger(__name__)

@@ -44,6 +44,7 @@ _COVERING = (
     "SELECT start, digest, data FROM ranges "
     f"WHERE start > ?1 - {_PIECE} AND start < ?2 AND start + length > ?1 ORDER BY start"
 )
+_DROP = f"DELETE FROM ranges WHERE start > ?1 - {_PIECE} AND start < ?2 AND start + length > ?1"
 _INSERT = (
     "INSERT INTO ranges VALUES (?, ?, ?, ?) ON CONFLICT (start) DO UPDATE SET "
     "length = excluded.length, digest = excluded.digest, data = excluded.data "
@@ -89,6 +90,14 @@ class RangeCache:
             with self._opened() as database:
                 database.execute(_TABLE)
                 database.executemany(_INSERT, _pieces(starts, lengths, data))
+
+    def drop(self, starts: Offsets, lengths: Offsets) -> None:
+        """Forget every kept range that touches one of these, so that it is read anew."""
+        if not (self.path.is_file() and self.path.stat().st_size):
+            return
+        with self._repaired(), self._opened() as database:
+            for low, high in zip(starts.tolist(), (starts + lengths).tolist(), strict=True):
+                database.execute(_DROP, (low, high))
 
     def _fill(self, database: sqlite3.Connection, out: Bytes, start: int) -> bool:
         """Fill `out` with the bytes from `start` on; False where one of them is not kept."""

@@ -3,6 +3,7 @@
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +13,8 @@ from data_order.errors import RemoteError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_LONG_SECONDS = 5.0
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Status codes after which the same request may succeed."""
@@ -60,6 +63,7 @@ def retrying(
     """
     waited, tries = 0.0, 0
     while True:
+        started = time.monotonic()
         try:
             return ask()
         except TransientError as failure:
@@ -76,7 +80,10 @@ def retrying(
                     f"{what}: {failure}; waiting {wait:.0f} s more would be {waited:.0f} s in "
                     f"all, expected at most {policy.total_wait:.0f} s; try again later"
                 ) from failure
-            log.info("%s: %s; asking again in %.1f s", what, failure, wait)
+            # What takes long enough for somebody to wonder is said aloud.
+            long = time.monotonic() - started + wait > _LONG_SECONDS
+            level = logging.WARNING if long else logging.INFO
+            log.log(level, "%s: %s; asking again in %.1f s", what, failure, wait)
             if _sleep(wait, stop):
                 raise RemoteError(
                     f"{what}: {failure}; given up, because another part failed"

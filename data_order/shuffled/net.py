@@ -4,9 +4,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from data_order.hub.access import Hub
 from data_order.hub.client import UrlFile
 from data_order.hub.listings import file_sizes
-from data_order.hub.options import Hub
 from data_order.store.remote import RemoteBytes
 
 __all__ = ["open_files"]

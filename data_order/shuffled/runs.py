@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_order.errors import OrderError, StoreError, StoreNotFoundError
-from data_order.hub.options import Hub
+from data_order.hub.access import Hub
 from data_order.order import TrainingOrder
 from data_order.shuffled.passes import ShuffledOrder
 from data_order.shuffled.rows import ShuffledRows

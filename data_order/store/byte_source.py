@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_order.errors import OrderError
-from data_order.hub.options import Hub, is_address
+from data_order.hub.access import Hub, is_address
 from data_order.store.shards import ByteSource, LocalShards, local_files
 
 Where = str | Path | Sequence[str | Path]

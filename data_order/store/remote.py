@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from data_order.errors import RemoteNotFoundError
+from data_order.hub.access import Hub, parse_address
 from data_order.hub.client import RemoteFile
 from data_order.hub.listings import Pinned, pinned_dataset
-from data_order.hub.options import Hub, parse_address
 from data_order.hub.range_cache import Bytes, Offsets, RangeCache, merge
 from data_order.store.shards import SHARD_NAME, check_pieces, shards_in_order
 
@@ -55,6 +55,20 @@ class RemoteBytes:
         """Pieces of `width` bytes that begin at `numbers * width`: (n, width)."""
         pieces = self.read(numbers * width, np.full(len(numbers), width))
         return pieces.reshape(len(numbers), width)
+
+    def forget(self, starts: Offsets, lengths: Offsets) -> bool:
+        """Drop these pieces from the cache, so that they are read anew."""
+        if self._cache is not None:
+            self._cache.drop(starts, lengths)
+        return True
+
+    def fresh(self) -> "RemoteBytes":
+        """Return the same bytes, read past the cache."""
+        return RemoteBytes(self._files, self.name, replace(self._hub, progress=None), None)
+
+    def span(self, start: int, length: int) -> Bytes:
+        """Bytes `start : start + length`, which exist: (length,)."""
+        return self.read(np.array([start]), np.array([length]))
 
     def read(self, starts: Offsets, lengths: Offsets) -> Bytes:
         """Pieces `starts[i] : starts[i] + lengths[i]`, one after the other: (sum(lengths),).

@@ -47,6 +47,20 @@ def selected(key: object, length: int, what: str) -> npt.NDArray[np.int64]:
     return numbers
 
 
+def contiguous(key: slice, length: int) -> tuple[int, int] | None:
+    """First number and count of a slice without gaps that is wholly inside; None of any other.
+
+    Examples
+    --------
+    >>> contiguous(slice(2, 6), 10), contiguous(slice(2, 6, 2), 10), contiguous(slice(2, 16), 10)
+    ((2, 4), None, None)
+    """
+    start, stop = key.start, key.stop
+    if key.step is None and type(start) is int and type(stop) is int and 0 <= start <= stop:
+        return (start, stop - start) if stop <= length else None
+    return None
+
+
 def _sliced(key: slice, length: int, what: str) -> npt.NDArray[np.int64]:
     try:
         start, stop, step = key.indices(length)

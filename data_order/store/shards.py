@@ -40,6 +40,12 @@ class ByteSource(Protocol):
     def rows(self, numbers: Offsets, width: int) -> Bytes:
         """Pieces of `width` bytes that begin at `numbers * width`: (n, width)."""
 
+    def span(self, start: int, length: int) -> Bytes:
+        """Bytes `start : start + length`, which exist: (length,)."""
+
+    def forget(self, starts: Offsets, lengths: Offsets) -> bool:
+        """Drop what is kept of these pieces beside the store itself; whether anything can be."""
+
 
 class LocalShards:
     """Files on disk, one after the other, as one run of bytes.
@@ -51,10 +57,10 @@ class LocalShards:
     length : bytes of all shards together.
     """
 
-    __slots__ = ("_ends", "_maps", "length", "name", "paths")
+    __slots__ = ("_ends", "_header", "_maps", "_stops", "length", "name", "paths")
 
-    def __init__(self, paths: Sequence[Path], name: str | None = None) -> None:
-        """Map the files into memory; nothing is read yet.
+    def __init__(self, paths: Sequence[Path], name: str | None = None, header: int = 0) -> None:
+        """Map the files into memory, each from byte `header` on; nothing is read yet.
 
         Raises
         ------
@@ -68,27 +74,44 @@ class LocalShards:
             if not path.is_file():
                 raise StoreNotFoundError(f"{path}: no such file, expected a shard of a store")
         self.name = name or str(self.paths[0])
-        self._maps = [mapped_bytes(path) for path in self.paths]
+        self._header = header
+        self._maps = [mapped_bytes(path)[header:] for path in self.paths]
         self._ends = np.cumsum([len(part) for part in self._maps], dtype=np.int64)
+        self._stops: list[int] = self._ends.tolist()
         self.length = int(self._ends[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return LocalShards, (self.paths, self.name)
+        return LocalShards, (self.paths, self.name, self._header)
 
     def read(self, starts: Offsets, lengths: Offsets) -> Bytes:
         """Pieces `starts[i] : starts[i] + lengths[i]`, one after the other: (sum(lengths),)."""
         check_pieces(starts, lengths, self.length, self.name)
         out = np.empty(int(lengths.sum()), np.uint8)
-        ends = self._ends.tolist()
         position = 0
-        for start, left in zip(starts.tolist(), lengths.tolist(), strict=True):
-            while left:
-                shard = bisect_right(ends, start)
-                count = min(left, ends[shard] - start)
-                first = start - (ends[shard] - len(self._maps[shard]))
-                out[position : position + count] = self._maps[shard][first : first + count]
-                position, start, left = position + count, start + count, left - count
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+            self._copy(out[position : position + length], start)
+            position += length
         return out
+
+    def span(self, start: int, length: int) -> Bytes:
+        """Bytes `start : start + length`, which exist: (length,)."""
+        out = np.empty(length, np.uint8)
+        self._copy(out, start)
+        return out
+
+    def forget(self, starts: Offsets, lengths: Offsets) -> bool:  # noqa: ARG002
+        """Drop nothing: the files are the store itself."""
+        return False
+
+    def _copy(self, out: Bytes, start: int) -> None:
+        """Fill `out` with the bytes from `start` on, shard after shard."""
+        position, left = 0, len(out)
+        while left:
+            shard = bisect_right(self._stops, start)
+            count = min(left, self._stops[shard] - start)
+            first = start - (self._stops[shard] - len(self._maps[shard]))
+            out[position : position + count] = self._maps[shard][first : first + count]
+            position, start, left = position + count, start + count, left - count
 
     def rows(self, numbers: Offsets, width: int) -> Bytes:
         """Pieces of `width` bytes that begin at `numbers * width`: (n, width)."""
@@ -106,6 +129,10 @@ class LocalShards:
         cut = np.flatnonzero(~inside)
         out[cut] = self.read(starts[cut], np.full(len(cut), width)).reshape(len(cut), width)
         return out
+
+    def shard_of(self, positions: Offsets) -> npt.NDArray[np.intp]:
+        """Shard that holds each byte (n,)."""
+        return np.searchsorted(self._ends, positions, side="right")
 
     def _begin(self, shard: int) -> int:
         return int(self._ends[shard]) - len(self._maps[shard])

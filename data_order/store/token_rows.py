@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import StoreError
-from data_order.hub.options import Hub
+from data_order.hub.access import Hub
 from data_order.order import positive
 from data_order.store.byte_source import Where, open_source
+from data_order.store.files import read_npy_header
 from data_order.store.idx import DTYPES, read_index, token_type
-from data_order.store.selection import selected
-from data_order.store.shards import ByteSource
+from data_order.store.selection import contiguous, selected
+from data_order.store.shards import ByteSource, LocalShards
 from data_order.store.vocabulary import check_vocabulary, vocabulary_size
 
 PYTHIA_ROW_TOKENS = 2049
@@ -81,9 +82,9 @@ class TokenRows:
         Parameters
         ----------
         where : prefix of an `.idx`/`.bin` pair or of shards, a folder that holds one store, the
-            shard files themselves in their order, or a dataset on the hub: "owner/name", or
-            "hf://datasets/owner/name@revision/prefix". An `.idx` beside local files is compared
-            with what is there; none is needed.
+            shard files themselves in their order, a `.npy` file of rows, or a dataset on the hub:
+            "owner/name", or "hf://datasets/owner/name@revision/prefix". An `.idx` beside local
+            files is compared with them; none is needed.
         row_tokens : tokens of a row.
         dtype : type of a token; by default the index's, uint16 where there is none.
         vocabulary : number of token ids; None accepts what the dtype can hold.
@@ -99,6 +100,8 @@ class TokenRows:
             A shard is missing or truncated, or the index says something else than was asked for.
         """
         positive(row_tokens, "row_tokens")
+        if isinstance(where, str | Path) and Path(where).suffix == ".npy":
+            return cls(*_npy_source(Path(where), row_tokens, dtype), vocabulary)
         source, index = open_source(where, hub)
         kind = None if dtype is None else token_type(dtype)
         if index is not None:
@@ -129,11 +132,46 @@ class TokenRows:
         StoreError
             A token id is not in the vocabulary; row and position are named.
         """
+        # One row, or rows side by side: one run of bytes, without arrays of numbers in between.
+        if type(key) is int and 0 <= key < len(self):
+            return self._run(key, 1).reshape(-1)
+        if isinstance(key, slice) and (span := contiguous(key, len(self))) is not None:
+            return self._run(*span)
         numbers = selected(key, len(self), "row")
         flat = numbers.reshape(-1)
         tokens = self.source.rows(flat, self.row_bytes).view(self.dtype)
-        check_vocabulary(tokens, self.vocabulary, flat, self.source.name)
+        self._check(tokens, flat)
         return tokens.reshape(*numbers.shape, self.row_tokens)
+
+    def _run(self, first: int, count: int) -> npt.NDArray[Any]:
+        """Rows `first : first + count`, which exist: (count, row_tokens)."""
+        width = self.row_bytes
+        tokens = self.source.span(first * width, count * width).view(self.dtype)
+        rows = tokens.reshape(count, self.row_tokens)
+        if self.vocabulary is not None:
+            self._check(rows, np.arange(first, first + count))
+        return rows
+
+    def _check(self, tokens: npt.NDArray[Any], numbers: npt.NDArray[np.int64]) -> None:
+        """Refuse ids beyond the vocabulary; what a cache holds of these rows is dropped."""
+        try:
+            check_vocabulary(tokens, self.vocabulary, numbers, self.source.name)
+        except StoreError as error:
+            width = self.row_bytes
+            if self.source.forget(numbers * width, np.full(len(numbers), width)):
+                raise StoreError(f"{error}; dropped from the cache, ask again") from None
+            raise
+
+
+def _npy_source(
+    path: Path, row_tokens: int, dtype: npt.DTypeLike | None
+) -> tuple[ByteSource, int, np.dtype[Any]]:
+    header = read_npy_header(path)
+    if header.shape[1] != row_tokens:
+        raise StoreError(f"{path}: rows have {header.shape[1]} tokens, expected {row_tokens}")
+    if dtype is not None and token_type(dtype) != header.dtype:
+        raise StoreError(f"{path}: tokens are {header.dtype}, expected {token_type(dtype)}")
+    return LocalShards([path], str(path), header.offset), row_tokens, header.dtype
 
 
 def _agreed_type(

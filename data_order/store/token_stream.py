@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import StoreError
-from data_order.hub.options import Hub
+from data_order.hub.access import Hub
 from data_order.store.byte_source import Where, open_source
 from data_order.store.idx import DTYPES, token_type
 from data_order.store.shards import ByteSource

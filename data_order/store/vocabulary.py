@@ -40,6 +40,9 @@ def check_vocabulary(
     """
     if vocabulary is None or tokens.size == 0:
         return
+    # The largest id tells of most arrays that all is right, at a fifth of the cost of a comparison.
+    if int(tokens.max()) < vocabulary and (tokens.dtype.kind == "u" or int(tokens.min()) >= 0):
+        return
     wrong = tokens >= vocabulary
     if tokens.dtype.kind != "u":
         wrong |= tokens < 0

@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from data_order.errors import RemoteError
+from data_order.hub.access import Hub, HubFile
 from data_order.hub.client import RemoteFile, WrongBytesError
 from data_order.hub.download import Hash, download
-from data_order.hub.options import Hub, HubFile
 from pythia_profile.checkpoints.listing import LARGEST_JSON, is_safe
 from pythia_profile.errors import CheckpointError
 

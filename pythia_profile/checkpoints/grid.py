@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_order.hub.options import Hub, HubFile
+from data_order.hub.access import Hub, HubFile
 from pythia_profile.checkpoints.listing import Checkpoint, Listing, Revision
 from pythia_profile.checkpoints.pins import Pins, pin
 from pythia_profile.checkpoints.prefetch import Source

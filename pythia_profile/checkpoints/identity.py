@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from data_order.hub.options import Hub
+from data_order.hub.access import Hub
 from pythia_profile.checkpoints.grid import Grid, locate
 from pythia_profile.checkpoints.pins import Pins
 from pythia_profile.checkpoints.verdicts import (

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from data_order.hub.options import HubFile
+from data_order.hub.access import HubFile
 
 __all__ = ["Checkpoint", "Listing", "Revision", "is_safe", "matters"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from data_order.hub.access import Hub, HubFile
 from data_order.hub.listings import list_branches, list_files
-from data_order.hub.options import Hub, HubFile
 from pythia_profile.checkpoints.listing import Listing, Revision, is_safe, matters
 from pythia_profile.errors import NotFoundError, StudyError
 from pythia_profile.suites.model import Suite

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from huggingface_hub import try_to_load_from_cache
 from pydantic import TypeAdapter
 
-from data_order.hub.options import Hub, HubFile, hub_endpoint
+from data_order.hub.access import Hub, HubFile, hub_endpoint
 from data_order.hub.retry import RetryPolicy
 from pythia_profile.checkpoints.fetch import UNFINISHED, fetch_file, is_whole
 from pythia_profile.errors import RefusedError

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from data_order.hub.options import HubFile
+from data_order.hub.access import HubFile
 from pythia_profile.checkpoints.listing import Checkpoint, Listing, Revision
 from pythia_profile.suites.model import Suite
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from pythia_profile.cli.app import FACTS, verb
 from pythia_profile.cli.shuffled_rows import Asked, show_shuffled
 
 if TYPE_CHECKING:
+    from data_order.neox.layout import Layout
     from data_order.neox.neox_order import NeoxOrder
     from data_order.order import TrainingOrder
     from data_order.published import PublishedOrder
@@ -79,6 +80,20 @@ def order(
         str | None, typer.Option(help="When was this token file of the run read? (OLMo)")
     ] = None,
     token: Annotated[int, typer.Option(help="At this token of --file.", min=0)] = 0,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="Document split of the run, 969,30,1 for instance.", show_default="all documents"
+        ),
+    ] = "",
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Fetch the rows a second time and compare; or hash the local shards that hold "
+            "them, and compare with the hub's listing.",
+        ),
+    ] = False,
     show: Annotated[int, typer.Option(help="Rows of a step to show; 0 for all.", min=0)] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="All of it, as JSON.")] = False,
 ) -> None:
@@ -113,33 +128,40 @@ def order(
     own = training == run.training
     label = run.label_steps
     width = row_tokens or run.row_tokens
-    rows = [row] if row is not None else training.rows_of(step or 0).tolist()
-    if show and row is None and not as_json:
-        rows = rows[:show]
+    first = row if row is not None else training.first_row_of(step or 0)
+    count = 1 if row is not None else training.batch_size
+    rows = range(first, first + (min(show, count) if show and not as_json else count))
     tokenizer = None if decode is None else open_tokenizer(decode)
     with ExitStack() as stack:
         progress = _progress(stack)
-        maps = _maps(idx, seed, run, training, width) if idx is not None else None
+        layout = _layout(idx, seed, split, run, training, width)
+        maps = None if idx is None or layout is None else _maps(idx, layout, training)
+        vocabulary = run.vocabulary if own and width == run.row_tokens else None
+        source = _source(store, corpus, run.published, maps, width, vocabulary, progress)
         views = view_rows(
             training,
             rows,
             checkpoints=run.saved_steps if own else [],
-            source=_source(store, corpus, run.published, maps, width, progress),
+            source=source,
             tokenizer=tokenizer,
             maps=maps if documents or exposures else None,
             with_exposures=exposures,
         )
+        verified = _verify(source, rows, run.published) if verify else ""
     if as_json:
         typer.echo(json.dumps([_as_json(view, label, documents) for view in views]))
         return
     if step is not None:
-        every = training.rows_of(step)
         typer.echo(
-            f"{suite}: step {step:,} of {training.steps:,} reads rows {every[0]:,} to "
-            f"{every[-1]:,} ({len(every):,} rows)"
+            f"{suite}: step {step:,} of {training.steps:,} reads rows {first:,} to "
+            f"{first + count - 1:,} ({count:,} rows)"
         )
+    if layout is not None:
+        typer.echo(f"order rebuilt from {idx} with data seed {layout.seed}")
     for view in views:
         typer.echo("\n".join(_lines(view, training.batch_size, label, width, documents)))
+    if verified:
+        typer.echo(verified)
     if step is not None and len(views) < training.batch_size:
         typer.echo(f"... {training.batch_size - len(views):,} more; --show 0 shows all")
 
@@ -175,6 +197,8 @@ class _Run:
     row_tokens: int
     saved_steps: list[int]
     label_steps: int
+    vocabulary: int
+    data_seed: int | None
     published: "PublishedOrder | None" = None
     store: str | None = None
     tokenizer: Path | None = None
@@ -196,7 +220,13 @@ def _run_of(name: str, training_seed: int | None) -> _Run:
     order = suite.order
     if isinstance(order, PublishedOrder):
         return _Run(
-            order.training, order.row_tokens, order.saved_steps, order.label_steps, published=order
+            order.training,
+            order.row_tokens,
+            order.saved_steps,
+            order.label_steps,
+            suite.vocabulary,
+            order.seed,
+            published=order,
         )
     if suite.root is None:
         raise typer.BadParameter(f"the order of the rows of '{name}' is not replayable here")
@@ -206,21 +236,76 @@ def _run_of(name: str, training_seed: int | None) -> _Run:
         suite.row_tokens,
         list(suite.usual_checkpoints(sizes[0])) if sizes else [],
         1,
+        suite.vocabulary,
+        suite.data_seed,
         store=str(suite.root / suite.store) if suite.store else None,
         tokenizer=suite.root / suite.tokenizer if suite.tokenizer else None,
     )
 
 
-def _maps(idx: Path, seed: int | None, run: _Run, training: Any, width: int) -> "NeoxOrder":
+def _layout(
+    idx: Path | None, seed: int | None, split: str, run: _Run, training: Any, width: int
+) -> "Layout | None":
+    """Say how the run laid its documents out; None where no order is to be rebuilt."""
+    from data_order.neox.layout import Layout, samples_asked
+
+    if idx is None:
+        return None
+    own_seed = seed if seed is not None else run.data_seed
+    if own_seed is None:
+        raise typer.BadParameter(
+            "--idx needs the data seed of the run, which this suite does not name; give --seed, or "
+            "data_seed in its suite.toml"
+        )
+    published = run.published
+    samples = samples_asked(training, split)
+    if published is not None and training == published.training and not split:
+        samples = published.samples
+    return Layout(seed=own_seed, samples=samples, sequence_length=width - 1, split=split)
+
+
+def _maps(idx: Path, layout: "Layout", training: Any) -> "NeoxOrder":
     from data_order.neox.neox_order import NeoxOrder
 
-    published = run.published
-    samples = -(-training.rows * 1005 // 1000)
-    if published is not None and training == published.training:
-        samples = published.samples
     log.info("rebuilding the order from %s; half a minute for Pythia", idx)
-    own_seed = seed if seed is not None else published.seed if published else 0
-    return NeoxOrder.from_idx(idx, own_seed, samples, width - 1, training)
+    return NeoxOrder.from_idx(idx, layout, training)
+
+
+def _verify(
+    source: "RowSource | None", rows: Sequence[int], published: "PublishedOrder | None"
+) -> str:
+    """Compare rows with a second fetch, or their local shards with the hub's hashes.
+
+    Raises
+    ------
+    StoreError
+        They differ; what a cache held of them is dropped.
+    """
+    from data_order.errors import StoreError
+    from data_order.hub.access import Hub
+    from data_order.hub.listings import pinned_dataset
+    from data_order.store.integrity import damaged_files, differing_rows, shards_of
+    from data_order.store.shards import LocalShards
+    from data_order.store.token_rows import TokenRows
+
+    if not isinstance(source, TokenRows):
+        raise typer.BadParameter("--verify needs --store: rows in training order")
+    if not isinstance(source.source, LocalShards):
+        differing = differing_rows(source, rows)
+        if len(differing):
+            raise StoreError(
+                f"{len(differing)} of {len(rows)} rows differ in a second fetch, the first is "
+                f"{differing[0]}; dropped from the cache, ask again"
+            )
+        return f"verified: {len(rows):,} rows are the same in a second fetch"
+    if published is None or published.row_store is None:
+        raise typer.BadParameter("--verify: no hashes of this store are published")
+    listed = pinned_dataset(published.row_store.repository, "main", Hub()).files
+    shards = shards_of(source, list(rows))
+    damaged = damaged_files(shards, {file.name: file.sha256 for file in listed if file.sha256})
+    if damaged:
+        raise StoreError(f"{damaged[0]}: is not the published file; its sha256 is another")
+    return f"verified: {', '.join(path.name for path in shards)} as published"
 
 
 def _source(
@@ -229,9 +314,10 @@ def _source(
     published: "PublishedOrder | None",
     maps: "NeoxOrder | None",
     width: int,
+    vocabulary: int | None,
     progress: Callable[[int, int], None],
 ) -> "RowSource | None":
-    from data_order.hub.options import Hub
+    from data_order.hub.access import Hub
     from data_order.neox.documents import NeoxRows
     from data_order.store.token_rows import TokenRows
     from data_order.store.token_stream import TokenStream
@@ -247,7 +333,7 @@ def _source(
         where = store
         if store == "hub" and published is not None and published.row_store is not None:
             where = published.row_store.repository
-        return TokenRows.open(where, width, hub=Hub(progress=progress))
+        return TokenRows.open(where, width, vocabulary=vocabulary, hub=Hub(progress=progress))
     if corpus is not None and maps is not None:
         where = published.documents.repository if corpus == "hub" and published else corpus
         return NeoxRows(maps, TokenStream.open(where, hub=Hub(progress=progress)))

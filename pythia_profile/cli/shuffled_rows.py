@@ -99,7 +99,7 @@ def _facts(
     run: "ShuffledRun", asked: Asked, progress: Callable[[int, int], None]
 ) -> list[dict[str, Any]]:
     """Give what the files tell of rows: place, steps that read them, state, tokens."""
-    from data_order.hub.options import Hub
+    from data_order.hub.access import Hub
     from data_order.order import NEVER
     from data_order.pack import open_tokenizer
 

@@ -7,7 +7,7 @@ its section `checkpoints` to pin anew.
 from pathlib import Path
 from typing import Any
 
-from data_order.hub.options import Hub
+from data_order.hub.access import Hub
 from pythia_profile.checkpoints.grid import Grid, locate
 from pythia_profile.checkpoints.pins import Pins, moved_branches
 from pythia_profile.checkpoints.verdicts import Verdict

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from data_order.hub.options import Hub
+from data_order.hub.access import Hub
 from pythia_profile.checkpoints.grid import Grid
 from pythia_profile.checkpoints.prefetch import most_on_disk
 from pythia_profile.checkpoints.source import KEEP_ALL, HubCheckpoint

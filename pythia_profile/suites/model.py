@@ -87,6 +87,7 @@ class Suite:
     schedule, warmup_steps : name in `SCHEDULES`; optimizer steps of warm-up.
     decay_steps : length of the schedule in optimizer steps, which need not be whole where it was
         set in tokens; 0 for that of the run.
+    data_seed : seed of the shuffle of its rows, where it is known.
     seed : training seed, the third part of a run's name.
     sizes : by name, smallest first.
     published : name of its order among data_order's published ones, where it is one of them.
@@ -115,6 +116,7 @@ class Suite:
     seed: int
     sizes: Mapping[str, Size] = field(repr=False)
     published: str = ""
+    data_seed: int | None = None
     root: Path | None = None
     store: str | None = None
     tokenizer: str | None = None

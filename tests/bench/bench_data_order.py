@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data_order import MegatronStore, TokenRows
-from data_order.hub.options import Hub as HubSettings
+from data_order.hub.access import Hub as HubSettings
 from tests.bench.machine import machine
 from tests.stand_in.hub import Hub, Virtual
 
@@ -105,6 +105,49 @@ def test_random_rows_of_a_local_store(tmp_path):
         print(f"  {name}: {max(seen):,.0f} and {np.median(seen):,.0f} rows/s")
     assert np.array_equal(one[asked], rows[asked])
     assert np.array_equal(cut[asked], rows[asked])
+
+
+def test_rows_side_by_side_and_one_by_one(tmp_path):
+    tokens = np.random.default_rng(0).integers(0, 50_000, (60_000, 2049), dtype=np.uint16)
+    data = MegatronStore.write(tmp_path / "document", tokens).prefix.with_suffix(".bin")
+    plain = np.memmap(data, np.uint16, mode="r").reshape(-1, 2049)
+    ours = TokenRows.open(tmp_path / "document")
+    checked = TokenRows.open(tmp_path / "document", vocabulary=50_304)
+    whole = data.read_bytes()
+    for i, cut in enumerate((whole[: len(whole) // 3], whole[len(whole) // 3 :])):
+        (tmp_path / f"cut-{i:05d}-of-00001.bin").write_bytes(cut)
+    shards = TokenRows.open(tmp_path / "cut")
+    singles = np.random.default_rng(1).integers(0, len(tokens), 20_000).tolist()
+    batches = [(first, first + 1024) for first in range(0, 58_000, 1024)]
+    works = {
+        "batches of 1,024": lambda rows: [np.array(rows[a:b]) for a, b in batches],
+        "single rows": lambda rows: [np.array(rows[row]) for row in singles],
+    }
+    counts = {"batches of 1,024": 1024 * len(batches), "single rows": len(singles)}
+    readers = {
+        "numpy memmap": plain,
+        "TokenRows": ours,
+        "two shards": shards,
+        "vocabulary": checked,
+    }
+
+    print(f"\n{machine()}: rows of 2,049 tokens, copied out, best of 7")
+    for name, work in works.items():
+        best = dict.fromkeys(readers, 0.0)
+        for _ in range(7):
+            for reader, rows in readers.items():
+                begun = time.perf_counter()
+                work(rows) if reader == "numpy memmap" else _read(rows, name, batches, singles)
+                rate = counts[name] / (time.perf_counter() - begun)
+                best[reader] = max(best[reader], rate)
+        print("  " + name + ": " + ", ".join(f"{k} {v:,.0f} rows/s" for k, v in best.items()))
+
+
+def _read(rows, name, batches, singles):
+    """Read without a second copy: what TokenRows gives belongs to the caller already."""
+    if name == "single rows":
+        return [rows[row] for row in singles]
+    return [rows[a:b] for a, b in batches]
 
 
 def test_opening_and_checking_an_index_of_ten_million_sequences(tmp_path):

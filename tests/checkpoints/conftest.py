@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from data_order.hub.options import Hub as HubSettings
+from data_order.hub.access import Hub as HubSettings
 from data_order.hub.retry import RetryPolicy
 from pythia_profile.checkpoints.grid import locate
 from pythia_profile.checkpoints.prefetch import Prefetcher

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from data_order.hub.options import Hub as HubSettings
+from data_order.hub.access import Hub as HubSettings
 from data_order.published import CHECKPOINTS
 from pythia_profile.checkpoints.continuity import Sketch, continuity, odd_ones
 from pythia_profile.checkpoints.identity import Evidence, audit

@@ -3,15 +3,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
-from data_order import MegatronStore, NeoxOrder, TrainingOrder, exposures
+from data_order import Layout, MegatronStore, NeoxOrder, TrainingOrder, exposures
 from data_order.neox.documents import NeoxRows
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
+from pythia_profile.suites.folder import write_suite
 from tests.stand_in.hub import Hub
 
 SIZES = [30, 0, 41, 7, 12]
@@ -28,7 +30,9 @@ def documents(tmp_path):
 @pytest.fixture
 def maps(documents):
     # 20 rows are trained; the run asks for half a percent more, rounded up
-    return NeoxOrder.from_idx(documents.prefix, 7, 21, 8, TRAINING)
+    return NeoxOrder.from_idx(
+        documents.prefix, Layout(seed=7, samples=21, sequence_length=8), TRAINING
+    )
 
 
 @pytest.fixture
@@ -216,3 +220,71 @@ def test_a_suite_in_a_folder_brings_its_rows_and_its_tokenizer(tiny_suite, capsy
         == f"step{tiny_suite.usual_checkpoints(next(iter(tiny_suite.sizes)))[1]}"
     )
     assert lines[0]["text"]
+
+
+@pytest.fixture
+def own(tiny_suite, tmp_path):
+    """A suite of one's own, of 20 rows that were packed from documents with seed 7."""
+    changed = replace(
+        tiny_suite, batch_size=4, steps=5, row_tokens=9, vocabulary=50, store="rows/document"
+    )
+    changed = replace(changed, warmup_steps=1, decay_steps=0, tokenizer=None)
+    write_suite(changed, tmp_path)
+    return changed
+
+
+def test_the_data_seed_of_an_own_suite_is_its_own_or_asked_for(
+    own, documents, maps, rows, tmp_path, capsys
+):
+    asked = ("--suite", tmp_path, "--row", 3, "--idx", documents.prefix)
+    corpus = ("--corpus", documents.prefix.parent)
+
+    code, _, err = said(capsys, *asked, *corpus)
+    assert code == 2
+    assert "--idx needs the data seed of the run, which this suite does not name" in err
+    write_suite(replace(own, data_seed=7), tmp_path)
+    (rebuilt,) = lines(capsys, *asked, *corpus)
+    (stored,) = lines(capsys, "--suite", tmp_path, "--row", 3)
+    assert rebuilt["tokens"] == stored["tokens"] == rows[3].tolist()
+    assert "with data seed 7" in said(capsys, *asked, *corpus)[1]
+    assert "with data seed 8" in said(capsys, *asked, *corpus, "--seed", 8)[1]
+
+
+def test_a_split_of_the_documents_is_given_as_the_run_had_it(documents, capsys):
+    asked = ("--row", 3, "--idx", documents.prefix, "--seed", 7, "--documents", *RUN)
+
+    (line,) = lines(capsys, *asked, "--split", "60,20,20")
+
+    order = NeoxOrder.from_idx(
+        documents.prefix, Layout(seed=7, samples=20, sequence_length=8, split="60,20,20"), TRAINING
+    )
+    assert [p["document"] for p in line["documents"]] == order.pieces([3]).document.tolist()
+    assert {p["document"] for p in line["documents"]} <= {0, 1, 2}
+    code, _, err = said(capsys, *asked, "--split", "x")
+    assert (code, "expected up to three weights" in err) == (1, True)
+
+
+def test_an_id_beyond_the_vocabulary_of_the_suite_is_refused(own, rows, tmp_path, capsys):
+    write_suite(replace(own, vocabulary=int(rows[0].max())), tmp_path)
+
+    code, _, err = said(capsys, "--suite", tmp_path, "--row", 0)
+
+    assert code == 1
+    assert "row 0, position" in err
+    assert "token id is" in err
+
+
+def test_rows_of_the_hub_are_verified_by_a_second_fetch(rows, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        data = rows.prefix.with_suffix(".bin").read_bytes()
+        hub.add("dataset", "owner/rows", {"document.bin": data})
+        asked = ("--row", 5, "--store", "owner/rows", *RUN)
+
+        assert "verified: 1 rows are the same" in said(capsys, *asked, "--verify")[1]
+        hub.misbehave("flip", at="cdn", times=1)
+        code, _, err = said(capsys, *asked, "--verify")
+
+    assert code == 1
+    assert "1 of 1 rows differ in a second fetch, the first is 5; dropped from the cache" in err

@@ -9,10 +9,10 @@ import pytest
 
 from data_order.errors import RemoteError
 from data_order.hub import download as module
+from data_order.hub.access import Hub as HubSettings
 from data_order.hub.client import RemoteFile
 from data_order.hub.download import download
 from data_order.hub.listings import list_files
-from data_order.hub.options import Hub as HubSettings
 from data_order.hub.retry import RetryPolicy
 from tests.stand_in.hub import Hub
 
@@ -62,7 +62,7 @@ def test_an_unfinished_file_is_a_beginning_and_is_gone_on_with(hub, tmp_path):
     hub.misbehave("status", at="cdn", status=500, times=None, after=6)
 
     with pytest.raises(RemoteError, match="answered 500; gave up after 4 tries"):
-        download(remote(hub), tmp_path / "x.part", hashlib.sha256)
+        download(remote(hub), tmp_path / "x.part", hashlib.sha256, connections=3)
 
     came = (tmp_path / "x.part").read_bytes()
     assert came
@@ -106,7 +106,7 @@ def test_an_empty_file_takes_no_request(hub, tmp_path):
 
 
 def test_connections_side_by_side_are_faster_where_each_is_limited(hub, tmp_path):
-    hub.misbehave("rate", at="cdn", rate=400_000, times=None)
+    hub.misbehave("rate", at="cdn", rate=150_000, times=None)
 
     seconds = {}
     for connections in (1, 8):
@@ -115,4 +115,4 @@ def test_connections_side_by_side_are_faster_where_each_is_limited(hub, tmp_path
         assert download(remote(hub), path, hashlib.sha256, connections=connections) == SHA256
         seconds[connections] = time.monotonic() - started
 
-    assert seconds[8] < seconds[1] / 2, seconds
+    assert seconds[8] < 0.7 * seconds[1], seconds

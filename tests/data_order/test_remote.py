@@ -16,12 +16,13 @@ import httpx2
 import numpy as np
 import pytest
 
-from data_order import MegatronStore, NeoxOrder, OrderError, StoreError, TokenRows
+from data_order import Layout, MegatronStore, NeoxOrder, OrderError, StoreError, TokenRows
 from data_order.errors import RemoteError, RemoteNotFoundError
-from data_order.hub.options import Hub as HubSettings
+from data_order.hub.access import Hub as HubSettings
 from data_order.hub.range_cache import RangeCache
 from data_order.hub.retry import RetryPolicy
 from data_order.neox.documents import NeoxRows
+from data_order.store.integrity import differing_rows
 from data_order.store.token_stream import TokenStream
 from tests.stand_in.hub import Hub, Virtual
 
@@ -293,7 +294,7 @@ def test_a_file_whose_size_is_not_the_listed_one_is_refused(hub, rows):
 def test_offline_mode_reads_what_is_cached_and_names_itself_otherwise(hub, rows, tmp_path):
     rows[[11, 12]]
     code = (
-        "from data_order import TokenRows; from data_order.hub.options import Hub\n"
+        "from data_order import TokenRows; from data_order.hub.access import Hub\n"
         f"hub = Hub(endpoint={hub.endpoint!r}, cache={str(tmp_path)!r})\n"
         f"rows = TokenRows.open({REPO!r}, hub=hub)\n"
         "print(int(rows[11].sum()))\n"
@@ -436,7 +437,7 @@ def test_threads_and_processes_share_one_cache(hub, tmp_path):
     for thread in threads:
         thread.start()
     code = (
-        "from data_order import TokenRows; from data_order.hub.options import Hub\n"
+        "from data_order import TokenRows; from data_order.hub.access import Hub\n"
         f"hub = Hub(endpoint={hub.endpoint!r}, cache={str(tmp_path)!r})\n"
         f"rows = TokenRows.open({REPO!r}, hub=hub)\n"
         "print(int(sum(rows[i].astype(int).sum() for i in range(0, 120, 2))))\n"
@@ -506,7 +507,7 @@ def test_tokens_of_documents_are_read_piece_by_piece(hub, tmp_path):
     store = MegatronStore.write(tmp_path / "pile", documents)
     data = store.prefix.with_suffix(".bin").read_bytes()
     hub.add("dataset", "o/pile", shard_files(data, [0, 1000, 1001, 20_000, len(data)], "pile"))
-    order = NeoxOrder.from_idx(store.prefix, 3, 500, sequence_length=128)
+    order = NeoxOrder.from_idx(store.prefix, Layout(seed=3, samples=500, sequence_length=128))
     stream = TokenStream.open("o/pile", hub=settings(hub, tmp_path))
 
     got = NeoxRows(order, stream)[[7, 100, 313]]
@@ -567,3 +568,32 @@ def test_a_folder_of_the_owners_name_means_a_place_on_disk(hub, tmp_path, monkey
 def test_parallel_must_be_a_whole_number(hub, tmp_path):
     with pytest.raises(OrderError, match="parallel: got 0, expected a whole number above 0"):
         open_rows(hub, tmp_path, parallel=0)
+
+
+def test_a_flipped_byte_is_found_by_a_second_fetch_and_dropped_from_the_cache(hub, rows, tmp_path):
+    hub.misbehave("flip", at="cdn", times=1)
+    assert not np.array_equal(rows[70], TOKENS[70])
+
+    assert differing_rows(rows, [69, 70, 71]).tolist() == [70]
+
+    assert np.array_equal(open_rows(hub, tmp_path)[70], TOKENS[70])
+    assert differing_rows(rows, [69, 70, 71]).tolist() == []
+
+
+@pytest.mark.parametrize("key", [70, [70, 3], slice(69, 71)])
+def test_an_id_beyond_the_vocabulary_is_refused_and_not_kept(key, hub, tmp_path):
+    def strange(offset, length):
+        data = bytearray(TOKENS.tobytes())
+        data[70 * WIDTH : 70 * WIDTH + 2] = b"\xff\xff"
+        return bytes(data[offset : offset + length])
+
+    hub.add("dataset", "o/odd", {"document.bin": Virtual(TOKENS.nbytes, strange)})
+    options = settings(hub, tmp_path)
+    rows = TokenRows.open("o/odd", vocabulary=50_304, hub=options)
+
+    for _ in range(2):
+        before = served(hub)
+        with pytest.raises(StoreError, match="row 70, position 0: token id is 65535") as caught:
+            rows[key]
+        assert "dropped from the cache, ask again" in str(caught.value)
+        assert served(hub) > before

@@ -1,5 +1,6 @@
 """Rows over shards: however the bytes are cut, the rows are those of the whole."""
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from data_order import MegatronStore, OrderError, StoreError, TokenRows
 from data_order.errors import RowRangeError, StoreNotFoundError
+from data_order.store.integrity import damaged_files, differing_rows, shards_of
 
 ROWS, LENGTH = 40, 7
 TOKENS = np.random.default_rng(3).integers(0, 65_536, (ROWS, LENGTH), dtype=np.uint16)
@@ -73,6 +75,30 @@ def test_answers_are_the_callers_own_in_the_shape_that_was_asked(tmp_path):
     assert several.shape == (2, 2, LENGTH)
     assert rows[np.zeros((0,), np.int16)].shape == (0, LENGTH)
     assert rows[38:5:-11].tolist() == TOKENS[38:5:-11].tolist()
+
+
+@pytest.mark.parametrize("cuts", [[], [100], [7, 14, 28, 300]])
+@pytest.mark.parametrize("vocabulary", [None, 65_536])
+def test_one_row_and_rows_side_by_side_are_those_of_any_other_key(cuts, vocabulary, tmp_path):
+    write_shards(tmp_path, cuts)
+    rows = TokenRows.open(tmp_path, LENGTH, vocabulary=vocabulary)
+
+    for first in range(ROWS):
+        assert np.array_equal(rows[first], rows[np.array(first)])
+        for stop in range(first, ROWS + 1, 7):
+            assert np.array_equal(rows[first:stop], rows[np.arange(first, stop)])
+    mine = rows[3:5]
+    mine += 1
+    assert np.array_equal(rows[3:5], TOKENS[3:5])
+
+
+@pytest.mark.parametrize("key", [0, slice(0, 2), [0, 1]])
+def test_an_id_beyond_the_vocabulary_is_named_whatever_the_key(key, tmp_path):
+    write_shards(tmp_path, [])
+    rows = TokenRows.open(tmp_path, LENGTH, vocabulary=int(TOKENS[0].max()))
+
+    with pytest.raises(StoreError, match=r"row 0, position \d+: token id is"):
+        rows[key]
 
 
 @pytest.mark.parametrize("key", [ROWS, -1, slice(0, ROWS + 1), slice(-3, None), [0, ROWS]])
@@ -210,3 +236,65 @@ def test_impossible_options_are_named(where, options, message, tmp_path, monkeyp
 
     with pytest.raises(OrderError, match=message):
         TokenRows.open(where, **{"row_tokens": LENGTH, **options})
+
+
+def test_a_npy_file_of_rows_is_a_store(tmp_path):
+    np.save(tmp_path / "rows.npy", TOKENS.astype(np.uint32))
+    rows = TokenRows.open(tmp_path / "rows.npy", LENGTH)
+
+    assert (len(rows), rows.dtype) == (ROWS, np.uint32)
+    assert np.array_equal(rows[:], TOKENS)
+    assert np.array_equal(rows[[5, 2]], TOKENS[[5, 2]])
+    assert np.array_equal(pickle.loads(pickle.dumps(rows))[7], TOKENS[7])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (TOKENS.ravel(), r"shape \(\d+,\), expected rows of little-endian whole numbers"),
+        (np.asfortranarray(TOKENS), "in C order"),
+        (TOKENS.astype(np.float32), "holds <f4 of shape"),
+        (TOKENS.astype(">u2"), "holds >u2 of shape"),
+        (TOKENS[:, 1:], f"rows have {LENGTH - 1} tokens, expected {LENGTH}"),
+        (b"\x93NUMPY", "is no .npy file of numbers"),
+        (np.array([[None]]), "is no .npy file of numbers"),
+    ],
+)
+def test_a_npy_file_of_something_else_is_named(content, message, tmp_path):
+    path = tmp_path / "rows.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content, allow_pickle=True)
+
+    with pytest.raises(StoreError, match=message):
+        TokenRows.open(path, LENGTH)
+
+
+def test_a_truncated_npy_file_is_named(tmp_path):
+    np.save(tmp_path / "rows.npy", TOKENS)
+    whole = (tmp_path / "rows.npy").read_bytes()
+    (tmp_path / "rows.npy").write_bytes(whole[:-3])
+
+    with pytest.raises(StoreError, match="or truncated"):
+        TokenRows.open(tmp_path / "rows.npy", LENGTH)
+    with pytest.raises(StoreNotFoundError, match="no such file, expected rows of tokens"):
+        TokenRows.open(tmp_path / "none.npy", LENGTH)
+
+
+def test_shards_on_disk_are_compared_with_their_hashes(tmp_path):
+    paths = write_shards(tmp_path, [100, 300])
+    rows = TokenRows.open(tmp_path, LENGTH)
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+    assert shards_of(rows, [0]) == [paths[0]]
+    assert shards_of(rows, [0, ROWS - 1]) == [paths[0], paths[2]]
+    assert damaged_files(paths, hashes) == []
+    data = bytearray(paths[1].read_bytes())
+    data[7] ^= 1
+    paths[1].write_bytes(data)
+    assert damaged_files(paths, hashes) == [paths[1]]
+    with pytest.raises(StoreError, match="no published file has this name"):
+        damaged_files(paths, {})
+    with pytest.raises(StoreError, match="lies on this disk; compare its hashes"):
+        differing_rows(rows, [0])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_order.errors import OrderError, RemoteError, RemoteNotFoundError, StoreNotFoundError
-from data_order.hub.options import Hub
+from data_order.hub.access import Hub
 from data_order.hub.retry import RetryPolicy
 from data_order.order import TrainingOrder
 from data_order.sample import Draw, sample_rows

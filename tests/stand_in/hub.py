@@ -22,6 +22,9 @@ Faults (`misbehave(kind, at=..., match=..., times=..., after=...)`):
     cut           close the connection before a single byte
     stall         wait `seconds` before the answer (longer than the client waits)
     latency       wait `seconds`, then answer rightly
+    circle        redirect to the same address
+    garbage       announce gzip and send something else
+    next          name an address that is none as the next page
     rate          send at most `rate` bytes per second over this connection
     flip          turn one bit of the body
     lie           announce and send `share` of the body as if it were all
@@ -218,6 +221,12 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(fault.seconds)
         if fault and fault.kind == "cut":
             self.close_connection = True
+        elif fault and fault.kind == "circle":
+            self._send(302, b"", {"Location": self.path})
+        elif fault and fault.kind == "garbage":
+            self._send(200, b"\x00no gzip", {"Content-Encoding": "gzip"})
+        elif fault and fault.kind == "next":
+            self._send(200, b"[]", {"Link": '<http://127.0.0.1:x/>; rel="next"'})
         elif fault and fault.kind == "status":
             wait = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
             self._send(fault.status, b'{"error": "as asked"}', wait)
@@ -320,12 +329,13 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(len(block) / fault.rate)
             if kind == "flip" and at == first:
                 block = bytes([block[0] ^ 1]) + block[1:]
+            self.entry.sent += len(block)  # before the client can have it, so that tests may look
             try:
                 self.wfile.write(block)
             except (BrokenPipeError, ConnectionResetError):
+                self.entry.sent -= len(block)
                 self.close_connection = True
                 return
-            self.entry.sent += len(block)
         if kind == "hang":
             self.wfile.flush()
             time.sleep(fault.seconds)

@@ -118,7 +118,8 @@ def test_polypythias_have_ten_seeds_and_a_wrong_one_is_named():
         open_suite("polypythias", seed=10)
 
 
-def test_the_verb_prints_all_one_and_one_size(capsys):
+def test_the_verb_prints_all_one_and_one_size(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     assert run(app, ["suites"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == known_suites()

@@ -35,7 +35,11 @@ def hub_endpoint(endpoint: str | None = None) -> str:
     from huggingface_hub import constants
 
     address = (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-    if origin(address)[0] not in ("http", "https") or not origin(address)[1]:
+    try:
+        scheme, host, _ = origin(address)
+    except ValueError:  # a port that is none
+        scheme, host = "", None
+    if scheme not in ("http", "https") or not host:
         raise RemoteNotFoundError(
             f"the hub's address is '{address}', expected http://... or https://...; "
             "set HF_ENDPOINT, or unset it for the public hub"

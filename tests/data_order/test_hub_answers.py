@@ -1,0 +1,106 @@
+"""Strange answers of the hub end in one line, never in a traceback; long waits are said aloud."""
+
+import hashlib
+import logging
+
+import httpx2
+import pytest
+
+from data_order.errors import OrderError, RemoteError, RemoteNotFoundError
+from data_order.hub.access import Hub as HubSettings
+from data_order.hub.access import hub_endpoint
+from data_order.hub.client import RemoteFile
+from data_order.hub.download import download
+from data_order.hub.listings import list_branches, list_files, pinned_dataset
+from data_order.hub.retry import RetryPolicy
+from tests.stand_in.hub import Hub
+
+QUICK = RetryPolicy(retries=1, first_wait=0.01, longest_wait=0.02, total_wait=3.0)
+FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 40}
+
+
+@pytest.fixture
+def hub():
+    with Hub() as running:
+        running.commit = running.add("model", "o/m", FILES)
+        running.add("dataset", "o/d", {"document.bin": b"1234"})
+        running.settings = HubSettings(endpoint=running.endpoint, cache=False, retry=QUICK)
+        yield running
+
+
+ASKED = {
+    "branches": lambda hub: list_branches("o/m", hub.settings),
+    "files": lambda hub: list_files("o/m", hub.commit, hub.settings),
+    "dataset": lambda hub: pinned_dataset("o/d", "main", hub.settings),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("circle", "the hub redirects in a circle"),
+        ("garbage", r"the connection failed \(DecodingError\); gave up after 2 tries"),
+        ("next", "the hub's answer is not in the form that it should have"),
+        ("cut", r"the connection failed \(RemoteProtocolError\)"),
+    ],
+)
+def test_a_strange_answer_is_one_line(asked, kind, message, hub):
+    hub.misbehave(kind, at="api", times=None)
+
+    with pytest.raises(RemoteError, match=message) as caught:
+        ASKED[asked](hub)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kind", ["circle", "cut"])
+def test_a_strange_answer_for_a_file_is_one_line(name, kind, hub, tmp_path):
+    remote = remote_file(hub, name)
+    hub.misbehave(kind, at="resolve", times=None)
+
+    with pytest.raises(RemoteError) as caught:
+        download(remote, tmp_path / "x", hashlib.sha256)
+
+    assert "\n" not in str(caught.value)
+
+
+def remote_file(hub, name):
+    file = next(f for f in list_files("o/m", hub.commit, hub.settings) if f.name == name)
+    return RemoteFile(hub.settings, "model", "o/m", hub.commit, file)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_commit_that_is_gone_is_said_with_what_to_do(name, hub, tmp_path):
+    remote = remote_file(hub, name)
+    del hub.repositories["model", "o/m"].commits[hub.commit]
+
+    with pytest.raises(RemoteNotFoundError, match="no longer has the pinned commit") as caught:
+        download(remote, tmp_path / "x", hashlib.sha256)
+
+    assert "deleting 'checkpoints' in its lock.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["huggingface.co", "ftp://hub", "http://", "file:///x", "http://h:x"]
+)
+def test_an_endpoint_that_is_no_http_address_is_refused_at_once(address, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+
+    with pytest.raises(OrderError, match="set HF_ENDPOINT, or unset it") as caught:
+        hub_endpoint()
+
+    assert caught.value.exit_code == 2
+
+
+def test_a_long_wait_is_said_aloud(hub, monkeypatch, caplog):
+    monkeypatch.setattr("data_order.hub.client.TIMEOUT", httpx2.Timeout(0.2))
+    monkeypatch.setattr("data_order.hub.retry._LONG_SECONDS", 0.15)
+    hub.misbehave("stall", at="api", seconds=0.5, times=1)
+
+    with caplog.at_level(logging.WARNING):
+        list_branches("o/m", hub.settings)
+
+    (line,) = caplog.messages
+    assert "branches of model 'o/m': the connection failed (ReadTimeout); asking again" in line
