@@ -35,6 +35,12 @@ __all__ = ["Segment", "ShuffledOrder", "pass_order"]
 _BLOCK = 1 << 24
 """Positions that are looked through at a time: 64 MB of row numbers."""
 
+_FEW = 1 << 14
+"""Rows below which a table of their last bits finds them."""
+
+_TABLE = 1 << 18
+"""Entries of this table, a byte each."""
+
 
 def pass_order(units: int, seed: int) -> npt.NDArray[np.uint32]:
     """Order of a pass: a permutation of `units`, by the sum of the run's seed and the pass.
@@ -353,15 +359,19 @@ class ShuffledOrder:
             return np.where(rows < self.shuffled_rows, rows, NEVER)
         group, within = np.divmod(rows, self.together)
         places = np.full(len(rows), NEVER)
-        # One look through the permutation instead of its inverse: a mark for each unit takes a
-        # byte, the inverse would take four and a random write for each.
-        marked = np.zeros(len(units) + 1, bool)
-        marked[np.minimum(group, len(units))] = True
+        # One look through the permutation instead of its inverse, which would take four bytes a
+        # unit more and a random write for each. Few rows are marked by their last bits alone, in a
+        # table that stays in the processor's cache; what shares these bits is sorted out after it.
+        few = len(group) < _FEW
+        bits = np.uint32(_TABLE - 1) if few else np.uint32(2**32 - 1)
+        marked = np.zeros(_TABLE if few else len(units) + 1, bool)
+        marked[(group & bits) if few else np.minimum(group, len(units))] = True
         hits = [
-            begin + np.flatnonzero(marked[units[begin : begin + _BLOCK]])
+            begin + np.flatnonzero(marked[units[begin : begin + _BLOCK] & bits])
             for begin in range(0, len(units), _BLOCK)
         ]
         at = np.concatenate(hits)
+        at = at[np.isin(units[at], group)] if few else at
         found = units[at].astype(np.int64)
         by_unit = np.argsort(found)
         held = group < len(units)

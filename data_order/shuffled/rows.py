@@ -74,6 +74,18 @@ class ShuffledRows:
         kind = np.dtype(f"<u{self.slices.token_bytes}")
         return content.view(kind).reshape(len(starts), self.slices.width)
 
+    def reads_of(self, rows: Rows) -> Rows:
+        """Give the steps that read the tokens of each row, ascending; then NEVER: (n, R).
+
+        Second passes count, and the same place of a file that the list has more than once.
+        """
+        copies = self.slices.copies(rows)
+        different, place = np.unique(np.maximum(copies, 0), return_inverse=True)
+        steps = self.order.reads(different)[place.reshape(copies.shape)]
+        steps[copies < 0] = NEVER
+        found: Rows = np.sort(steps.reshape(len(rows), -1), axis=1)
+        return found
+
     def states(self, positions: npt.ArrayLike) -> list[str]:
         """State of the row at each position (n,), one of `STATES`."""
         rows = self.order.rows_at(positions)
@@ -81,7 +93,7 @@ class ShuffledRows:
 
     def states_of(self, rows: Rows, tokens: npt.NDArray[np.integer[Any]]) -> list[str]:
         """State of rows of the files (n,), given their tokens (n, L)."""
-        reads = self.order.reads(rows)
+        reads = self.reads_of(rows)
         idle = np.isin(reads, np.array(sorted(self.idle_steps), dtype=np.int64))
         moved = ((reads != NEVER) & ~idle).sum(axis=1)
         masked = is_masked(tokens) if self.filtered else np.zeros(len(rows), bool)

@@ -122,6 +122,24 @@ class Slices:
         file = np.searchsorted(starts, ids, side="right") - 1
         return file, (ids - starts[file]) * self.row_tokens
 
+    def copies(self, rows: npt.ArrayLike) -> Rows:
+        """Rows that hold the same tokens (n, K), the row itself included; -1 where there are fewer.
+
+        They are those at the same place of the same file, where the list has it more than once.
+        """
+        ids = as_integers(rows, "rows")
+        file, token = self.locate(ids)
+        same: dict[str, list[int]] = {}
+        for number, name in enumerate(self.names):
+            same.setdefault(name, []).append(number)
+        most = max(map(len, same.values()))
+        listed = np.full((len(self.names), most), -1)
+        for numbers in same.values():
+            listed[numbers, : len(numbers)] = numbers
+        others = listed[file]
+        place = (token // self.row_tokens)[:, None]
+        return np.where(others >= 0, self.starts[others] + place, -1)
+
     def row_of(self, name: str, token: int) -> Rows:
         """Rows that hold a token of a file: one for each time the file occurs in the list.
 

@@ -119,7 +119,7 @@ def _facts(
         lines = [_place(run, position) for position in positions]
     tokens = rows.tokens(ids)
     states = rows.states_of(ids, tokens)
-    reads = rows.order.reads(ids)
+    reads = rows.reads_of(ids)
     file, token = rows.slices.locate(ids)
     tokenizer = None if asked.decode is None else open_tokenizer(asked.decode)
     for number, line in enumerate(lines):

@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
 from data_order import TokenRows, TrainingOrder
+from data_order.errors import OrderError
 from data_order.sample import Draw, RowSource
 from data_order.sample import sample_rows as draw_rows
 from data_order.shuffled.rows import ShuffledRows
@@ -16,7 +19,7 @@ from data_order.shuffled.runs import ShuffledRun
 from pythia_profile.errors import NotFoundError, StudyError
 from pythia_profile.settings import Settings
 from pythia_profile.suites.model import Suite
-from pythia_profile.tables import ROWS, conform
+from pythia_profile.tables import NEVER, ROWS, conform
 
 __all__ = ["Sampling", "open_rows", "sample_rows"]
 
@@ -87,7 +90,8 @@ def sample_rows(
     Returns
     -------
     The `ROWS` table. `earlier_exposure` is 0 where the suite's run passes over its text once, null
-    where that is not known.
+    where that is not known; of a suite over token files, 1 where the same place of the same file
+    had been read before.
 
     Raises
     ------
@@ -108,13 +112,52 @@ def sample_rows(
         seed=chosen.seed,
         up_to=True,
     )
-    window = _window(suite.order, len(store), steps, chosen.never_treated)
-    rows = draw_rows(store, window, steps, draw)
+    if isinstance(store, ShuffledRows):
+        rows = _drawn_once(store, steps, draw, chosen.seed)
+    else:
+        window = _window(suite.order, len(store), steps, chosen.never_treated)
+        rows = draw_rows(store, window, steps, draw)
     for note in _short_cohorts(rows, steps, chosen.rows_per_cohort):
         log.warning("%s", note)
-    if suite.single_pass or isinstance(store, ShuffledRows):
+    if suite.single_pass and not isinstance(store, ShuffledRows):
         rows = rows.with_columns(earlier_exposure=pl.lit(0.0))
     return conform(rows, ROWS)
+
+
+def _drawn_once(store: ShuffledRows, steps: list[int], draw: Draw, seed: int) -> pl.DataFrame:
+    """Draw rows of token files, of which the list may hold some more than once.
+
+    Never-treated rows have no copy that a step has read: as many more are drawn as are dropped.
+    `earlier_exposure` is 1 where a copy had been read before, else 0.
+
+    Raises
+    ------
+    OrderError
+        There are not so many.
+    """
+    window, wanted = store.order.training, draw.never
+    asked, available = wanted, len(store) - window.rows
+    while True:
+        rows = draw_rows(store, window, steps, replace(draw, never=asked))
+        reads = store.reads_of(store.order.rows_at(rows["row_id"].to_numpy()))
+        own = rows["treatment_step"].fill_null(NEVER).to_numpy()
+        never, earliest = own == NEVER, reads[:, 0]
+        sound = never & (earliest == NEVER)
+        if (missing := wanted - int(sound.sum())) <= 0:
+            break
+        if asked == available:
+            raise OrderError(
+                f"never-treated: {wanted:,} were asked for, but there are {wanted - missing:,} "
+                "rows of which no copy was read"
+            )
+        asked = min(available, asked + max(64, 2 * missing))
+    kept = np.random.default_rng([seed, 1]).permutation(np.flatnonzero(sound))[:wanted]
+    if dropped := int((never & ~sound).sum()):
+        log.info("%s rows drawn as controls have a copy that was read: replaced", f"{dropped:,}")
+    chosen = ~never
+    chosen[kept] = True
+    exposed = (earliest < own).astype(np.float64)
+    return rows.with_columns(earlier_exposure=exposed).filter(pl.Series(chosen))
 
 
 def _short_cohorts(rows: pl.DataFrame, steps: list[int], asked: int) -> list[str]:

@@ -215,6 +215,33 @@ def test_a_study_samples_a_shuffled_run_as_any_other(run):
     assert table["tokens"].to_list() == rows[table["row_id"].to_numpy()].tolist()
 
 
+OF_A = np.r_[0:10, 20:30]
+
+
+def test_copies_are_the_same_place_of_the_same_file():
+    slices = Slices.of([("a", 44), ("b", 8), ("a", 44), ("a", 44)], row_tokens=2)
+
+    copies = slices.copies([0, 4, 5, 6, 12])
+
+    assert copies.tolist() == [
+        [0, 6, 11], [4, 10, 15], [5, -1, -1], [0, 6, 11], [1, 7, 12]
+    ]  # fmt: skip
+
+
+def test_few_rows_and_many_are_found_at_the_same_places():
+    order = ShuffledOrder.run(600_000, 4, 100, 6000)
+    some = np.r_[np.arange(0, 600_000, 5003), 262_144, 262_144 + 5003]
+
+    few = order.step_of(some)
+    many = order.step_of(np.arange(600_000))
+
+    assert np.array_equal(few, many[some])
+    assert np.array_equal(
+        order.rows_at(np.arange(600_000))[(many[some[3]] - 1) * 100 :][:100],
+        order.rows_of(int(many[some[3]])),
+    )
+
+
 def test_states_name_rows_that_moved_no_weight(run, tmp_path):
     slices, source, _ = run
     repeated = np.arange(6 * 63, dtype=np.uint32).reshape(-1, 63)
@@ -239,6 +266,12 @@ def test_states_name_rows_that_moved_no_weight(run, tmp_path):
             if row in in_first | in_second
             else "never read"
         )
+    # file "a" is listed twice: 20 of 30 rows have a copy, which is another reading
+    once = ShuffledRows(ShuffledOrder.run(30, 3, 5, 6), slices, source)
+    states = np.array(once.states(np.arange(30)))
+    copied = once.slices.names
+    assert copied == ("a", "b", "a")
+    assert ((states == "read again") == np.isin(once.order.rows_at(np.arange(30)), OF_A)).all()
     twice = ShuffledRows(ShuffledOrder.run(30, 3, 5, 12), slices, source)
     assert set(twice.states(np.arange(60))) == {"read again"}
 

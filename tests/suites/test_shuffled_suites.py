@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from data_order.errors import OrderError
 from data_order.shuffled import runs
 from data_order.shuffled.repetition import is_masked
 from pythia_profile.did.estimation import effects
@@ -30,17 +31,17 @@ CHOSEN = Sampling(rows_per_cohort=24, batches_per_cohort=0, never_treated=60)
 def make(tmp_path, monkeypatch):
     """A suite as OLMo-2 7B's of two token files, from rows (n, T) of tokens."""
 
-    def made(rows, *, batch_size, steps):
+    def made(rows, *, batch_size, steps, listed=("a.npy", "b.npy")):
         half = len(rows) // 2
         rows[:half].astype(np.uint32).tofile(tmp_path / "a.npy")
         rows[half:].astype(np.uint32).tofile(tmp_path / "b.npy")
         small = replace(
             runs.RUNS["olmo2-7b"],
-            files=Listed(("a.npy", "b.npy")),
+            files=Listed(listed),
             batch_size=batch_size,
             steps=steps,
             row_tokens=rows.shape[1],
-            rows_between=(len(rows), len(rows)),
+            rows_between=(half * len(listed), (half + 1) * len(listed)),
         )
         monkeypatch.setitem(runs.RUNS, "olmo2-7b", small)
         suite = replace(
@@ -78,6 +79,30 @@ def test_rows_that_no_scored_checkpoint_has_read_are_the_controls(make):
     # all of the run's 240 read rows but those of its first 20 steps may serve, and the 60 others
     assert len(never) == 60
     assert (store.order.step_of(store.order.rows_at(never)) > 20).all()
+
+
+def test_no_copy_of_a_control_was_read_and_second_readings_are_marked(make):
+    """One of the two files is listed twice: each of its rows is in the pass twice."""
+    listed = ("a.npy", "b.npy", "a.npy")
+    suite, store = make(uniform_rows(200, 9, 50_000, seed=0), batch_size=8, steps=30, listed=listed)
+
+    table = sample_rows(suite, CHOSEN, checkpoints=[0, 10, 20])
+
+    read = store[np.arange(20 * 8)].tolist()
+    never = table.filter(pl.col("treatment_step").is_null())
+    assert len(never) == 60
+    assert not any(row in read for row in never["tokens"].to_list())
+    treated = table.filter(pl.col("treatment_step").is_not_null())
+    for position, tokens, exposure in treated.select(
+        "row_id", "tokens", "earlier_exposure"
+    ).iter_rows():
+        step = position // 8
+        assert exposure == float(tokens in read[: step * 8])
+    assert treated["earlier_exposure"].n_unique() == 2
+    states = dict(zip(map(tuple, read), store.states(np.arange(160)), strict=True))
+    assert set(states.values()) == {"read once", "read again"}
+    with pytest.raises(OrderError, match=r"never-treated: 130 were asked for, but there are \d+"):
+        sample_rows(suite, CHOSEN.model_copy(update={"never_treated": 130}), checkpoints=[0, 20])
 
 
 def test_a_study_cannot_go_into_a_second_pass(make):
