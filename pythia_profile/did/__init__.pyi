@@ -27,6 +27,12 @@ from pythia_profile.did.inference.bootstrap import (
     contrast_draws as contrast_draws,
 )
 from pythia_profile.did.inference.contrasts import Contrast as Contrast, contrast as contrast
+from pythia_profile.did.inference.exact_times import (
+    effect_at as effect_at,
+    effects_by_own_step as effects_by_own_step,
+    event_time_curve as event_time_curve,
+    persistence as persistence,
+)
 from pythia_profile.did.inference.honest import (
     Sensitivity as Sensitivity,
     breakdowns as breakdowns,

@@ -47,6 +47,7 @@ class Panel:
         their number, `length`.
     notes : what was dropped, and why.
     beside : (U, C) outcomes of other runs at the same checkpoints, by the name of the covariate.
+    step : (U,) treatment step of each row; NEVER for never-treated rows; None where not known.
     """
 
     run: tuple[str, str, int]
@@ -60,6 +61,7 @@ class Panel:
     covariates: pl.DataFrame
     notes: tuple[str, ...]
     beside: Mapping[str, Float[np.ndarray, "U C"]] = field(default_factory=dict)
+    step: Int[np.ndarray, " U"] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -110,6 +112,7 @@ class Panel:
             row_id=kept,
             covariates=self.covariates.filter(pl.Series(rows)),
             beside={name: values[rows] for name, values in self.beside.items()},
+            step=None if self.step is None else self.step[rows],
             notes=(*self.notes, f"{len(self) - len(kept)} of {len(self)} rows dropped: {why}"),
         )
 
@@ -208,6 +211,7 @@ def lay_out(
         checkpoints=checkpoints,
         covariates=table.drop("row_id", "treatment_step", "batch", "tokens", strict=False),
         notes=(*notes, *_late(step, checkpoints)),
+        step=step,
     )
     if rules.early == "drop":
         laid = _without_base_dropped(laid, settings.anticipation)
