@@ -153,7 +153,7 @@ def published_hashes() -> dict[str, str]:
 
     The list is in the format of `sha256sum`; `sha256sum --check` reads it.
     """
-    lines = (files("data_order") / "published.sha256").read_text().splitlines()
+    lines = (files("data_order") / "published.sha256").read_text(encoding="utf-8").splitlines()
     return {name: digest for digest, name in (line.split() for line in lines)}
 
 

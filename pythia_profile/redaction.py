@@ -50,6 +50,6 @@ def _known_tokens() -> list[str]:
 @lru_cache(maxsize=4)
 def _token_of(path: Path) -> str:
     try:
-        return path.expanduser().read_text().strip()
+        return path.expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""

@@ -19,7 +19,15 @@ from pydantic_core import ErrorDetails
 from pythia_profile.errors import SettingsError, StudyError
 from pythia_profile.store import write_text
 
-__all__ = ["Settings", "checked", "explained", "read_settings", "read_toml", "write_settings"]
+__all__ = [
+    "Settings",
+    "checked",
+    "explained",
+    "fault_of",
+    "read_settings",
+    "read_toml",
+    "write_settings",
+]
 
 Kind = TypeVar("Kind")
 _SHOWN = 60
@@ -102,6 +110,16 @@ def _fault(kind: type[Any], fault: ErrorDetails) -> str:
 
 def _name(fault: ErrorDetails) -> str:
     return ".".join(str(part) for part in fault["loc"])
+
+
+def fault_of(error: Exception) -> str:
+    """Say in one line what is wrong first in plain values that were checked by pydantic."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    fault = error.errors()[0]
+    name = ".".join(str(part) for part in fault["loc"])
+    expected = fault["msg"].removeprefix("Input should be ")
+    return f"{name}: got {_shown(fault)}, expected: {expected}"
 
 
 def _section(kind: Any, where: tuple[int | str, ...]) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import socket
 import uuid
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _UNFINISHED = ".part"
+_LEFTOVER = re.compile(r"\..*~(?P<host>[^~]*)~(?P<process>\d{1,9})~[0-9a-f]{8}\.part", re.DOTALL)
 
 
 @contextmanager
@@ -128,9 +130,10 @@ def read_json(path: Path, kind: type[dict[str, Any]] | type[list[Any]] = dict) -
         The file cannot be read, is not JSON, or holds something else.
     """
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise StudyError(f"{path} is not valid JSON ({error}); delete it and run again") from error
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise StudyError(f"{path} is not valid JSON ({reason}); delete it and run again") from error
     except OSError as error:
         raise StudyError(f"{path} cannot be read: {error.strerror}") from error
     if not isinstance(content, kind):
@@ -195,15 +198,16 @@ def digest(value: Any) -> str:
 def remove_leftovers(folder: Path) -> None:
     """Delete temporary files of processes that were killed while writing in `folder` or below."""
     for leftover in folder.rglob(f".*~*{_UNFINISHED}"):
-        _, host, process, _ = leftover.name.rsplit("~", 3)
-        if host == socket.gethostname() and not _is_alive(int(process)):
-            leftover.unlink(missing_ok=True)
+        found = _LEFTOVER.fullmatch(leftover.name)
+        if found and found["host"] == socket.gethostname() and not _is_alive(int(found["process"])):
+            with suppress(OSError):  # one that cannot be deleted does no harm
+                leftover.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -13,14 +13,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, get_origin
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import SettingsError, StudyError
 from pythia_profile.mini.settings import Audit
 from pythia_profile.scoring.settings import Scoring
-from pythia_profile.settings import Settings, check_format, checked, explained, read_toml
-from pythia_profile.store import read_json, write_json, write_text
+from pythia_profile.settings import (
+    Settings,
+    check_format,
+    checked,
+    explained,
+    fault_of,
+    read_toml,
+)
+from pythia_profile.store import read_json, remove_leftovers, write_json, write_text
+from pythia_profile.suites.folder import suite_from_facts
 from pythia_profile.suites.sampling import Sampling
 
 __all__ = [
@@ -196,6 +204,7 @@ def create_study(folder: Path | str, study: Study, *, replace: bool = False) -> 
             )
         if found == study:
             return found
+        remove_leftovers(folder)
     write_text(f"format = {_FORMAT}\n{explained(study)}", folder / FILE_NAME)
     return study
 
@@ -247,13 +256,58 @@ def _from_format_1(flat: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
+class _Stage(BaseModel):
+    key: str
+    outputs: dict[str, str]
+    seconds: float
+
+
+class _Verdict(BaseModel):
+    size: str
+    step: int
+    verdict: str
+    reasons: list[str]
+
+
+class _Audited(BaseModel):
+    choice: str = ""
+    faulty: list[_Verdict] = []
+    missing: list[_Verdict] = []
+
+
+class _Lock(BaseModel):
+    """What `lock.json` holds; other sections pass."""
+
+    stages: dict[str, _Stage] = {}
+    audit: _Audited = _Audited()
+    notes: dict[str, list[str]] = {}
+    command: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    rows: dict[str, str] = {}
+    suite: dict[str, Any] = {}
+    checkpoints: dict[str, Any] = {}
+
+
 def read_lock(folder: Path) -> dict[str, Any]:
-    """Return what has been pinned so far; empty for a new study."""
+    """Return what has been pinned so far; empty for a new study.
+
+    Raises
+    ------
+    StudyError
+        The file is not one that was written here.
+    """
     path = folder / LOCK_NAME
-    content = read_json(path) if path.exists() else {}
-    odd = [name for name, section in content.items() if not isinstance(section, dict)]
-    if odd:
-        raise StudyError(f"'{path}': section '{odd[0]}' is damaged; delete the file and run again")
+    if not path.exists():
+        return {}
+    content: dict[str, Any] = read_json(path)
+    try:
+        _Lock.model_validate(content, strict=True)
+        if "suite" in content:
+            suite_from_facts(content["suite"])
+    except (ValidationError, SettingsError, StudyError) as error:
+        fault = fault_of(error)
+        raise StudyError(f"'{path}' is damaged ({fault}); delete it and run again") from None
     return content
 
 

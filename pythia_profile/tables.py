@@ -361,7 +361,8 @@ def conform(frame: pl.DataFrame | pl.LazyFrame, table: Table) -> pl.DataFrame:
     Raises
     ------
     TableError
-        A column is missing, of another kind, or null where it must not be, or a key stands twice.
+        A column is missing, of another kind, null where it must not be or beyond what can be
+        measured, or a key is duplicated.
     """
     frame = frame.lazy().collect()
     columns = {
@@ -386,6 +387,34 @@ def conform(frame: pl.DataFrame | pl.LazyFrame, table: Table) -> pl.DataFrame:
     return typed.select(*table.columns, *extras)
 
 
+_SHARE, _COUNT = (0, 1), (0, None)
+_RANGES: dict[str, tuple[int, int | None]] = {
+    **dict.fromkeys(("p_value", "coverage"), _SHARE),
+    **dict.fromkeys(("row_id", "checkpoint", "cohort", "n_treated", "n_control", "cells"), _COUNT),
+    **dict.fromkeys(("se", "error_se", "bias_se", "placebo_se", "mean_rank"), _COUNT),
+    "accuracy": _SHARE,
+    "treatment_step": (1, None),
+    "pearson": (-1, 1),
+    "spearman": (-1, 1),
+}
+"""Values that a column can have, whatever its table; a rounding error beyond is let pass."""
+_ROUNDING = 1e-6
+
+
+def _value_fault(values: pl.Series, column: str) -> str | None:
+    """Say which value of a column no measurement gives; NaN is for others to judge."""
+    least, most = _RANGES.get(column, (None, None))
+    if least is None or not len(values) or not values.dtype.is_numeric():
+        return None
+    known = values.drop_nulls()
+    known = known.drop_nans() if known.dtype.is_float() else known
+    wrong = known.filter((known < least - _ROUNDING) | (known > (most or 0) + _ROUNDING))
+    if most is None:
+        wrong = known.filter(known < least - _ROUNDING)
+    expected = f"{least} or more" if most is None else f"{least} to {most}"
+    return f"'{column}' holds {wrong[0]}, expected {expected}" if len(wrong) else None
+
+
 def _column_fault(
     frame: pl.DataFrame, column: str, dtype: pl.DataType, nullable: bool
 ) -> str | None:
@@ -396,7 +425,7 @@ def _column_fault(
         return f"'{column}' is {got}, expected {dtype}"
     if not nullable and (nulls := frame[column].null_count()):
         return f"'{column}' holds {nulls} null{'s' * (nulls > 1)}, expected none"
-    return None
+    return _value_fault(frame[column], column)
 
 
 def _converts(values: pl.Series, dtype: pl.DataType) -> bool:

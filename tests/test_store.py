@@ -20,7 +20,7 @@ from pythia_profile.store import (
     write_table,
     write_text,
 )
-from pythia_profile.tables import PLACEBO
+from pythia_profile.tables import PLACEBO, conform
 
 LINE = {
     "suite": "t",
@@ -159,3 +159,23 @@ def test_a_folder_below_a_file_cannot_be_made(tmp_path):
 def test_digests_do_not_depend_on_the_order_of_keys():
     assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
+
+
+@pytest.mark.parametrize(
+    "name", [".x~.part", ".~~~.part", ".a~b~c~d.part", ".a~h~99~zz.part", "x.part"]
+)
+def test_part_files_of_odd_names_are_left_alone(tmp_path, name):
+    (tmp_path / name).write_text("whose?")
+
+    remove_leftovers(tmp_path)
+
+    assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [("p_value", 1.5, "0 to 1"), ("p_value", -0.1, "0 to 1"), ("cohort", -5, "0 or more")],
+)
+def test_values_that_nothing_measures_are_refused(column, value, expected):
+    with pytest.raises(TableError, match=f"'{column}' holds {value}, expected {expected}"):
+        conform(pl.DataFrame([{**LINE, column: value}]), PLACEBO)

@@ -1,5 +1,9 @@
 """Settings of a study: written once, read strictly, never mixed with another study's."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from pythia_profile.errors import StudyError
@@ -139,11 +143,63 @@ def test_unknown_ambiguous_and_mistyped_settings_are_named():
 
 
 def test_the_lock_file_grows_section_by_section(tmp_path):
-    update_lock(tmp_path, "stages", {"sample": 1})
-    update_lock(tmp_path, "stages", {"score": 2})
+    update_lock(tmp_path, "notes", {"att": ["one"]})
+    update_lock(tmp_path, "notes", {"check": ["two"]})
     update_lock(tmp_path, "versions", {"python": "3"})
 
     assert read_lock(tmp_path) == {
-        "stages": {"sample": 1, "score": 2},
+        "notes": {"att": ["one"], "check": ["two"]},
         "versions": {"python": "3"},
     }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not valid JSON"),
+        ("[]", "holds a JSON list, expected a dict"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),
+        (
+            '{"stages": 3}',
+            r"stages: got 3, expected: a valid dict.*; delete it and run",
+        ),
+        ('{"stages": {"att": {"key": "a", "outputs": {}}}}', "stages.att.seconds: got"),
+        ('{"audit": {"faulty": [{"size": "s"}]}}', "audit.faulty.0.step"),
+        (
+            '{"audit": {"faulty": [{"size": "s", "step": "1", "verdict": "", "reasons": []}]}}',
+            "step",
+        ),
+        ('{"suite": {"name": "mini"}}', "title: got"),
+        ('{"versions": {"torch": 2}}', "versions.torch: got 2, expected: a valid string"),
+    ],
+)
+def test_a_damaged_lock_file_is_named_in_one_line(tmp_path, content, message):
+    (tmp_path / "lock.json").write_text(content)
+
+    with pytest.raises(StudyError, match=message) as caught:
+        read_lock(tmp_path)
+
+    assert "lock.json" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_files_are_utf8_whatever_the_locale(tmp_path):
+    """Under an ASCII locale, Python reads and writes text as ASCII unless told otherwise."""
+    code = (
+        "import sys; from pathlib import Path; from pythia_profile.study import *;"
+        "from pythia_profile.store import read_json, write_json;"
+        "folder = Path(sys.argv[1]); create_study(folder, new_study('mini', ('xs\\u00e9',)));"
+        "assert open_study(folder).sizes == ('xs\\u00e9',);"
+        "write_json({'a': '\\u00b1'}, folder / 'a.json');"
+        "(folder / 'b.json').write_bytes('{\"a\": \"\\u00b1\"}'.encode());"
+        "assert read_json(folder / 'a.json') == read_json(folder / 'b.json');"
+        "import locale; assert locale.getencoding().lower() not in ('utf-8', 'utf8')"
+    )
+    plain = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=plain, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr

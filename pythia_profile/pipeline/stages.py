@@ -124,6 +124,7 @@ def _run(folder: Path, study: Study, stage: Stage, how: How) -> str:
             f"this study has no stage '{stage.name}': study.toml asks for no retraining; set "
             "audit.size to one of its sizes and audit.cohorts to a number"
         )
+    remove_leftovers(folder)
     started = time.monotonic()
     said = stage.make(folder, study, how)
     if how.shard is not None:
@@ -150,7 +151,6 @@ def run_all(
     """
     folder = Path(folder)
     study = open_study(folder)
-    remove_leftovers(folder)
     update_lock(folder, "command", {"line": redact(shlex.join(["pythia-profile", *sys.argv[1:]]))})
     for stage in STAGES:
         if not stage.wanted(study):
