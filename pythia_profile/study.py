@@ -76,6 +76,12 @@ class Study(Settings):
         min_length=1,
         description="columns of the scores to estimate effects on",
     )
+    reference: str = Field(
+        "",
+        description="a model that has read none of the rows, whose outcomes are covariates: "
+        "held_out (trained on the rows that are not sampled; mini suite only), or a parquet table "
+        "of its scores; empty for none",
+    )
     sample: Sampling = Field(Sampling(), description="Which rows are drawn.")
     score: Scoring = Field(Scoring(), description="How checkpoints are scored.")
     estimate: Estimation = Field(Estimation(), description="How effects are estimated.")

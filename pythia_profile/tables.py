@@ -22,10 +22,12 @@ __all__ = [
     "CONTRASTS",
     "COUNTERFACTUAL",
     "COUNTERFACTUAL_SUMMARY",
+    "COVARIATES",
     "LEAVE_ONE_OUT",
     "NEVER",
     "NOISE",
     "PLACEBO",
+    "PRECISION",
     "PROFILES",
     "ROWS",
     "RUN",
@@ -103,6 +105,10 @@ NOISE = Table(
 )
 """How far rows' scores of one checkpoint move when only the way of computing changes."""
 
+COVARIATES = Table("covariates", pl.Schema({"row_id": pl.Int64()}), ("row_id",))
+"""What is known of the sampled rows whether or not they were read, a column each, named by source:
+`features.…` from the tokens alone, `reference.…` by a model that has read none of the rows."""
+
 ATT = Table(
     "att",
     pl.Schema(
@@ -156,6 +162,26 @@ PROFILES = Table(
 )
 """Profiles: `kind` is instantaneous, persistent or residual, of a `cohort` (null = mean over
 cohorts), or event_time, at an `event_time` in optimizer steps since the cohort."""
+
+PRECISION = Table(
+    "precision",
+    pl.Schema(
+        {
+            **_RUN_COLUMNS,
+            "outcome": pl.String(),
+            "covariates": pl.String(),
+            "adjustment": pl.String(),
+            "kind": pl.String(),
+            "att": pl.Float64(),
+            "se": pl.Float64(),
+            "ratio": pl.Float64(),
+        }
+    ),
+    (*RUN, "outcome", "covariates", "kind"),
+    frozenset({"ratio"}),
+)
+"""Mean effects without covariates (empty) and at equal ones, side by side; `ratio` is the standard
+error over that without: the same precision from `ratio`² of the rows."""
 
 AGREEMENT = Table(
     "agreement",

@@ -135,7 +135,7 @@ def _made_pilot() -> Path:
 
     folder = cache_folder() / "pilot"
     study = create_study(folder, demo_study().replace(sizes=("xs",)), replace=True)
-    for stage in STAGES[:2]:
+    for stage in (stage for stage in STAGES if stage.name in ("sample", "score")):
         if not is_current(folder, study, stage):
             run_stage(folder, stage.name)
     return folder

@@ -15,6 +15,16 @@ def sample(study: StudyFolder) -> None:
     _run(study, "sample")
 
 
+@verb(STAGES, "covariates my-study")
+def covariates(study: StudyFolder, workers: Workers = None) -> None:
+    """Collect features and reference scores of the rows.
+
+    Features of their tokens that need no model, and the outcomes of the reference model that
+    study.toml names.
+    """
+    _run(study, "covariates", workers)
+
+
 @verb(
     STAGES,
     "score my-study --workers 2",
@@ -91,6 +101,16 @@ def _shard(text: str) -> tuple[int, int] | None:
 def att(study: StudyFolder) -> None:
     """Estimate ATT(g, c), with bands and placebo tests."""
     _run(study, "att")
+
+
+@verb(STAGES, "precision my-study")
+def precision(study: StudyFolder) -> None:
+    """Compare precision with and without covariates.
+
+    How much smaller standard errors are at equal features of the rows, and at equal outcomes of a
+    reference model.
+    """
+    _run(study, "precision")
 
 
 @verb(STAGES, "profile my-study")

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from pythia_profile.errors import MissingTableError
+from pythia_profile.pipeline.covariates import with_covariates
 from pythia_profile.pipeline.score import rows_hash
 from pythia_profile.scoring.records import read_scores
 from pythia_profile.store import read_table
@@ -25,6 +26,7 @@ from pythia_profile.tables import (
     COUNTERFACTUAL,
     COUNTERFACTUAL_SUMMARY,
     PLACEBO,
+    PRECISION,
     PROFILES,
     ROWS,
 )
@@ -59,8 +61,9 @@ def known_suite(folder: Path) -> Suite:
 
 
 def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Read rows and scores of a study; neither needs the checkpoints any more."""
+    """Read rows, with their covariates, and scores; neither needs the checkpoints any more."""
     rows, suite = read_table(folder / "rows.parquet", ROWS, "sample"), known_suite(folder)
+    rows = with_covariates(folder, rows)
     scores = study_scores(folder, study, suite)
     by_size = scores.group_by("size").agg(pl.col("checkpoint").unique())
     warn_of_unscored(folder, study, {size: {*steps} for size, steps in by_size.iter_rows()})
@@ -118,6 +121,8 @@ def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
     if study.audit.size:
         audit = "counterfactual"
         wanted += [(COUNTERFACTUAL, audit), (COUNTERFACTUAL_SUMMARY, audit)]
+    if (folder / "precision.parquet").exists():
+        wanted.append((PRECISION, "precision"))
     wanted += [(table, "check") for table in CHECKS if (folder / f"{table.name}.parquet").exists()]
     return {
         table.name: read_table(folder / f"{table.name}.parquet", table, stage)

@@ -1,6 +1,7 @@
 """The stages of a study: each reads tables from the folder, calls one function, writes tables.
 
-    sample ─► score ─► att ─► profile ─► check ─► counterfactual ─► plot ─► report
+    sample ─► covariates ─► score ─► att ─► precision ─► profile ─► check ─► counterfactual
+    ─► plot ─► report
 
 A stage is current when its settings, its inputs and its outputs are the ones that the lock file
 remembers; `run_all` makes what is not current and leaves the rest alone.
@@ -37,7 +38,9 @@ from pythia_profile.tables import (
     CHECKS,
     COUNTERFACTUAL,
     COUNTERFACTUAL_SUMMARY,
+    COVARIATES,
     PLACEBO,
+    PRECISION,
     PROFILES,
     ROWS,
 )
@@ -225,6 +228,18 @@ def _sample(folder: Path, study: Study, _: How) -> str:
     return f"sample: {len(rows) - controls:,} treated and {controls:,} never-treated rows"
 
 
+def _covariates(folder: Path, study: Study, how: How) -> str:
+    from pythia_profile.pipeline.covariates import covariate_table
+
+    suite = ready_suite(folder, study)
+    rows = read_table(folder / "rows.parquet", ROWS, "sample")
+    table, provenance = covariate_table(folder, study, suite, rows, how.workers)
+    write_table(table, folder / "covariates.parquet", COVARIATES)
+    update_lock(folder, "covariates", provenance)
+    made = "; ".join(f"{name}, {source}" for name, source in provenance.items())
+    return f"covariates: {table.width - 1} columns ({made})"
+
+
 def _score(folder: Path, study: Study, how: How) -> str:
     from pythia_profile.pipeline.score import score_study
     from pythia_profile.scoring.settings import RunOptions
@@ -252,6 +267,14 @@ def _att(folder: Path, study: Study, _: How) -> str:
     marked = found.att.filter((pl.col("lower") > 0) | (pl.col("upper") < 0))
     notes = "".join(f"\n  note: {note}" for note in found.notes)
     return f"att: {len(found.att):,} cells, the band of {len(marked):,} excludes 0{notes}"
+
+
+def _precision(folder: Path, study: Study, _: How) -> str:
+    from pythia_profile.profiles.side_by_side import side_by_side, summary
+
+    table = side_by_side(study_estimates(folder, study))
+    write_table(table, folder / "precision.parquet", PRECISION)
+    return f"precision: {summary(table)}"
 
 
 def _profile(folder: Path, study: Study, _: How) -> str:
@@ -351,21 +374,30 @@ def _stage(name: str) -> Stage:
 
 _WHAT = ("suite", "sizes", "training_seed", "checkpoints")
 _INFERENCE = ("outcomes", "estimation", "score", "sizes", "checkpoints")
+_INPUTS = ("rows.parquet", "scores", "covariates.parquet")
 _TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
 _CHECK_TABLES = tuple(f"{table.name}.parquet" for table in CHECKS)
 _AUDIT_TABLES = ("counterfactual.parquet", "counterfactual_summary.parquet")
 
 STAGES = (
     Stage("sample", _sample, (*_WHAT, "sample"), (), ("rows.parquet",)),
+    Stage(
+        "covariates",
+        _covariates,
+        (*_WHAT, "reference"),
+        ("rows.parquet",),
+        ("covariates.parquet",),
+    ),
     Stage("score", _score, (*_WHAT, "score"), ("rows.parquet",), ("scores",)),
-    Stage("att", _att, _INFERENCE, ("rows.parquet", "scores"), _TABLES[:2]),
-    Stage("profile", _profile, _INFERENCE, ("rows.parquet", "scores"), _TABLES[2:]),
-    Stage("check", _check, _INFERENCE, ("rows.parquet", "scores"), _CHECK_TABLES),
+    Stage("att", _att, _INFERENCE, _INPUTS, _TABLES[:2]),
+    Stage("precision", _precision, _INFERENCE, _INPUTS, ("precision.parquet",)),
+    Stage("profile", _profile, _INFERENCE, _INPUTS, _TABLES[2:]),
+    Stage("check", _check, _INFERENCE, _INPUTS, _CHECK_TABLES),
     Stage(
         "counterfactual",
         _counterfactual,
         ("audit", *_INFERENCE),
-        ("rows.parquet", "scores"),
+        _INPUTS,
         _AUDIT_TABLES,
         wanted=lambda study: bool(study.audit.size),
     ),

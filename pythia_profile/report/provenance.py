@@ -22,8 +22,10 @@ __all__ = [
 
 STAGES = {
     "sample": "drew the rows to score (and trained the models of a suite that is trained locally)",
+    "covariates": "made features of the rows' tokens, and scored them by the reference model",
     "score": "scored the rows at every checkpoint",
     "att": "estimated ATT(g, c), simultaneous bands and placebo tests",
+    "precision": "set the estimate beside the same one at equal covariates",
     "profile": "aggregated the effects; compared sizes",
     "check": "computed the diagnostics",
     "counterfactual": "retrained without some cohorts; compared estimates with true effects",

@@ -21,7 +21,9 @@ TABLES = {
     "agreement.parquet": AGREEMENT,
     **{f"{table.name}.parquet": table for table in CHECKS},
 }
-VERBS = ["sample", "score", "att", "profile", "check", "plot", "report"]
+VERBS = [
+    *("sample", "covariates", "score", "att", "precision", "profile", "check", "plot", "report"),
+]
 
 
 def begin(folder: Path, suite: Path, *settings: str) -> int:
@@ -66,7 +68,7 @@ def test_run_finds_everything_up_to_date(study, capsys):
 
     assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == [
         "up to date"
-    ] * 7
+    ] * len(VERBS)
 
 
 def test_a_changed_setting_runs_the_stages_it_concerns(study, tmp_path, capsys):
@@ -80,8 +82,10 @@ def test_a_changed_setting_runs_the_stages_it_concerns(study, tmp_path, capsys):
     states = json.loads(capsys.readouterr().out)
     assert states == {
         "sample": "up to date",
+        "covariates": "up to date",
         "score": "up to date",
         "att": "out of date",
+        "precision": "out of date",
         "profile": "out of date",
         "check": "out of date",
         "plot": "out of date",
@@ -238,9 +242,9 @@ def test_the_list_of_verbs_holds_each_whole_and_in_the_order_of_a_study(capsys):
     verbs = {title: re.findall(r"^  (\w+)  ", lines, re.MULTILINE) for title, lines in sections}
     assert verbs["Start here"] == ["demo", "init"]
     assert verbs["The stages of a study, in order"] == [
-        *VERBS[:5],
+        *VERBS[:7],
         "counterfactual",
-        *VERBS[5:],
+        *VERBS[7:],
     ]
     assert "..." not in text.partition("Start here")[2]
     assert "Exit codes: 0 done" in text
