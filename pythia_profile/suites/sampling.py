@@ -14,6 +14,7 @@ from data_order import TokenRows, TrainingOrder
 from data_order.errors import OrderError
 from data_order.sample import Draw, RowSource
 from data_order.sample import sample_rows as draw_rows
+from data_order.shuffled.repetition import is_masked
 from data_order.shuffled.rows import ShuffledRows
 from data_order.shuffled.runs import ShuffledRun
 from pythia_profile.errors import NotFoundError, StudyError
@@ -128,7 +129,9 @@ def _drawn_once(store: ShuffledRows, steps: list[int], draw: Draw, seed: int) ->
     """Draw rows of token files, of which the list may hold some more than once.
 
     Never-treated rows have no copy that a step has read: as many more are drawn as are dropped.
-    `earlier_exposure` is 1 where a copy had been read before, else 0.
+    `earlier_exposure` is 1 where a copy had been read before, else 0. Rows that a filter masked
+    are dropped on both sides, and those that were read only in steps that moved no weight: they
+    are no treatment, and masked text is unlike other text.
 
     Raises
     ------
@@ -141,8 +144,10 @@ def _drawn_once(store: ShuffledRows, steps: list[int], draw: Draw, seed: int) ->
         rows = draw_rows(store, window, steps, replace(draw, never=asked))
         reads = store.reads_of(store.order.rows_at(rows["row_id"].to_numpy()))
         own = rows["treatment_step"].fill_null(NEVER).to_numpy()
+        tokens = rows["tokens"].explode().to_numpy().reshape(len(rows), -1)
+        masked = is_masked(tokens) if store.filtered else np.zeros(len(rows), bool)
         never, earliest = own == NEVER, reads[:, 0]
-        sound = never & (earliest == NEVER)
+        sound = never & (earliest == NEVER) & ~masked
         if (missing := wanted - int(sound.sum())) <= 0:
             break
         if asked == available:
@@ -152,9 +157,10 @@ def _drawn_once(store: ShuffledRows, steps: list[int], draw: Draw, seed: int) ->
             )
         asked = min(available, asked + max(64, 2 * missing))
     kept = np.random.default_rng([seed, 1]).permutation(np.flatnonzero(sound))[:wanted]
-    if dropped := int((never & ~sound).sum()):
-        log.info("%s rows drawn as controls have a copy that was read: replaced", f"{dropped:,}")
-    chosen = ~never
+    idle = np.isin(own, np.array(sorted(store.idle_steps), dtype=np.int64))
+    chosen = ~never & ~masked & ~idle
+    if dropped := int((~chosen & ~never).sum()):
+        log.info("%s treated rows moved no weight (masked, or at rate 0): left out", f"{dropped:,}")
     chosen[kept] = True
     exposed = (earliest < own).astype(np.float64)
     return rows.with_columns(earlier_exposure=exposed).filter(pl.Series(chosen))

@@ -1,9 +1,12 @@
 """Learning rates against values worked out by hand from the training code's formula."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from pythia_profile.suites.registry import open_suite
+from pythia_profile.suites.registry import open_suite, suite_facts_of
 from pythia_profile.suites.schedule import neox_current, neox_v1, olmo_cosine
 
 BY_HAND = {
@@ -85,3 +88,16 @@ def test_the_peak_of_the_13b_is_that_of_its_launch():
     assert suite.learning_rate("13b", [1000]).item() == pytest.approx(9e-4)
     # stage 2 begins where stage 1 ends
     assert suite.learning_rate("13b", [596_057]).item() == pytest.approx(9e-5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "stage"), [("olmo2-7b", "7b", "stage1"), ("olmo2-7b-stage2", "7b", "stage2")]
+)
+def test_rates_are_those_of_olmos_own_schedulers(name, size, stage):
+    golden = Path(__file__).parents[1] / "data_order" / "golden" / "shuffled_order.json"
+    updates, rates = json.loads(golden.read_text())["rates"][stage]
+
+    found = suite_facts_of(name).learning_rate(size, updates)
+
+    # sums and cosines of float64 in another order
+    assert found == pytest.approx(rates, rel=1e-9, abs=1e-18)

@@ -9,6 +9,8 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from data_order.errors import OrderError
+from data_order.sample import Draw
+from data_order.sample import sample_rows as draw_rows
 from data_order.shuffled import runs
 from data_order.shuffled.repetition import is_masked
 from pythia_profile.did.estimation import effects
@@ -119,9 +121,17 @@ def test_effects_of_a_run_over_token_files_and_none_of_the_rows_it_masked(make):
     content[repeated, 5:40] = content[repeated, 4:5]
     suite, store = make(content, batch_size=16, steps=64)
     checkpoints = [0, 16, 32, 48, 64]
-    sampling = Sampling(rows_per_cohort=200, batches_per_cohort=0, never_treated=300)
-    rows = sample_rows(suite, sampling, checkpoints=checkpoints)
+    draw = Draw(kind="iid", per_cohort=200, never=300)
+    rows = draw_rows(store, store.order.training, checkpoints, draw)
     masked = is_masked(store[rows["row_id"].to_numpy()])
+    sampled = sample_rows(
+        suite,
+        Sampling(rows_per_cohort=200, batches_per_cohort=0, never_treated=100),
+        checkpoints=checkpoints,
+    )
+    assert set(store.states(sampled["row_id"].to_numpy())) == {"read once", "never read"}
+    assert not is_masked(store[sampled["row_id"].to_numpy()]).any()
+    assert sampled["treatment_step"].null_count() == 100
 
     recipe = Recipe(steps=64, batch_size=16, peak_lr=1e-2)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

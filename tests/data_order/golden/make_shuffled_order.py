@@ -132,6 +132,21 @@ def masks():
     ]
 
 
+def rates():
+    """Rates of OLMo-2 7B at some updates; the trainer counts the tokens of the batch it reads."""
+    sys.modules["olmo"].LayerNormBase = type("LayerNormBase", (), {})
+    optim = importlib.import_module("olmo.optim")
+    ways = {"grad_clip_warmup_steps": None, "grad_clip_warmup_factor": None, "warmup_min_lr": 0.0}
+    first = optim.CosWithWarmup(warmup_steps=8_388_608_000, alpha_f=0.1, t_max=int(5e12), **ways)
+    tokens = 1024 * 4096
+    updates = [1, 2, 1999, 2000, 2001, 50_000, 464_323, 928_646]
+    stage_1 = [first.get_lr(3e-4, update * tokens, 0) for update in updates]
+    second = optim.LinearWithWarmup(warmup_steps=0, alpha_f=0.0, **ways)
+    late = [1, 6000, 11_920, 11_921, 11_922, 11_931]
+    stage_2 = [second.get_lr(6.1499e-5, update, 11_921) for update in late]
+    return {"stage1": [updates, stage_1], "stage2": [late, stage_2]}
+
+
 def core_cases(core):
     package("olmo_core", core / "src" / "olmo_core")
     package("olmo_core.data", core / "src" / "olmo_core" / "data")
@@ -182,4 +197,5 @@ if __name__ == "__main__":
     sys.meta_path.append(Finder())
     olmo, core = (Path(argument).resolve() for argument in sys.argv[1:3])
     golden = {"legacy": legacy_cases(olmo), "core": core_cases(core), "masked": masks()}
+    golden["rates"] = rates()
     sys.stdout.write(json.dumps(golden, separators=(",", ":")) + "\n")
