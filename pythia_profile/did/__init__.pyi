@@ -45,6 +45,11 @@ from pythia_profile.did.inference.power import (
     pilot as pilot,
 )
 from pythia_profile.did.inference.pretrends import Placebo as Placebo, placebo as placebo
+from pythia_profile.did.inference.random_timing import (
+    RandomizationTest as RandomizationTest,
+    efficient as efficient,
+    randomization_test as randomization_test,
+)
 from pythia_profile.did.inference.simultaneous import (
     Bands as Bands,
     bands as bands,
