@@ -79,7 +79,7 @@ def order(
     file: Annotated[
         str | None, typer.Option(help="When was this token file of the run read? (OLMo)")
     ] = None,
-    token: Annotated[int, typer.Option(help="At this token of --file.", min=0)] = 0,
+    offset: Annotated[int, typer.Option(help="At this token of --file.", min=0)] = 0,
     split: Annotated[
         str,
         typer.Option(
@@ -108,9 +108,9 @@ def order(
         if needs_maps or batch_size or steps or row_tokens or seed is not None:
             raise typer.BadParameter(
                 f"{suite} read slices of token files: of --store, --decode, --show, --file and "
-                "--token only"
+                "--offset only"
             )
-        asked = Asked(step, row, file, token, store, decode, show, as_json)
+        asked = Asked(step, row, file, offset, store, decode, show, as_json)
         with ExitStack() as stack:
             show_shuffled(suite, shuffled, asked, _progress(stack))
         return

@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -116,6 +116,17 @@ class Published:
         """Put a checkpoint on its branch; returns the commit."""
         self.steps[step] = files
         return self.hub.add("model", MODELS, files, revision=f"step{step}")
+
+    def on_disk(self, seeds: dict[int, int]) -> None:
+        """Put the checkpoints in folders of the suite instead: step -> seed of its weights."""
+        (size,) = self.suite.sizes.values()
+        self.suite = replace(self.suite, sizes={"s": replace(size, weights=MODELS)})
+        write_suite(self.suite, self.folder / "suite")
+        for step, seed in seeds.items():
+            folder = self.folder / "suite" / MODELS / f"step{step}"
+            folder.mkdir(parents=True)
+            for name, content in tiny_files(seed).items():
+                (folder / name).write_bytes(content)
 
     @property
     def settings(self) -> HubSettings:

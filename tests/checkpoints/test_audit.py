@@ -161,14 +161,9 @@ def test_names_that_do_not_exist_end_with_2_and_near_matches(hub, capsys):
 
 
 def test_a_folder_with_two_equal_checkpoints_is_found(published, capsys):
-    root = published.folder / "suite"
-    for step, seed in ((0, 0), (2, 1), (4, 1)):
-        folder = root / "tests/tiny" / f"step{step}"
-        folder.mkdir(parents=True)
-        for name, content in tiny_files(seed).items():
-            (folder / name).write_bytes(content)
+    published.on_disk({0: 0, 2: 1, 4: 1})
 
-    assert run(app, ["audit", str(root)]) == 4
+    assert run(app, ["audit", str(published.folder / "suite")]) == 4
 
     assert "same weights at steps 2, 4" in capsys.readouterr().out
 

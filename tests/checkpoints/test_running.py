@@ -178,11 +178,7 @@ def test_offline_without_a_cache_is_one_clear_error(published, rows, monkeypatch
 
 
 def test_a_plain_folder_in_place_of_the_repository_is_read_without_the_hub(published, rows):
-    for step, seed in ((0, 0), (2, 2), (4, 4)):
-        folder = published.folder / "suite/tests/tiny" / f"step{step}"
-        folder.mkdir(parents=True)
-        for name, content in tiny_files(seed).items():
-            (folder / name).write_bytes(content)
+    published.on_disk({0: 0, 2: 2, 4: 4})
 
     assert published.score(rows) == DONE
 

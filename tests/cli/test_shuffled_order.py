@@ -57,7 +57,7 @@ def test_rows_of_a_step_and_the_step_of_a_token_agree(capsys, folder):
         assert line["tokens"] == content[line["token"] : line["token"] + 8].tolist()
         assert (line["steps"], line["state"]) == ([3], "read once")
         _, back, _ = order(
-            *(capsys, "olmo2-7b", "--file", line["file"], "--token", line["token"] + 5),
+            *(capsys, "olmo2-7b", "--file", line["file"], "--offset", line["token"] + 5),
             *("--store", folder, "--json"),
         )
         assert json.loads(back)[0]["steps"] == [3]
@@ -93,7 +93,7 @@ def test_rows_and_tokens_that_do_not_exist_are_named(capsys, folder):
     for arguments, message in (
         (["--row", 40], "no row 40; this run has rows 0 to 39"),
         (["--file", "c.npy"], "no file 'c.npy' among 2 token files"),
-        (["--file", "a.npy", "--token", 160], "its first 160 tokens are"),
+        (["--file", "a.npy", "--offset", 160], "its first 160 tokens are"),
     ):
         code, _, err = order(capsys, "olmo2-7b", *arguments, "--store", folder)
         assert code == 2
