@@ -35,7 +35,7 @@ class Blend:
 
     @classmethod
     def of(cls, sets: Sequence[RowSource], weights: Sequence[float], rows: int) -> "Blend":
-        """Blend `rows` rows by weight; about 1 s for a million rows of two data sets.
+        """Blend `rows` rows by weight; some seconds for a million rows.
 
         Raises
         ------

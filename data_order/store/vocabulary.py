@@ -40,7 +40,7 @@ def check_vocabulary(
     """
     if vocabulary is None or tokens.size == 0:
         return
-    # The largest id tells of most arrays that all is right, at a fifth of the cost of a comparison.
+    # The largest id tells of most arrays that all is right, at half the cost of a comparison.
     if int(tokens.max()) < vocabulary and (tokens.dtype.kind == "u" or int(tokens.min()) >= 0):
         return
     wrong = tokens >= vocabulary

@@ -1,10 +1,13 @@
 """Strange answers of the hub end in one line, never in a traceback; long waits are said aloud."""
 
 import hashlib
+import json
 import logging
 
 import httpx2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_order.errors import OrderError, RemoteError, RemoteNotFoundError
 from data_order.hub.access import Hub as HubSettings
@@ -104,3 +107,78 @@ def test_a_long_wait_is_said_aloud(hub, monkeypatch, caplog):
 
     (line,) = caplog.messages
     assert "branches of model 'o/m': the connection failed (ReadTimeout); asking again" in line
+
+
+atoms = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
+names = st.sampled_from(
+    [
+        "branches",
+        "name",
+        "targetCommit",
+        "sha",
+        "siblings",
+        "rfilename",
+        "size",
+        "lfs",
+        "oid",
+        "sha256",
+        "blobId",
+        "type",
+        "path",
+    ]
+) | st.text(max_size=3)
+known = st.sampled_from(["file", "abc123", "model.safetensors", "../x", 12, -1, 2**60])
+answers = st.recursive(
+    atoms | known,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=6),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(answer=answers, asked=st.sampled_from(["branches", "files", "dataset"]))
+def test_json_of_any_form_is_a_listing_or_one_line(answer, asked):
+    hub = Answering(answer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_order.hub.listings.get_json", hub.get_json)
+        try:
+            found = ASKED[asked](hub)
+        except RemoteError as error:
+            found = str(error).splitlines()
+
+    assert not isinstance(found, list) or len(found) == 1
+
+
+class Answering:
+    """A hub that always gives the same JSON."""
+
+    commit = "abc"
+    settings = HubSettings(endpoint="http://127.0.0.1:1", cache=False, retry=QUICK)
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def get_json(self, *_):
+        """Give the answer, and no next page."""
+        return self.answer, None
+
+
+@settings(max_examples=60, deadline=None)
+@given(kept=answers | st.binary(max_size=40), asked=st.sampled_from(["files", "dataset"]))
+def test_a_kept_listing_of_any_form_is_read_or_asked_for_anew(kept, asked, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    good = {
+        "files": [{"type": "file", "path": "config.json", "size": 2, "oid": "a"}],
+        "dataset": {"sha": "abc", "siblings": [{"rfilename": "document.bin", "size": 4}]},
+    }
+    hub = Answering(good[asked])
+    hub.settings = HubSettings(endpoint="http://127.0.0.1:1", cache=folder, retry=QUICK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_order.hub.listings.get_json", hub.get_json)
+        expected = ASKED[asked](hub)
+        (path,) = folder.rglob("*.json")
+        path.write_bytes(kept if isinstance(kept, bytes) else json.dumps(kept).encode())
+
+        again = ASKED[asked](hub)
+
+    assert type(again) is type(expected)
