@@ -288,3 +288,23 @@ def test_rows_of_the_hub_are_verified_by_a_second_fetch(rows, capsys, monkeypatc
 
     assert code == 1
     assert "1 of 1 rows differ in a second fetch, the first is 5; dropped from the cache" in err
+
+
+def test_shards_on_disk_are_verified_by_the_hubs_hashes(rows, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name, data = "document-00000-of-00000.bin", rows.prefix.with_suffix(".bin").read_bytes()
+    shard = tmp_path / "shards" / name
+    shard.parent.mkdir()
+    shard.write_bytes(data)
+    asked = ("--row", 5, "--store", shard.parent, "--verify", *RUN)
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        hub.add("dataset", "EleutherAI/pile-deduped-pythia-preshuffled", {name: data})
+
+        assert f"verified: {name} as published" in said(capsys, *asked)[1]
+        shard.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+        code, _, err = said(capsys, *asked)
+
+    assert code == 1
+    assert f"{name}: is not the published file; its sha256 is another" in err
+    assert said(capsys, "--row", 5, "--verify", *RUN)[0] == 2
