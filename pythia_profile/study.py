@@ -263,9 +263,10 @@ def _from_format_1(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Stage(BaseModel):
-    key: str
+    source: str = ""
+    key: str = ""
     outputs: dict[str, str]
-    seconds: float
+    seconds: float = 0.0
 
 
 class _Verdict(BaseModel):

@@ -196,11 +196,11 @@ AGREEMENT = Table(
             "cells": pl.Int64(),
             "pearson": pl.Float64(),
             "spearman": pl.Float64(),
-            "lower": pl.Float64(),
-            "upper": pl.Float64(),
             "reliability_a": pl.Float64(),
             "reliability_b": pl.Float64(),
             "disattenuated": pl.Float64(),
+            "lower": pl.Float64(),
+            "upper": pl.Float64(),
         }
     ),
     ("suite", "seed", "outcome", "size_a", "size_b", "kind"),
@@ -208,8 +208,9 @@ AGREEMENT = Table(
         {"pearson", "spearman", "lower", "upper", "reliability_a", "reliability_b", "disattenuated"}
     ),
 )
-"""Correlation of two sizes' profiles over a stated set of cells, its interval (bootstrap over
-rows), and the split-half reliability of each side."""
+"""Correlation of two sizes' profiles over a stated set of cells, the reliability of each, and the
+correlation of the true profiles (`disattenuated`) with its interval: null where a reliability is so
+low that it cannot be told."""
 
 COUNTERFACTUAL = Table(
     "counterfactual",

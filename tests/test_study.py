@@ -164,7 +164,7 @@ def test_the_lock_file_grows_section_by_section(tmp_path):
             '{"stages": 3}',
             r"stages: got 3, expected: a valid dict.*; delete it and run",
         ),
-        ('{"stages": {"att": {"key": "a", "outputs": {}}}}', "stages.att.seconds: got"),
+        ('{"stages": {"att": {"key": "a"}}}', "stages.att.outputs: got"),
         ('{"audit": {"faulty": [{"size": "s"}]}}', "audit.faulty.0.step"),
         (
             '{"audit": {"faulty": [{"size": "s", "step": "1", "verdict": "", "reasons": []}]}}',

@@ -19,10 +19,10 @@ _NAMED = 6
 def agreement(
     table: pl.DataFrame, *, kind: str = "post", outcome: str = "log_likelihood"
 ) -> Figure:
-    """Correlation of the profiles of every two sizes, its interval, and what noise allows.
+    """Correlation of the profiles of every two sizes, and what noise allows.
 
-    The diagonal is a size's split-half reliability: the correlation its profile has with itself
-    when it is estimated on other rows. Beside it, two sizes cannot be expected to agree better.
+    Below each correlation stands the interval of that of the true profiles. The diagonal is a
+    size's reliability, the share of its profile's variance that is not noise.
 
     Parameters
     ----------
@@ -38,7 +38,9 @@ def agreement(
     for line in lines.iter_rows(named=True):
         a, b = sizes.index(line["size_a"]), sizes.index(line["size_b"])
         values[b, a] = line["pearson"]
-        words[b, a] = f"{line['pearson']:.2f}\n[{line['lower']:.2f}, {line['upper']:.2f}]"
+        told = line["lower"] is not None
+        interval = f"[{line['lower']:.2f}, {line['upper']:.2f}]" if told else "not told"
+        words[b, a] = f"{line['pearson']:.2f}\n{interval}"
         for place, side in ((a, "reliability_a"), (b, "reliability_b")):
             values[place, place] = line[side]
             words[place, place] = f"self\n{line[side]:.2f}"

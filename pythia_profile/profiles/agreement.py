@@ -2,17 +2,20 @@
 
 In: the tables `ROWS` and `SCORES`. Out: the table `AGREEMENT`.
 
-All sizes score the same rows, so part of any correlation between them is shared noise. Beside each
-correlation stands each size's split-half reliability, the correlation its profile would have with
-itself on other rows, and the disattenuated correlation, computed between *disjoint* halves:
+All sizes score the same rows, so part of any correlation between estimated profiles is shared
+noise, and part of what is missing to 1 is noise of each. The bootstrap knows both: with S the sums
+of squares and products of the estimates over cells, and N those of the errors, mean over draws,
 
-    r_ab(disjoint) = mean over splits of corr(half 1 of a, half 2 of b)
-    disattenuated  = r_ab(disjoint) / sqrt(r_aa(disjoint) r_bb(disjoint))
+    reliability     (S_aa − N_aa) / S_aa                 share of the variance that is not noise
+    disattenuated   (S_ab − N_ab) / sqrt((S_aa − N_aa)(S_bb − N_bb))
 
-A random half of the rows has weights 1 + ε, ε = ±1, and the other half 1 − ε, so both halves come
-from one bootstrap draw: estimate + error and estimate − error.
+The interval is for the correlation of the true profiles of these cells. Its standard error is that
+of the corrected correlation over draws of two profiles that have the corrected moments. Where a
+reliability is below `LOWEST`, the correlation cannot be told, and there is no interval. Coverage of
+95 % intervals in 300 simulations each (16 or 136 cells with correlated noise, reliability .6 to
+.93): .92 to .98 for a true correlation of 0 or .5, .97 to 1.00 for .9 and 1.
 
-Source: Spearman (1904) on attenuation; Spearman–Brown for the reliability of the whole sample.
+Source: Spearman (1904) on attenuation; Fuller (1987), chapter 1, for known error covariance.
 """
 
 from collections.abc import Sequence
@@ -41,6 +44,8 @@ CELL_SETS = ("post", *MEANS)
 """Cells whose effects are correlated: all from the cohort on, or one number for each cohort."""
 MOST_DRAWS = 200
 """Most draws of an interval: a standard deviation of 200 draws is known to 5 %."""
+LOWEST = 0.5
+"""Reliability below which noise decides the corrected correlation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,32 +105,67 @@ def agreement(
 
 
 def agree(a: _Profile, b: _Profile, level: float = 0.95) -> dict[str, float | int | None]:
-    """Correlations of two profiles, interval, reliabilities, disattenuated correlation."""
+    """Correlations of two profiles, reliabilities, disattenuated correlation, its interval."""
     if len(a.estimate) != len(b.estimate):
         raise EstimationError(
             f"profiles have {len(a.estimate)} and {len(b.estimate)} cells; sizes that are compared "
             "must be scored at the same checkpoints"
         )
-    r = correlation(a.estimate, b.estimate)
-    halves_a = a.estimate[:, None] + a.errors, a.estimate[:, None] - a.errors
-    halves_b = b.estimate[:, None] + b.errors, b.estimate[:, None] - b.errors
-    drawn = np.arctanh(np.clip(correlation(halves_a[0], halves_b[0]), -1 + 1e-12, 1 - 1e-12))
-    reach = norm.ppf(0.5 + level / 2) * drawn.std()
-    center = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
-    itself_a = float(correlation(*halves_a).mean())
-    itself_b = float(correlation(*halves_b).mean())
-    disjoint = float(correlation(halves_a[0], halves_b[1]).mean())
-    known = itself_a > 0 and itself_b > 0
+    x, y = a.estimate[:, None], b.estimate[:, None]
+    noise = tuple(m.mean() for m in _moments(a.errors, b.errors))
+    found = _corrected(x, y, noise)
+    corrected, reliability_a, reliability_b = (float(value[0]) for value in found)
+    lower = upper = None
+    if min(reliability_a, reliability_b) >= LOWEST:
+        reach = norm.ppf(0.5 + level / 2) * _spread(a, b, noise, corrected)
+        lower, upper = max(corrected - reach, -1.0), min(corrected + reach, 1.0)
     return {
         "cells": len(a.estimate),
-        "pearson": _number(r),
+        "pearson": _number(correlation(a.estimate, b.estimate)),
         "spearman": _number(correlation(rankdata(a.estimate), rankdata(b.estimate))),
-        "lower": _number(np.tanh(center - reach)),
-        "upper": _number(np.tanh(center + reach)),
-        "reliability_a": _number(_whole_sample(itself_a)),
-        "reliability_b": _number(_whole_sample(itself_b)),
-        "disattenuated": _number(disjoint / np.sqrt(itself_a * itself_b)) if known else None,
+        "reliability_a": _number(reliability_a),
+        "reliability_b": _number(reliability_b),
+        "disattenuated": _number(corrected),
+        "lower": None if lower is None else _number(lower),
+        "upper": None if upper is None else _number(upper),
     }
+
+
+Moments = tuple[npt.NDArray[np.float64], ...]
+
+
+def _moments(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Moments:
+    """Centered sums of squares of a and b (K, B) over cells, and of their products; (B,) each."""
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    return (a**2).sum(axis=0), (b**2).sum(axis=0), (a * b).sum(axis=0)
+
+
+def _corrected(
+    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], noise: Moments
+) -> tuple[npt.NDArray[np.float64], ...]:
+    """Correlation of profiles (K, B) without their noise, and both reliabilities; (B,) each."""
+    aa, bb, ab = _moments(a, b)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (ab - noise[2]) / np.sqrt((aa - noise[0]) * (bb - noise[1]))
+        return r, 1 - noise[0] / aa, 1 - noise[1] / bb
+
+
+def _spread(a: _Profile, b: _Profile, noise: Moments, corrected: float) -> float:
+    """Give the corrected correlation its standard error, by new noise on profiles without noise.
+
+    Estimates plus drawn errors would have the noise twice. In their place stand profiles that have
+    the corrected variances and correlation: a's direction, and what of b is orthogonal to it.
+    """
+    u, v = (one.estimate - one.estimate.mean() for one in (a, b))
+    variance_a, variance_b = u @ u - noise[0], v @ v - noise[1]
+    u = u / np.linalg.norm(u)
+    rest = v - (u @ v) * u
+    rest = rest / max(float(np.linalg.norm(rest)), np.finfo(float).tiny)
+    r = float(np.clip(corrected, -1, 1))
+    true_a = np.sqrt(variance_a) * u
+    true_b = np.sqrt(variance_b) * (r * u + np.sqrt(1 - r**2) * rest)
+    drawn = _corrected(true_a[:, None] + a.errors, true_b[:, None] + b.errors, noise)[0]
+    return float(np.nanstd(drawn))
 
 
 def correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -154,11 +194,6 @@ def _profiles(att: AttGt, spec: BootstrapSpec) -> dict[str, _Profile]:
             drawn = contrast_draws([found], spec)[0]
             profiles[kind] = _Profile(found.estimate[of_cohort], drawn[of_cohort])
     return profiles
-
-
-def _whole_sample(half: float) -> float:
-    """Spearman–Brown: reliability of the whole sample from that of its halves."""
-    return 2 * half / (1 + half) if half > -1 else float("nan")
 
 
 def _number(value: npt.ArrayLike) -> float | None:

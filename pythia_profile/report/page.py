@@ -41,7 +41,7 @@ FIGURES = {
     "event_time": "Mean effect against optimizer steps since the cohort, with bands",
     "instantaneous": "Instantaneous effect of each cohort, and the learning rate that read it",
     "residual": "Effect at the last checkpoint, for each cohort",
-    "agreement": "Correlation of the sizes' profiles, split-half reliability on the diagonal",
+    "agreement": "Correlation of the sizes' profiles, reliability on the diagonal",
     "counterfactual": "Estimated against true effect, and their difference by event time",
 }
 """Figures of the report, and their text for readers who cannot see them."""

@@ -87,12 +87,16 @@ def agreement_sentences(tables: Tables, outcome: str) -> list[str]:
     lines = tables["agreement"].filter((pl.col("outcome") == outcome) & (pl.col("kind") == "post"))
     sentences = []
     for line in lines.iter_rows(named=True):
-        clean = line["disattenuated"]
-        corrected = f"; between disjoint halves, corrected for noise, {clean:.2f}" if clean else ""
+        told = (
+            "how far the true profiles agree cannot be told from so noisy estimates"
+            if line["lower"] is None
+            else f"without noise {line['disattenuated']:.2f} [{line['lower']:.2f}, "
+            f"{line['upper']:.2f}]"
+        )
         sentences.append(
-            f"{line['size_a']} and {line['size_b']}: r = {line['pearson']:.2f} "
-            f"[{line['lower']:.2f}, {line['upper']:.2f}] over {line['cells']} cells, split-half "
-            f"reliability {line['reliability_a']:.2f} and {line['reliability_b']:.2f}{corrected}."
+            f"{line['size_a']} and {line['size_b']}: r = {line['pearson']:.2f} over "
+            f"{line['cells']} cells, reliability {line['reliability_a']:.2f} and "
+            f"{line['reliability_b']:.2f}; {told}."
         )
     return sentences
 

@@ -117,11 +117,14 @@ def test_curves_and_points_are_those_of_the_table(tables):
 
 
 def test_agreement_shows_correlation_interval_and_reliability(tables):
-    figure = agreement(tables["agreement"])
+    known = tables["agreement"].with_columns(lower=pl.lit(0.25), upper=pl.lit(0.75))
+    figure = agreement(known)
 
     texts = [text.get_text() for text in figure.axes[0].texts]
     first = tables["agreement"].row(0, named=True)
-    assert f"{first['pearson']:.2f}\n[{first['lower']:.2f}, {first['upper']:.2f}]" in texts
+    assert f"{first['pearson']:.2f}\n[0.25, 0.75]" in texts
+    unknown = agreement(tables["agreement"].with_columns(lower=pl.lit(None), upper=pl.lit(None)))
+    assert any("not told" in text.get_text() for text in unknown.axes[0].texts)
     assert sum(text.startswith("self\n") for text in texts) == 3
 
 

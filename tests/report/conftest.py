@@ -57,7 +57,7 @@ def tables():
                 "upper": [0.9],
                 "reliability_a": [0.5],
                 "reliability_b": [0.6],
-                "disattenuated": [None],
+                "disattenuated": [0.8],
             },
             schema_overrides={"disattenuated": pl.Float64},
         ),

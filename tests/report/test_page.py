@@ -80,8 +80,8 @@ def test_words_carry_the_numbers_of_the_tables(tables):
     assert "Spearman correlation -1.00 over 3 cohorts" in rate
     (pair,) = words.agreement_sentences(tables, OUTCOME)
     assert (
-        "xs and s: r = 0.81 [0.70, 0.90] over 6 cells, split-half reliability 0.50 and 0.60."
-        in pair
+        "xs and s: r = 0.81 over 6 cells, reliability 0.50 and 0.60; without noise 0.80 "
+        "[0.70, 0.90]." in pair
     )
 
 
