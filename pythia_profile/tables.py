@@ -158,10 +158,11 @@ PROFILES = Table(
         }
     ),
     (*RUN, "outcome", "kind", "cohort", "event_time"),
-    frozenset({"cohort", "event_time", "lower", "upper"}),
+    frozenset({"cohort", "event_time", *_ESTIMATE}),
 )
 """Profiles: `kind` is instantaneous, persistent or residual, of a `cohort` (null = mean over
-cohorts), or event_time, at an `event_time` in optimizer steps since the cohort."""
+cohorts), or event_time, at an `event_time` in optimizer steps since the cohort. The estimate is
+null where no cohort has a checkpoint of that kind."""
 
 PRECISION = Table(
     "precision",

@@ -1,6 +1,5 @@
 """Plain text for terminals: tables that fold to the width there is, and steps as ranges."""
 
-import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -49,9 +48,7 @@ def text_table(
 
 
 def _width() -> int:
-    if sys.stdout.isatty() or "COLUMNS" in os.environ:
-        return shutil.get_terminal_size().columns
-    return _UNBOUNDED
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNBOUNDED
 
 
 def steps_text(steps: Sequence[int], most: int | None = None) -> str:

@@ -22,7 +22,7 @@ def test_a_table_folds_and_loses_no_word(width):
 
 
 def test_a_table_in_a_pipe_is_one_line_a_row_and_takes_no_markup(monkeypatch):
-    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("COLUMNS", "50")
 
     head, first, second = text_table(LINES, COLUMNS).splitlines()
 
@@ -32,6 +32,7 @@ def test_a_table_in_a_pipe_is_one_line_a_row_and_takes_no_markup(monkeypatch):
 
 
 def test_the_terminal_decides_how_wide_a_table_is(monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "50")
 
     assert max(map(len, text_table(LINES, COLUMNS).splitlines())) <= 50

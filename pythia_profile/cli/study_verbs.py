@@ -1,5 +1,6 @@
 """Verbs that begin a study, run it, and describe it: `demo`, `init`, `run`, `status`, `plan`."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,12 +42,32 @@ def demo(
 
     create_study(out, demo_study(quick=quick, seed=seed), replace=True)
     run_all(out, workers, typer.echo)
+    _show_result(out)
 
 
-@verb(START, "init my-study --suite mini --sizes xs,s --set draws=500")
+def _show_result(study: Path) -> None:
+    """Print the three means of every size, and where the report is."""
+    import polars as pl
+
+    from pythia_profile.report.words import summary
+    from pythia_profile.study import open_study
+
+    tables = {name: pl.read_parquet(study / f"{name}.parquet") for name in ("profiles", "placebo")}
+    found = summary(tables, open_study(study).outcomes)
+    typer.echo(f"\n{text_table(found.to_dicts(), found.columns)}")
+    typer.echo(f"\n{(study / 'report.html').resolve().as_uri()}")
+
+
+@verb(
+    START,
+    "init my-study --suite mini --sizes xs,s --set draws=500",
+    "init my-study --models base-model fine-tuned --read train.jsonl --held-out other.jsonl",
+)
 def init(
     study: StudyFolder,
-    suite: Annotated[str, typer.Option(help="Name of a suite, or a folder with suite.toml.")],
+    suite: Annotated[
+        str, typer.Option(help="Name of a suite, or a folder with suite.toml.", show_default=False)
+    ] = "",
     sizes: Annotated[
         str, typer.Option(help="Sizes, separated by commas.", show_default="all of the suite")
     ] = "",
@@ -59,29 +80,74 @@ def init(
     ] = "",
     seed: Annotated[int, typer.Option(help="Seed of sample and bootstrap.", min=0)] = 0,
     training_seed: Annotated[int, typer.Option(help="Which training run of the suite.", min=0)] = 0,
+    models: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Instead of a suite: folders of a model before and after a run."),
+    ] = None,
+    read: Annotated[
+        Path | None, typer.Option(help="With --models: .jsonl of text that the run read.")
+    ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(help="With --models: .jsonl of text that it did not read.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="With --models: tokenizer.json.", show_default="that of the models"),
+    ] = None,
+    row_tokens: Annotated[
+        int, typer.Option(help="With --models: tokens of a row.", min=2, max=65_536)
+    ] = 129,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeatable."),
     ] = None,
 ) -> None:
     """Write study.toml, the commented settings of a new study."""
+    if (models is None) == (not suite):
+        raise typer.BadParameter("give one of --suite and --models")
+    others = {"sample.seed": seed, "estimate.seed": seed, **_parsed(settings or [])}
+    if models is not None:
+        if read is None or held_out is None:
+            raise typer.BadParameter("--models needs --read and --held-out")
+        from pythia_profile.pipeline.two_checkpoints import two_checkpoints
+
+        two_checkpoints(
+            study,
+            *models,
+            read=read,
+            held_out=held_out,
+            tokenizer=tokenizer,
+            row_tokens=row_tokens,
+            settings=others,
+        )
+        typer.echo(f"{study / 'study.toml'}: {models[0]} before, {models[1]} after")
+    else:
+        named = {"training_seed": training_seed, **others}
+        wanted = _of_suite(study, suite, sizes, checkpoints, named)
+        typer.echo(f"{study / 'study.toml'}: suite {suite}, sizes {', '.join(wanted)}")
+    typer.echo(f"next: pythia-profile run {shlex.quote(str(study))}")
+
+
+def _of_suite(
+    study: Path, suite: str, sizes: str, checkpoints: str, settings: dict[str, object]
+) -> tuple[str, ...]:
+    """Write the settings of a study of a suite; return its sizes."""
     from pythia_profile.study import create_study, new_study
     from pythia_profile.suites.registry import suite_facts_of
 
     if not (study / suite / "suite.toml").exists() and (Path(suite) / "suite.toml").is_file():
         suite = str(Path(suite).resolve())
-    facts = suite_facts_of(suite, training_seed or None, near=study)
+    training_seed = settings["training_seed"]
+    seed = training_seed if isinstance(training_seed, int) and training_seed else None
+    facts = suite_facts_of(suite, seed, near=study)
     wanted = tuple(sizes.split(",")) if sizes else tuple(facts.sizes)
     for size in wanted:
         facts.size(size)
-    run = training_seed or (facts.seed if facts.published else 0)
-    chosen: dict[str, object] = {**facts.study_defaults, "training_seed": run}
-    chosen |= {"sample.seed": seed, "estimate.seed": seed}
+    chosen: dict[str, object] = {**facts.study_defaults}
     if checkpoints:
         chosen["checkpoints"] = _known_steps(facts, wanted, steps_of(checkpoints))
-    begun = new_study(suite, wanted, {**chosen, **_parsed(settings or [])})
-    create_study(study, begun)
-    typer.echo(f"{study / 'study.toml'}: suite {suite}, sizes {', '.join(wanted)}")
+    create_study(study, new_study(suite, wanted, {**chosen, **settings}))
+    return wanted
 
 
 def _known_steps(suite: "Suite", sizes: tuple[str, ...], steps: list[int]) -> tuple[int, ...]:
@@ -124,6 +190,7 @@ def run(
     from pythia_profile.pipeline.stages import run_all
 
     run_all(study, workers, typer.echo)
+    _show_result(study)
 
 
 @verb(STUDY, "status my-study --json")

@@ -91,22 +91,21 @@ def event_time(profiles: pl.DataFrame, *, outcome: str = "log_likelihood") -> Fi
 
 
 def instantaneous(profiles: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figure:
-    """Instantaneous effect of each cohort above the mean learning rate of the cohort's steps."""
+    """Instantaneous effect of each cohort, above the mean learning rate of its steps if known."""
     frame = _by_cohort(profiles, outcome, "instantaneous")
-    with canvas(1, 2, width=6.4, height=2.6, share_x=True) as (figure, (above, below)):
+    known = frame["learning_rate"].is_not_null().any()
+    with canvas(1, 1 + known, width=6.4, height=2.6, share_x=True) as (figure, (above, *rest)):
         colors = size_colors(_in_order(frame))
         _with_intervals(above, frame, colors)
         above.set(ylabel="instantaneous ATT", title=f"effect on {name_outcome(outcome)}")
         _legend(above)
-        for size, color in colors.items():
-            line = frame.filter(pl.col("size") == size)
-            below.plot(line["cohort"], line["learning_rate"], color=color, marker="o", ms=3)
-        below.ticklabel_format(axis="y", scilimits=(0, 0))
-        below.set(
-            xlabel="cohort (optimizer step)",
-            ylabel="mean rate",
-            title="learning rate over the cohort's steps",
-        )
+        for below in rest:
+            for size, color in colors.items():
+                line = frame.filter(pl.col("size") == size)
+                below.plot(line["cohort"], line["learning_rate"], color=color, marker="o", ms=3)
+            below.ticklabel_format(axis="y", scilimits=(0, 0))
+            below.set(ylabel="mean rate", title="learning rate over the cohort's steps")
+        figure.axes[-1].set(xlabel="cohort (optimizer step)")
     return figure
 
 

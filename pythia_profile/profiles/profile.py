@@ -23,6 +23,7 @@ __all__ = ["KINDS", "mean_learning_rates", "profile", "profile_lines"]
 
 log = logging.getLogger(__name__)
 
+_COLUMNS = ("kind", "cohort", "event_time", "att", "se", "lower", "upper")
 KINDS: tuple[Kind, ...] = ("instantaneous", "persistent", "residual", "event_time")
 
 
@@ -61,15 +62,18 @@ def profile(
 
 
 def profile_lines(att: AttGt, settings: Estimation) -> pl.DataFrame:
-    """Lay out every kind of profile of one panel that has cells: `kind`, label, estimate, band.
+    """Lay out every kind of profile of one panel: `kind`, cohort or event time, estimate, band.
 
-    With rows of later cohorts as the only controls, no cohort has any at the last checkpoint, and
-    there is no residual.
+    A mean that does not exist is a line without an estimate: of one cohort there is no persistent
+    effect; with rows of later cohorts as the only controls, no cohort has any at the last
+    checkpoint, and there is no residual.
     """
-    lines = [_lines(found, settings) for kind in KINDS if (found := aggregate_if_any(att, kind))]
-    if not lines:
+    found = {kind: aggregate_if_any(att, kind) for kind in KINDS}
+    if all(one is None for one in found.values()):
         raise EmptyFamilyError(f"profiles: none of {att.att.size} cells after treatment is known")
-    return pl.concat(lines)
+    return pl.concat(
+        _no_mean(kind) if one is None else _lines(one, settings) for kind, one in found.items()
+    )
 
 
 def aggregate_if_any(att: AttGt, kind: Kind) -> Contrast | None:
@@ -82,12 +86,19 @@ def aggregate_if_any(att: AttGt, kind: Kind) -> Contrast | None:
 
 
 def mean_learning_rates(suite: Suite, laid: Panel) -> dict[int, float]:
-    """Mean learning rate over the steps that read each cohort of a panel."""
+    """Mean learning rate over the steps that read each cohort of a panel, where rates are known."""
+    if not suite.size(laid.run[1]).peak_lr:
+        return {}
     grid = laid.checkpoints.tolist()
     return {
         cohort: float(suite.learning_rate(laid.run[1], np.arange(before + 1, cohort + 1)).mean())
         for before, cohort in pairwise(grid)
     }
+
+
+def _no_mean(kind: Kind) -> pl.DataFrame:
+    empty = pl.DataFrame(schema={name: PROFILES.columns[name] for name in _COLUMNS})
+    return pl.concat([empty, pl.DataFrame({"kind": [kind]})], how="diagonal")
 
 
 def _lines(found: Contrast, settings: Estimation) -> pl.DataFrame:

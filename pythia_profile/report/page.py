@@ -137,6 +137,7 @@ def render(
         study=study,
         stale=list(stale),
         name=name,
+        summary=sheet(words.summary(tables, study.outcomes)),
         figures=figures,
         grid=sheet(grid),
         lock=lock,

@@ -3,7 +3,7 @@
 In: the tables. Out: plain sentences, which the report sets beside its figures.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -17,33 +17,92 @@ __all__ = [
     "headline",
     "placebo_sentences",
     "rate_sentences",
+    "summary",
 ]
 
 Tables = Mapping[str, pl.DataFrame]
+MEANS = ("instantaneous", "persistent", "residual")
+_WHEN = {
+    "instantaneous": "at the next checkpoint",
+    "persistent": "on average over later checkpoints",
+    "residual": "at the last checkpoint",
+}
 SMALL_SE = 0.002
 """Below this standard error, estimates are printed with a fourth decimal."""
+_FEWEST = 3
+"""Cohorts of a rank correlation."""
+
+
+def summary(tables: Tables, outcomes: Sequence[str]) -> pl.DataFrame:
+    """One line for each size and outcome: the three means, what is left, the placebo test.
+
+    Parameters
+    ----------
+    tables : `profiles` and `placebo`, by name.
+    """
+    lines = []
+    for outcome in outcomes:
+        placebo = tables["placebo"].filter(pl.col("outcome") == outcome, pl.col("test") == "joint")
+        p_values = dict(placebo.select("size", "p_value").iter_rows())
+        for size, line in _means(tables, outcome).items():
+            share = _share(line)
+            p = p_values.get(size)
+            lines.append(
+                {
+                    "size": size,
+                    **{kind: _estimate(line[kind]) for kind in MEANS},
+                    "kept": None if share is None else f"{share:.0%}",
+                    "placebo p": None if p is None else f"{p:.3f}",
+                    "unit": name_outcome(outcome),
+                }
+            )
+    return pl.DataFrame(lines, schema_overrides={"kept": pl.String, "placebo p": pl.String})
 
 
 def headline(tables: Tables, outcome: str) -> list[str]:
     """Instantaneous, persistent and residual memorization of each size, one sentence each."""
-    profiles = tables["profiles"].filter(pl.col("outcome") == outcome)
-    means = profiles.filter(pl.col("cohort").is_null(), pl.col("event_time").is_null())
     sentences = []
-    for size in profiles["size"].unique(maintain_order=True):
-        line = {
-            row["kind"]: row for row in means.filter(pl.col("size") == size).iter_rows(named=True)
-        }
-        now, later, last = line["instantaneous"], line["persistent"], line["residual"]
-        known = abs(now["att"]) > 2 * now["se"]
-        share = f", {last['att'] / now['att']:.0%} of the instantaneous effect" if known else ""
-        verb = "raised" if now["att"] >= 0 else "changed"
+    for size, line in _means(tables, outcome).items():
+        share = _share(line)
+        left = "" if share is None else f", {share:.0%} of the instantaneous effect"
+        known = [kind for kind in MEANS if line[kind]["att"] is not None]
+        verb = "changed" if any(line[kind]["att"] < 0 for kind in known[:1]) else "raised"
+        parts = [f"by {_estimate(line[kind])} {_WHEN[kind]} ({kind})" for kind in known]
+        lacking = [f"no {kind} effect" for kind in MEANS if kind not in known]
         sentences.append(
-            f"{size}: training on a row {verb} its {name_outcome(outcome)} by {_estimate(now)} at "
-            f"the next checkpoint (instantaneous), by {_estimate(later)} on average over later "
-            f"checkpoints (persistent), and by {_estimate(last)} at the last checkpoint "
-            f"(residual){share}."
+            f"{size}: training on a row {verb} its {name_outcome(outcome)} {_listed(parts)}{left}."
+            + (f" There is {_listed(lacking)}: no cell of that kind." if lacking else "")
         )
     return sentences
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """Join with commas and a last 'and'."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])}{',' if len(parts) > 2 else ''} and {parts[-1]}"
+
+
+def _means(tables: Tables, outcome: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Size -> kind -> line of the mean over cohorts."""
+    means = tables["profiles"].filter(
+        pl.col("outcome") == outcome,
+        pl.col("cohort").is_null(),
+        pl.col("event_time").is_null(),
+        pl.col("kind").is_in(MEANS),
+    )
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for line in means.iter_rows(named=True):
+        found.setdefault(line["size"], {})[line["kind"]] = line
+    return found
+
+
+def _share(line: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Residual as a share of the instantaneous effect, where the latter is told from 0."""
+    now, last = line["instantaneous"], line["residual"]
+    if None in (now["att"], last["att"], line["persistent"]["att"]):
+        return None
+    return float(last["att"] / now["att"]) if abs(now["att"]) > 2 * now["se"] else None
 
 
 def placebo_sentences(tables: Tables, outcome: str) -> list[str]:
@@ -74,6 +133,8 @@ def rate_sentences(tables: Tables, outcome: str) -> list[str]:
     sentences = []
     for size in lines["size"].unique(maintain_order=True):
         of_size = lines.filter(pl.col("size") == size)
+        if len(of_size) < _FEWEST:
+            continue
         rho = of_size.select(pl.corr("att", "learning_rate", method="spearman")).item()
         sentences.append(
             f"{size}: Spearman correlation {rho:.2f} over {len(of_size)} cohorts, between "
@@ -139,8 +200,10 @@ def _interference(effect: float, se: float) -> str:
     )
 
 
-def _estimate(line: Mapping[str, float]) -> str:
+def _estimate(line: Mapping[str, Any]) -> str:
     """Print three decimals, or four where the standard error would keep a single digit."""
+    if line["att"] is None:
+        return "–"
     places = 4 if line["se"] < SMALL_SE else 3
     return f"{line['att']:.{places}f} ± {line['se']:.{places}f}"
 

@@ -30,7 +30,7 @@ class Size:
     name : as the suite calls it, `70m` for instance.
     layers, width, heads : shape of the transformer.
     parameters : all parameters, embeddings and head included.
-    peak_lr, min_lr : highest rate and floor of the schedule.
+    peak_lr, min_lr : highest rate and floor of the schedule; 0 where rates are not known.
     precision : dtype in which the weights are stored.
     weights : hub repository ("owner/name"), or folder relative to the suite's own; in a folder's
         suite.toml a repository is "hf://owner/name".
@@ -229,9 +229,10 @@ class Suite:
     def same_weights(self, size: str, first: int, last: int) -> bool:
         """Whether checkpoints `first` and `last` of a size hold the same weights by design.
 
-        They do where every update between them has rate 0, as Pythia's first one.
+        They do where every update between them has rate 0, as Pythia's first one. Where the peak
+        is 0, rates are not known.
         """
-        if not 0 <= first <= last:
+        if not 0 <= first <= last or not self.size(size).peak_lr:
             return False
         updates = np.arange(first + 1, last + 1)
         return not self.learning_rate(size, updates).any()

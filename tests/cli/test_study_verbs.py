@@ -66,9 +66,21 @@ def test_each_verb_leaves_its_table_and_the_report_holds_everything(study):
 def test_run_finds_everything_up_to_date(study, capsys):
     assert run(app, ["run", str(study)]) == 0
 
-    assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == [
-        "up to date"
-    ] * len(VERBS)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1] for line in lines[: len(VERBS)]] == ["up to date"] * len(VERBS)
+    means = pl.read_parquet(study / "profiles.parquet").filter(
+        pl.col("cohort").is_null(), pl.col("event_time").is_null()
+    )
+    head, *table = lines[len(VERBS) + 1 : -2]
+    assert head.split() == [
+        "size", "instantaneous", "persistent", "residual", "kept", "placebo", "p", "unit",
+    ]  # fmt: skip
+    assert [line.split()[0] for line in table] == ["xs", "s"]
+    for line, size in zip(table, ("xs", "s"), strict=True):
+        for kind in ("instantaneous", "persistent", "residual"):
+            att = means.filter(size=size, kind=kind)["att"].item()
+            assert f"{att:.3f}" in line or f"{att:.4f}" in line
+    assert lines[-1] == (study / "report.html").resolve().as_uri()
 
 
 def test_a_changed_setting_runs_the_stages_it_concerns(study, tmp_path, capsys):

@@ -144,8 +144,11 @@ def test_a_second_run_reuses_everything(demo):
 
 
 def test_results_go_to_stdout_and_progress_to_stderr(demo):
-    stages = [line.split(":")[0] for line in demo.out.splitlines() if not line.startswith(" ")]
+    lines = demo.out.splitlines()
+    stages = [line.split(":")[0] for line in lines[: lines.index("")]]
 
+    assert lines[-1] == (demo.study / "report.html").resolve().as_uri()
+    assert [line.split()[0] for line in lines[len(stages) + 1 : -2]] == ["size", "xs", "s", "m"]
     assert stages == [
         "sample",
         "score",

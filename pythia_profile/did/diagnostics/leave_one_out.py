@@ -147,6 +147,8 @@ def _overall_without(att: AttGt, left_out: int | None) -> float:
     grid = att.checkpoints[kept]
     groups = len(att.fit.sums.rows)
     based = np.searchsorted(grid, att.cohorts) > att.settings.anticipation
+    if not based.any():
+        return np.nan
     members = np.append(based, np.ones(groups - len(based), bool))
     total = att.fit.sums.total[members][:, np.append(kept, True)]
     try:
