@@ -17,7 +17,10 @@ from pythia_profile.did.diagnostics.leave_one_out import (
 )
 from pythia_profile.did.diagnostics.strata import by_stratum as by_stratum, difference as difference
 from pythia_profile.did.estimation import effects as effects
-from pythia_profile.did.inference.aggregates import aggregate as aggregate
+from pythia_profile.did.inference.aggregates import (
+    aggregate as aggregate,
+    overall_of as overall_of,
+)
 from pythia_profile.did.inference.att_table import (
     estimate as estimate,
     stream_estimate as stream_estimate,

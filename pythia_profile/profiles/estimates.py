@@ -17,6 +17,7 @@ from pythia_profile.did import AttGt, Panel, panel, placebo
 from pythia_profile.did.arguments import counted
 from pythia_profile.did.errors import CovariateError, OptionError
 from pythia_profile.did.estimation import effects
+from pythia_profile.did.inference.aggregates import first_cohort_note
 from pythia_profile.did.inference.att_table import att_table, cell_bands
 from pythia_profile.did.inference.pretrends import Placebo
 from pythia_profile.did.inference.simultaneous import Bands
@@ -121,7 +122,7 @@ class Estimates:
         return tuple(
             f"{one.panel.run[1]}, {one.panel.outcome}: {note}"
             for one, found in zip(self.runs, self._bands, strict=True)
-            for note in (*one.att.notes, *map(str, found))
+            for note in (*one.att.notes, *first_cohort_note(one.att), *map(str, found))
         )
 
     def __repr__(self) -> str:

@@ -90,3 +90,26 @@ def _pairs(table):
     plain = table.copy()
     plain.columns = [name[-1] for name in plain.columns]
     return {at: (line["ATT"], line["std_error"]) for at, line in plain.iterrows()}
+
+
+def overall_by_differences(panel):
+    """Aggregate -> its overall (ATT, standard error), of differences."""
+    from differences import ATTgt
+
+    frame = long_frame(panel)
+    frame["cohort"] = frame["cohort"].replace(0, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = ATTgt(
+            data=frame.set_index(["unit", "time"]), cohort_column="cohort", base_period="universal"
+        )
+        model.fit("y", est_method="reg", control_group="never_treated", progress_bar=False)
+        found = {
+            ours: model.aggregate(theirs, overall=True)
+            for ours, theirs in (
+                ("event_time", "event"),
+                ("cohort", "cohort"),
+                ("calendar", "time"),
+            )
+        }
+    return {kind: _pairs(table)[0] for kind, table in found.items()}

@@ -5,6 +5,7 @@ import pytest
 
 from pythia_profile.did import NEVER, aggregate, att_gt, contrast, difference
 from pythia_profile.did.errors import EmptyFamilyError, NoRowsError, OptionError, PanelShapeError
+from pythia_profile.did.inference.aggregates import first_cohort_note
 from tests.did.planted import planted
 
 ROUNDING = 1e-12  # sums of some hundred numbers near 1, in float64
@@ -264,3 +265,17 @@ def test_aggregates_without_cells_say_so():
 def other():
     panel = planted(seed=5)
     return att_gt(panel.y, panel.cohort, panel.checkpoints)
+
+
+def test_a_first_cohort_that_moves_the_mean_is_named_with_the_mean_without_it():
+    panel = planted(rows=60, never=120)
+    noisy = panel.y + 3 * np.random.default_rng(1).normal(size=panel.y.shape)
+    assert first_cohort_note(att_gt(noisy, panel.cohort, panel.checkpoints)) == ()
+    odd = panel.y - 2.0 * (panel.cohort == 10)[:, None] * (panel.checkpoints >= 10)
+
+    (note,) = first_cohort_note(att_gt(odd, panel.cohort, panel.checkpoints))
+
+    att = att_gt(odd, panel.cohort, panel.checkpoints)
+    rest = aggregate(att, "overall", cohorts=[20, 30])
+    assert f"without cohort 10 {rest.estimate[0]:.4f} ± {rest.se[0]:.4f}" in note
+    assert "its base, checkpoint 0, is the least" in note

@@ -7,8 +7,9 @@ Both call "not yet treated" the union of rows of later cohorts and never-treated
 import numpy as np
 import pytest
 
-from pythia_profile.did import NEVER, aggregate, att_gt
-from tests.did.peers import by_diff_diff, by_differences
+from pythia_profile.did import NEVER, aggregate, att_gt, overall_of
+from pythia_profile.did.errors import OptionError
+from tests.did.peers import by_diff_diff, by_differences, overall_by_differences
 from tests.did.planted import Planted, planted
 
 EFFECT = 1e-10  # the same sums in another order
@@ -118,6 +119,19 @@ def test_peers_have_the_same_aggregates(name, side, peer):
 
     for kind, expected in aggregates.items():
         compare_aggregates(aggregate(att, kind, shares="estimated"), expected)
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_the_overall_effect_of_each_aggregate_is_that_of_a_peer(name):
+    panel = random_panel(name, True)
+    att = att_gt(panel.y, panel.cohort, panel.checkpoints)
+
+    for kind, (effect, error) in overall_by_differences(panel).items():
+        ours = overall_of(aggregate(att, kind, shares="estimated"), shares="estimated")
+        assert ours.estimate[0] == pytest.approx(effect, abs=EFFECT), kind
+        assert ours.se[0] == pytest.approx(error, abs=ERROR), kind
+    with pytest.raises(OptionError, match="got 'overall', expected an aggregate by event_time"):
+        overall_of(aggregate(att, "overall"))
 
 
 def compare_cells(att, cells, at_least=0.6):

@@ -10,6 +10,18 @@ In: `AttGt` and a kind. Out: `Contrast`, with one estimate for each event time, 
     persistent      mean over later checkpoints, for each cohort; then their mean over cohorts
     residual        the last checkpoint, for each cohort; then their mean over cohorts
 
+R's did gives each aggregate an overall ATT as well: `overall_of`. Names in other packages:
+
+    ours                           R did, csdid       differences       diff-diff
+    aggregate(att, "event_time")   dynamic            event             event_study
+    aggregate(att, "cohort")       group              cohort            group
+    aggregate(att, "calendar")     calendar           time              (none)
+    aggregate(att, "overall")      simple             simple            overall_att
+    control="never"                nevertreated       never_treated     never_treated
+    control="both"                 notyettreated      not_yet_treated   not_yet_treated
+    control="not_yet"              the same, of a panel without never-treated rows
+    shares="estimated"             always             always            always
+
 Sources: Callaway and Sant'Anna (2021), section 3 and table 1; Lesci et al. (2024), section 3, for
 the last three.
 """
@@ -89,6 +101,67 @@ def aggregate(
     at = tuple(labels.tolist()) if kind != "overall" else (None,)
     estimated = by_rows and shares == "estimated"
     return contrast(att, weights, at, kind, _share_terms(att, weights) if estimated else None)
+
+
+def overall_of(curve: Contrast, *, shares: Shares = "fixed") -> Contrast:
+    """Average an aggregate into one number, as R's did does for its `overall.att`.
+
+    Event times from 0 on, and checkpoints, count alike; cohorts count by their rows. For event
+    times this gives the few cohorts that are followed longest more weight than `overall` does.
+
+    Parameters
+    ----------
+    shares : as in `aggregate`; of cohorts, `estimated` adds the variance of their shares.
+
+    Examples
+    --------
+    >>> from pythia_profile.did import NEVER, att_gt
+    >>> y = [[0, 1.0, 1], [1, 2.1, 2], [0, 0, 3.0], [1, 1, 4.2], [0, 0, 0], [1, 1, 1.0]]
+    >>> effect = att_gt(y, [10, 10, 20, 20, NEVER, NEVER], [0, 10, 20])
+    >>> overall_of(aggregate(effect, "event_time")).estimate.round(4)
+    array([1.5375])
+    """
+    check_option(shares, Shares, "shares")
+    if curve.kind not in ("event_time", "cohort", "calendar") or len(curve.parts) != 1:
+        raise OptionError(
+            f"overall_of: got '{curve.kind}', expected an aggregate by event_time, cohort or "
+            "calendar"
+        )
+    (part,) = curve.parts
+    mass = np.ones(len(curve))
+    if curve.kind == "event_time":
+        mass = (np.array(curve.labels, dtype=np.float64) >= 0).astype(np.float64)
+    group = np.searchsorted(part.att.cohorts, curve.labels) if curve.kind == "cohort" else None
+    if group is not None:
+        mass = part.att.fit.treated.weight[group, 0]
+    weights = mass / mass.sum()
+    terms = part.shares @ weights[:, None]
+    if group is not None and shares == "estimated":
+        terms[group, 0] += (curve.estimate - weights @ curve.estimate) / mass.sum()
+    mean = sparse.csr_array(weights[None, :]) @ part.weights
+    return contrast(part.att, sparse.csr_array(mean), [None], f"{curve.kind}, overall", terms)
+
+
+def first_cohort_note(att: AttGt) -> tuple[str, ...]:
+    """Say what the overall effect is without the first cohort, where that moves it notably.
+
+    Its base is the first checkpoint, often random weights, whose outcomes say little about later
+    ones; it is followed longest, and so has the most cells of the overall effect.
+    """
+    followed = np.flatnonzero(att.post.any(axis=1))
+    if followed.size < 2 or followed[0] != 0:
+        return ()
+    whole = aggregate(att, "overall")
+    rest = aggregate(att, "overall", cohorts=att.cohorts[1:].tolist())
+    change = float(rest.estimate[0] - whole.estimate[0])
+    if abs(change) <= float(whole.se[0]):
+        return ()
+    base = att.checkpoints[max(int(att.fit.comparison.base[0, -1]), 0)]
+    return (
+        f"overall effect {whole.estimate[0]:.4f} ± {whole.se[0]:.4f}, without cohort "
+        f"{att.cohorts[0]:g} {rest.estimate[0]:.4f} ± {rest.se[0]:.4f}: its base, checkpoint "
+        f"{base:g}, is the least like what follows",
+    )
 
 
 def _chosen(att: AttGt, cohorts: Sequence[Step] | None) -> Bool[np.ndarray, "G 1"]:
