@@ -9,6 +9,7 @@ precision are used where they lie in the file, without a copy.
 import math
 import os
 import re
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -68,6 +69,9 @@ _FORWARD = (
     "tie_word_embeddings",
     "use_parallel_residual",
 )
+_BUILDING = threading.Lock()
+"""Initialization is switched off for the whole process, so models are built one at a time."""
+
 _COPYING = 2
 """Large tensors that are copied side by side; more would wait for the memory."""
 
@@ -141,7 +145,7 @@ def _empty_model(
     try:
         config = AutoConfig.for_model(**architecture)
         config._attn_implementation = loader.attention
-        with no_init_weights():
+        with _BUILDING, no_init_weights():
             model = _CLASSES[config.model_type](config)
     except Exception as error:  # whatever a value of the wrong kind leads to
         reason = " ".join(str(error).split()) or type(error).__name__
