@@ -11,11 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_order.hub.access import Hub, HubFile
+from pythia_profile.checkpoints.configs import config_faults
 from pythia_profile.checkpoints.listing import Checkpoint, Listing, Revision
 from pythia_profile.checkpoints.pins import Pins, pin
 from pythia_profile.checkpoints.prefetch import Source
 from pythia_profile.checkpoints.source import HubCheckpoint
-from pythia_profile.checkpoints.verdicts import MISSING, OK, UNSAFE, Verdict, audit_listing, faulty
+from pythia_profile.checkpoints.verdicts import (
+    MISSING,
+    OK,
+    UNSAFE,
+    UNSUPPORTED,
+    Verdict,
+    audit_listing,
+    faulty,
+)
 from pythia_profile.errors import RefusedError, StudyError
 from pythia_profile.store import file_sha256
 from pythia_profile.suites.model import Suite
@@ -37,12 +46,14 @@ class Located:
     size, step : which.
     source : where it is.
     weights : file name -> hash, of each weight file and of what is needed beside them.
+    fault : why it cannot be loaded, where its config.json tells; it is not worth fetching.
     """
 
     size: str
     step: int
     source: Source
     weights: dict[str, str]
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +99,11 @@ class Grid:
         left_out = bad if choice == "skip" else {}
         for verdict in self.missing:
             log.warning("%s step %d is missing: %s", verdict.size, verdict.step, _why(verdict))
-        unsafe = {key for key, verdict in bad.items() if verdict.verdict == UNSAFE}
+        never = {key for key, one in bad.items() if one.verdict == UNSAFE}
         return [
             one
             for one in self.located
-            if (one.size, one.step) not in left_out and (one.size, one.step) not in unsafe
+            if (one.size, one.step) not in left_out and (one.size, one.step) not in never
         ]
 
 
@@ -139,13 +150,16 @@ def locate(
         )
         of_size = wanted[size] or listing.known
         suite.check_steps(size, steps or (), listing.known)
-        verdicts += audit_listing(suite, size, listing, of_size)
+        faults = config_faults(suite, size, listing, of_size, hub)
+        verdicts += audit_listing(suite, size, listing, of_size, faults)
         for step in of_size:
             revision = listing.steps.get(step)
             if revision is None or revision.checkpoint is None:
                 continue
             source = _source(suite, size, step, revision, revision.checkpoint, hub, keep)
-            located.append(Located(size, step, source, _hashes(revision.checkpoint)))
+            reasons = [one.reason for one in faults.get(step, ()) if one.verdict == UNSUPPORTED]
+            hashes = _hashes(revision.checkpoint)
+            located.append(Located(size, step, source, hashes, "; ".join(reasons)))
     return Grid(tuple(located), tuple(verdicts), pins)
 
 

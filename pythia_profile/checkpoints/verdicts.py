@@ -3,13 +3,17 @@
 In: for each size which files each checkpoint has, with sizes and hashes. Out: one verdict for each
 checkpoint that was asked for, with the reason.
 
-    missing       no branch, or a branch without (all of) its weight files
-    duplicate     the same weights as another step
-    shared file   one weight file of several is another step's
-    odd size      more or fewer bytes than the other checkpoints in this format
-    unsafe        a file name that would lead out of the folder
-    odd weights   values that do not fit those of the neighbors (see `continuity`)
-    odd scores    scores that do not fit (see `plausible`)
+    unsafe            a file name that would lead out of the folder
+    missing           no branch, or a branch without (all of) its files
+    unsupported       a config.json of a model that cannot be loaded (see `configs`)
+    other config      a config.json of another model than the suite's
+    duplicate         the same weights as another step
+    shared file       one weight file of several is another step's, or stands for two of its own
+    foreign weights   the same weights as a checkpoint of another repository
+    not main          the last step, where the main branch has other weights of the same size
+    odd weights       values that do not fit those of the neighbors (see `continuity`)
+    odd scores        scores that do not fit (see `plausible`)
+    odd size          more or fewer bytes than every other checkpoint in this format
 
 Equal by design, and no fault: the main branch and the last step; two steps between which every
 update had rate 0 (Pythia's steps 0 and 1).
@@ -20,27 +24,43 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
 from data_order.hub.access import HubFile
-from pythia_profile.checkpoints.listing import Checkpoint, Listing, Revision
+from pythia_profile.checkpoints.listing import CONFIG, Checkpoint, Listing, Revision
 from pythia_profile.suites.model import Suite
 
-__all__ = ["FAULTY", "OK", "Verdict", "audit_listing", "faulty", "grid_of"]
+__all__ = ["FAULTY", "OK", "Fault", "Verdict", "audit_listing", "faulty", "grid_of", "identities"]
 
 OK = "ok"
-MISSING, DUPLICATE, SHARED, ODD_SIZE, UNSAFE = (
-    "missing",
-    "duplicate",
-    "shared file",
-    "odd size",
-    "unsafe",
+UNSAFE, MISSING, UNSUPPORTED, ODD_CONFIG = "unsafe", "missing", "unsupported", "other config"
+DUPLICATE, SHARED, FOREIGN, NOT_MAIN = "duplicate", "shared file", "foreign weights", "not main"
+ODD_WEIGHTS, ODD_SCORES, ODD_SIZE = "odd weights", "odd scores", "odd size"
+FAULTY = (
+    UNSAFE,
+    MISSING,
+    UNSUPPORTED,
+    ODD_CONFIG,
+    DUPLICATE,
+    SHARED,
+    FOREIGN,
+    NOT_MAIN,
+    ODD_WEIGHTS,
+    ODD_SCORES,
+    ODD_SIZE,
 )
-ODD_WEIGHTS, ODD_SCORES = "odd weights", "odd scores"
-FAULTY = (UNSAFE, MISSING, DUPLICATE, SHARED, ODD_WEIGHTS, ODD_SCORES, ODD_SIZE)
 """Verdicts that are faults, the gravest first."""
 
-_ODD_SHARE = 0.1
+_FAR = 0.1
+_NEAR, _NEAR_BYTES = 0.001, 4096
 _ENOUGH = 3
+
+
+class Fault(NamedTuple):
+    """One fault of one checkpoint: a verdict of `FAULTY`, and what was seen."""
+
+    verdict: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +91,11 @@ def grid_of(suite: Suite, size: str, listing: Listing, steps: Sequence[int] | No
 
 
 def audit_listing(
-    suite: Suite, size: str, listing: Listing, steps: Sequence[int] | None = None
+    suite: Suite,
+    size: str,
+    listing: Listing,
+    steps: Sequence[int] | None = None,
+    others: Mapping[int, Sequence[Fault]] | None = None,
 ) -> list[Verdict]:
     """Judge the checkpoints of one size by their listing.
 
@@ -81,22 +105,27 @@ def audit_listing(
     Parameters
     ----------
     steps : checkpoints to judge; all of the suite by default.
+    others : faults that were found elsewhere, by step.
 
     Returns
     -------
     One verdict for each step, ascending.
     """
-    found: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    found: dict[int, list[Fault]] = defaultdict(list)
     same: dict[int, set[int]] = defaultdict(set)
     wanted = grid_of(suite, size, listing, steps)
     for step in wanted:
         found[step] += _missing(suite, listing, step)
+        found[step] += (others or {}).get(step, ())
+        found[step] += _repeated(listing.steps.get(step))
     for group in _equal(suite, size, listing):
         for step in group.wrong:
-            found[step].append((group.fault, group.reason))
+            found[step].append(Fault(group.fault, group.reason))
             same[step] |= set(group.steps) - {step}
-    for step, reason in _odd_sizes(listing.steps):
-        found[step].append((ODD_SIZE, reason))
+    for step, reason in [*_odd_sizes(listing.steps)]:
+        found[step].append(Fault(ODD_SIZE, reason))
+    last = max(listing.known, default=-1)
+    found[last] += _not_main(listing.steps.get(last), listing.main)
     return [_verdict(suite, size, step, found[step], same[step]) for step in wanted]
 
 
@@ -105,9 +134,7 @@ def faulty(verdicts: Iterable[Verdict]) -> list[Verdict]:
     return [verdict for verdict in verdicts if verdict.verdict != OK]
 
 
-def _verdict(
-    suite: Suite, size: str, step: int, found: list[tuple[str, str]], same: set[int]
-) -> Verdict:
+def _verdict(suite: Suite, size: str, step: int, found: list[Fault], same: set[int]) -> Verdict:
     notes = tuple(
         f"reported: {fault.what} [{', '.join(fault.threads) or 'no thread'}]"
         for fault in suite.faults
@@ -121,21 +148,55 @@ def _verdict(
     return Verdict(size, step, gravest, reasons, notes, tuple(sorted(same)))
 
 
-def _missing(suite: Suite, listing: Listing, step: int) -> list[tuple[str, str]]:
+def _missing(suite: Suite, listing: Listing, step: int) -> list[Fault]:
     revision = listing.steps.get(step)
     if revision is None:
-        return [(MISSING, f"no branch {suite.revision_of(step)} in {listing.repository}")]
+        return [Fault(MISSING, f"no branch {suite.revision_of(step)} in {listing.repository}")]
     if revision.unsafe:
         names = ", ".join(repr(name) for name in revision.unsafe[:3])
-        return [(UNSAFE, f"names files outside its folder: {names}")]
+        return [Fault(UNSAFE, f"names files outside its folder: {names}")]
     if revision.checkpoint is not None:
+        if not any(file.name == CONFIG for file in revision.checkpoint.others):
+            return [Fault(MISSING, f"no {CONFIG}")]
         return []
     formats = revision.formats
     if not formats:
-        return [(MISSING, "no weight files")]
+        return [Fault(MISSING, "no weight files")]
     lacking = formats[0].lacking
     more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-    return [(MISSING, f"weight files are missing: {', '.join(lacking[:3])}{more}")]
+    return [Fault(MISSING, f"weight files are missing: {', '.join(lacking[:3])}{more}")]
+
+
+def _repeated(revision: Revision | None) -> list[Fault]:
+    """Find shards of one checkpoint that are the same file: another shard is missing."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for file in revision.checkpoint.weights if revision and revision.checkpoint else ():
+        names[_identity(file)].append(file.name)
+    return [
+        Fault(SHARED, f"{' and '.join(equal)} are the same file")
+        for equal in names.values()
+        if len(equal) > 1
+    ]
+
+
+def _not_main(last: Revision | None, main: Revision | None) -> list[Fault]:
+    """Find other weights at the main branch than at the last step.
+
+    Files of another size may hold the same weights, saved by another version; not so those of the
+    same size.
+    """
+    if last is None or main is None:
+        return []
+    for one in last.formats:
+        for other in main.formats:
+            alike = [file.size for file in one.weights] == [file.size for file in other.weights]
+            if (one.kind, alike) == (other.kind, True) and _of(one) != _of(other):
+                return [Fault(NOT_MAIN, f"the main branch has other {one.kind} weights")]
+    return []
+
+
+def _of(checkpoint: Checkpoint) -> list[str]:
+    return [_identity(file) for file in checkpoint.weights]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +212,7 @@ class _Group:
 def _equal(suite: Suite, size: str, listing: Listing) -> list[_Group]:
     """Find groups of steps that share weight files though they should not.
 
-    The last step of a group is right where the main branch has the same files and it is the last of
-    the suite; beyond that nobody can tell which one is right, and all are called wrong.
+    Which of a group is right, if any can be told, `_right` says; all others are called wrong.
     """
     loaded = {step: _loaded(revision) for step, revision in listing.steps.items()}
     holders: dict[str, list[int]] = defaultdict(list)
@@ -164,16 +224,38 @@ def _equal(suite: Suite, size: str, listing: Listing) -> list[_Group]:
         if len(_distinct(suite, size, together)) > 1:
             groups[tuple(together)].append(identity)
     last = max(listing.known, default=-1)
-    confirmed = set(loaded.get(last, ())) & _identities(listing.main)
+    confirmed = bool(set(loaded.get(last, ())) & identities(listing.main))
     found = []
-    for steps, identities in groups.items():
-        wrong = tuple(step for step in steps if step != last or not confirmed)
-        whole = all(len(identities) == len(loaded[step]) for step in steps)
-        names = ", ".join(sorted({loaded[steps[0]][identity] for identity in identities}))
+    for steps, shared in groups.items():
+        right = _right(suite, size, steps, last if confirmed else None, last)
+        wrong = tuple(step for step in steps if step not in right)
+        whole = all(len(shared) == len(loaded[step]) for step in steps)
+        names = ", ".join(sorted({loaded[steps[0]][identity] for identity in shared}))
         what = "weights" if whole else names
         reason = f"same {what} at steps {_listed(steps)}"
+        if right and not (confirmed and last in right):
+            reason += f"; likely right: {_listed(right)}"
+        elif not right:
+            reason += "; which is right, the weights can tell (--weights)"
         found.append(_Group(steps, wrong, DUPLICATE if whole else SHARED, reason))
     return found
+
+
+def _right(
+    suite: Suite, size: str, steps: tuple[int, ...], confirmed: int | None, last: int
+) -> tuple[int, ...]:
+    """Choose the steps of a group that are likely what they claim to be; none where unknown.
+
+    The last step is, where the main branch confirms it. Two steps that are equal by design confirm
+    each other. Else the last step is taken to be right: what was published wrongly is most often a
+    copy of the final weights.
+    """
+    if confirmed in steps:
+        return (confirmed,) if confirmed is not None else ()
+    for first, second in pairwise(steps):
+        if suite.same_weights(size, first, second):
+            return (first, second)
+    return (last,) if last in steps else ()
 
 
 def _loaded(revision: Revision) -> dict[str, str]:
@@ -182,7 +264,7 @@ def _loaded(revision: Revision) -> dict[str, str]:
     return {_identity(file): file.name for file in (chosen.weights if chosen else ())}
 
 
-def _identities(revision: Revision | None) -> set[str]:
+def identities(revision: Revision | None) -> set[str]:
     """Identities of all weight files, whatever their format."""
     formats = revision.formats if revision is not None else []
     return {_identity(file) for chosen in formats for file in chosen.weights}
@@ -202,7 +284,11 @@ def _distinct(suite: Suite, size: str, steps: list[int]) -> list[int]:
 
 
 def _odd_sizes(revisions: Mapping[int, Revision]) -> list[tuple[int, str]]:
-    """Checkpoints whose weights have another size than most others in the same format."""
+    """Find checkpoints whose weights have another size than all others in the same format.
+
+    The bytes of weights follow from the model's shape; headers differ by a few. Several sizes may
+    be usual (some versions saved buffers too), but none that stands alone.
+    """
     sizes: dict[str, dict[int, int]] = defaultdict(dict)
     for step, revision in revisions.items():
         if revision.checkpoint is not None:
@@ -213,11 +299,11 @@ def _odd_sizes(revisions: Mapping[int, Revision]) -> list[tuple[int, str]]:
         if len(of_kind) < _ENOUGH:
             continue
         usual = median(of_kind.values())
-        odd += [
-            (step, f"{size:,} bytes of {kind}, the others have about {usual:,.0f}")
-            for step, size in of_kind.items()
-            if abs(size - usual) > _ODD_SHARE * usual
-        ]
+        near = max(_NEAR * usual, _NEAR_BYTES)
+        for step, size in of_kind.items():
+            alone = sum(abs(size - other) <= near for other in of_kind.values()) == 1
+            if alone or abs(size - usual) > _FAR * usual:
+                odd.append((step, f"{size:,} bytes of {kind}, the others have about {usual:,.0f}"))
     return odd
 
 

@@ -157,7 +157,7 @@ class _Following:
     def begin(self) -> None:
         if self.claim is None:
             self.claim = next(self.claims, None)
-            if self.claim is not None:
+            if self.claim is not None and not self.claim.work.fault:
                 self.prefetcher.begin(self.claim.work.checkpoint)
 
 
@@ -198,6 +198,8 @@ def _give_up(work: Work, session: Session, error: Exception, record: Path) -> No
 
 def _score_unit(work: Work, session: Session, following: _Following) -> None:
     """Score what is missing of a unit; its checkpoint is held from the first need on."""
+    if work.fault:
+        raise CheckpointError(work.fault)
     unfinished = work_folder(session.scores) / session.key(work.unit)
     tokens = _tokens_of(work.unit, session)
     for folder in (

@@ -73,11 +73,13 @@ class Work:
     ----------
     unit, checkpoint : what to score, and where it is.
     shape : layers, width and heads by the suite; empty where the suite does not state them.
+    fault : why it cannot be loaded, where that is known beforehand.
     """
 
     unit: Unit
     checkpoint: Source
     shape: tuple[int, ...] = ()
+    fault: str = ""
 
 
 def units_of(suite: Suite, grid: Grid, faulty: str = "refuse") -> list[Work]:
@@ -93,6 +95,7 @@ def units_of(suite: Suite, grid: Grid, faulty: str = "refuse") -> list[Work]:
             ),
             located.source,
             suite.size(located.size).shape,
+            located.fault,
         )
         for located in grid.chosen(faulty)
     ]

@@ -9,7 +9,7 @@ import pytest
 
 from data_order.hub.access import Hub as HubSettings
 from data_order.published import CHECKPOINTS
-from pythia_profile.checkpoints.continuity import Sketch, continuity, odd_ones
+from pythia_profile.checkpoints.continuity import odd_ones
 from pythia_profile.checkpoints.identity import Evidence, audit
 from pythia_profile.checkpoints.plausible import odd_scores
 from pythia_profile.checkpoints.verdicts import faulty
@@ -32,8 +32,16 @@ def big(content: str, size: int) -> Virtual:
     return Virtual(size, read, hashlib.sha256(content.encode()).hexdigest(), blob=content[:40])
 
 
+def config(layers: int, width: int, heads: int, **more) -> bytes:
+    shape = {"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads}
+    return json.dumps({"model_type": "gpt_neox", **shape, **more}).encode()
+
+
+CONFIGS = {"2.8b": config(32, 2560, 32), "12b": config(36, 5120, 40)}
+
+
 def single(content: str) -> dict:
-    return {"config.json": b"{}", "model.safetensors": big(content, 5_684_548_184)}
+    return {"config.json": CONFIGS["2.8b"], "model.safetensors": big(content, 5_684_548_184)}
 
 
 def shards(step: int, first: str = "") -> dict:
@@ -44,7 +52,7 @@ def shards(step: int, first: str = "") -> dict:
         f"model-{number:05d}-of-00003.safetensors": big(content, size)
         for number, (content, size) in enumerate(named, 1)
     }
-    return {"config.json": b"{}", "model.safetensors.index.json": b"{}", **files}
+    return {"config.json": CONFIGS["12b"], "model.safetensors.index.json": b"{}", **files}
 
 
 @pytest.fixture
@@ -89,8 +97,9 @@ def test_branches_that_serve_final_weights_are_found_and_the_last_step_is_not(
 def test_an_audit_of_154_revisions_takes_few_requests_and_no_weight_byte(listed, hub):
     audit(open_suite("pythia"), ["2.8b"], hub=listed)
 
-    assert len(hub.log) <= 154 + 5
-    assert {request.host for request in hub.log} == {"api"}
+    assert len(hub.log) <= 154 + 6
+    others = [request.path for request in hub.log if request.host != "api"]
+    assert [path.rpartition("/")[2] for path in others] == ["config.json"]
 
 
 def test_a_shared_shard_and_a_missing_branch_are_found_and_equal_steps_0_and_1_are_not(listed):
@@ -114,7 +123,7 @@ def test_missing_files_odd_sizes_and_unsafe_names_are_found(hub, tmp_path):
         if step == 2000:
             files = {"config.json": b"{}", "README.md": b""}
         if step == 3000:
-            files = shards(3000)
+            files = shards(3000) | {"config.json": CONFIGS["2.8b"]}
             del files["model-00002-of-00003.safetensors"]
         if step == 4000:
             files["../outside"] = b"x"
@@ -131,6 +140,115 @@ def test_missing_files_odd_sizes_and_unsafe_names_are_found(hub, tmp_path):
     }
     assert "model-00002-of-00003.safetensors" in wrong[3000].reasons[0]
     assert "'../outside'" in wrong[4000].reasons[0]
+
+
+def published_2_8b(hub, tmp_path, change):
+    """Audit 2.8b published without a fault but for `change(step, files)`; faulty verdicts."""
+    for step in CHECKPOINTS:
+        content = "0" if step == 1 else f"{step}"
+        files = change(step, single(content))
+        hub.add("model", REPOSITORY["2.8b"], files, revision=f"step{step}")
+    if "main" not in hub.repositories["model", REPOSITORY["2.8b"]].branches:
+        hub.add("model", REPOSITORY["2.8b"], single("143000"), revision="main")
+    settings = HubSettings(endpoint=hub.endpoint, cache=tmp_path / "cache")
+    return {v.step: v for v in faulty(audit(open_suite("pythia"), ["2.8b"], hub=settings))}
+
+
+def test_what_was_published_without_a_fault_has_none(hub, tmp_path):
+    assert published_2_8b(hub, tmp_path, lambda _, files: files) == {}
+
+
+def test_a_file_that_is_five_percent_short_is_found(hub, tmp_path):
+    short = {"model.safetensors": big("7000", int(0.95 * 5_684_548_184))}
+
+    wrong = published_2_8b(hub, tmp_path, lambda s, files: files | (short if s == 7000 else {}))
+
+    assert {step: one.verdict for step, one in wrong.items()} == {7000: "odd size"}
+
+
+def test_another_configuration_is_found_and_one_that_only_looks_different_is_not(hub, tmp_path):
+    changed = {
+        1000: config(32, 2560, 32, transformers_version="4.24"),
+        2000: config(16, 2560, 32),
+        3000: b'{"model_type": "mamba"}',
+        4000: config(32, 2560, 32, quantization_config={"bits": 4}),
+    }
+
+    def change(step, files):
+        return files | ({"config.json": changed[step]} if step in changed else {})
+
+    wrong = published_2_8b(hub, tmp_path, change)
+
+    assert {step: one.verdict for step, one in wrong.items()} == {
+        2000: "other config",
+        3000: "unsupported",
+        4000: "unsupported",
+    }
+    assert wrong[2000].reasons == ("config.json: num_hidden_layers is 16, expected 32",)
+    assert "model_type is 'mamba', expected one of gpt_neox" in wrong[3000].reasons[0]
+
+
+def test_a_shard_that_stands_for_two_is_found(hub, tmp_path):
+    for step in CHECKPOINTS:
+        files = shards(max(step, 1))
+        if step == 5000:
+            first = files["model-00001-of-00003.safetensors"]
+            files["model-00002-of-00003.safetensors"] = first
+        hub.add("model", REPOSITORY["12b"], files, revision=f"step{step}")
+    settings = HubSettings(endpoint=hub.endpoint, cache=tmp_path / "cache")
+
+    wrong = {v.step: v for v in faulty(audit(open_suite("pythia"), ["12b"], hub=settings))}
+
+    assert set(wrong) == {5000}
+    assert wrong[5000].verdict == "shared file"
+    assert wrong[5000].reasons[0] == (
+        "model-00001-of-00003.safetensors and model-00002-of-00003.safetensors are the same file"
+    )
+
+
+def test_a_main_branch_with_other_weights_than_the_last_step_is_found(hub, tmp_path):
+    hub.add("model", REPOSITORY["2.8b"], single("another run"), revision="main")
+
+    wrong = published_2_8b(hub, tmp_path, lambda _, files: files)
+
+    assert {step: one.verdict for step, one in wrong.items()} == {143_000: "not main"}
+
+
+def test_a_copy_of_the_first_steps_does_not_blame_them(hub, tmp_path):
+    wrong = published_2_8b(hub, tmp_path, lambda step, files: single("0") if step == 2 else files)
+
+    assert {step: one.verdict for step, one in wrong.items()} == {2: "duplicate"}
+    assert "likely right: 0, 1" in wrong[2].reasons[0]
+
+
+def test_a_copy_of_the_final_checkpoint_does_not_blame_it_without_a_main_branch(hub, tmp_path):
+    hub.add("model", REPOSITORY["2.8b"], {"README.md": b""}, revision="main")
+
+    wrong = published_2_8b(
+        hub, tmp_path, lambda step, files: single("143000") if step == 9000 else files
+    )
+
+    assert {step: one.verdict for step, one in wrong.items()} == {9000: "duplicate"}
+    assert "likely right: 143000" in wrong[9000].reasons[0]
+
+
+def test_weights_of_another_suite_are_found_once_both_were_audited(hub, tmp_path):
+    """Initial weights may be shared by runs that differ in their data only."""
+    published_2_8b(hub, tmp_path, lambda _, files: files)
+    other = "EleutherAI/pythia-2.8b-deduped"
+    for step in CHECKPOINTS:
+        content = {0: "0", 1: "0", 6000: "6000", 8000: "12000"}.get(step, f"deduped {step}")
+        hub.add("model", other, single(content), revision=f"step{step}")
+    settings = HubSettings(endpoint=hub.endpoint, cache=tmp_path / "cache")
+
+    found = audit(open_suite("pythia-deduped"), ["2.8b"], hub=settings)
+
+    wrong = {verdict.step: verdict for verdict in faulty(found)}
+    assert {step: one.verdict for step, one in wrong.items()} == {
+        6000: "foreign weights",
+        8000: "foreign weights",
+    }
+    assert wrong[8000].reasons == ("the same weights as EleutherAI/pythia-2.8b step 12000",)
 
 
 def test_the_verb_prints_a_table_of_steps_and_sizes_and_exits_with_4(listed, capsys):
@@ -166,51 +284,6 @@ def test_a_folder_with_two_equal_checkpoints_is_found(published, capsys):
     assert run(app, ["audit", str(published.folder / "suite")]) == 4
 
     assert "same weights at steps 2, 4" in capsys.readouterr().out
-
-
-def drifting(steps, seed=0):
-    """Sketches of a run whose weights drift, their embeddings growing."""
-    rng = np.random.default_rng(seed)
-    start = rng.normal(size=500)
-    path = start + np.cumsum(rng.normal(0, 0.05, (len(steps), 500)), axis=0)
-    return {
-        step: Sketch(entries.astype(np.float32), 20 + 0.01 * place)
-        for place, (step, entries) in enumerate(zip(steps, path, strict=True))
-    }
-
-
-def test_weights_that_drift_are_no_fault_and_another_steps_are():
-    steps = range(0, 20_000, 1000)
-    run_of_weights = drifting(steps)
-
-    assert continuity(run_of_weights.items()).odd == {}
-
-    leaked = {**run_of_weights}
-    noise = np.random.default_rng(9).normal(0, 1e-6, 500).astype(np.float32)
-    last = run_of_weights[19_000]
-    leaked[5000] = Sketch(last.entries + noise, last.embedding_norm)
-    found = continuity(leaked.items())
-    assert set(found.odd) == {5000}
-    assert "from its neighbors" in found.odd[5000]
-
-
-def test_equal_values_in_other_files_are_found_from_the_weights():
-    sketches = drifting((0, 1, 2, 4))
-    sketches[1] = sketches[0]
-    sketches[4] = sketches[2]
-
-    found = continuity(sketches.items(), same=lambda *pair: pair == (0, 1))
-
-    assert found.odd == {2: "the same weights as step 4", 4: "the same weights as step 2"}
-
-
-def test_too_few_checkpoints_to_compare_are_no_fault():
-    one = drifting((0,))
-
-    assert continuity([]).distance == ()
-    assert continuity(one.items()).odd == {}
-    assert odd_ones([0, 1], [1.0, 9.0]) == {}
-    assert odd_ones(list(range(6)), [float("nan")] * 6) == {}
 
 
 def test_an_embedding_norm_off_both_neighbors_is_odd_and_a_smooth_curve_is_not():

@@ -10,6 +10,7 @@ import pytest
 
 from pythia_profile.checkpoints.grid import locate
 from pythia_profile.checkpoints.prefetch import Prefetcher
+from pythia_profile.errors import RefusedError
 from pythia_profile.scoring import engine
 from pythia_profile.scoring.engine import Session, score_units
 from pythia_profile.scoring.settings import Scoring
@@ -100,3 +101,20 @@ def test_a_bad_checkpoint_is_fetched_twice_in_all_however_many_workers_there_are
     fetched = [r for r in many.hub.requests("cdn") if bad in r.path]
     assert len(fetched) == 2
     assert sent(many.hub)
+
+
+def test_an_unsupported_architecture_is_told_by_its_config_and_its_weights_are_not_fetched(
+    published, rows
+):
+    files = tiny_files(2)
+    published.publish(2, files | {"config.json": b'{"model_type": "mamba"}'})
+
+    states = published.score(rows, "accept")
+
+    assert states[2] == (
+        "quarantine: config.json: model_type is 'mamba', expected one of gpt_neox, olmo, olmo2"
+    )
+    commit = published.hub.repositories["model", MODELS].branches["step2"]
+    assert not [r for r in published.hub.requests("cdn") if commit in r.path]
+    with pytest.raises(RefusedError, match="1 of 3 checkpoints are not what they claim"):
+        published.score(rows)
