@@ -29,9 +29,13 @@ from pythia_profile.tables import (
     PRECISION,
     PROFILES,
     ROWS,
+    SCORES,
+    Table,
+    conform,
 )
 
 __all__ = [
+    "imported_scores",
     "known_suite",
     "read_inputs",
     "read_tables",
@@ -70,16 +74,44 @@ def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]
     return rows, scores
 
 
+def imported_scores(folder: Path) -> list[Path]:
+    """Tables in `scores/` that were not scored here; none where anything was."""
+    scores = folder / "scores"
+    if any(scores.rglob("done.json")):
+        return []
+    return sorted(path for path in scores.rglob("*.parquet") if not path.name.startswith("."))
+
+
+def _read_imported(paths: list[Path], study: Study) -> pl.DataFrame:
+    """Read tables of other origin: what names a line, and the outcomes of the study."""
+    types = {
+        name: SCORES.columns.get(name, pl.Float64()) for name in (*SCORES.key, *study.outcomes)
+    }
+    asked = Table(SCORES.name, pl.Schema(types), SCORES.key, frozenset(study.outcomes))
+    tables = [read_table(path, asked, "score").select(*types) for path in paths]
+    scores = conform(pl.concat(tables), asked).filter(pl.col("seed") == study.training_seed)
+    known = set(scores["size"].unique())
+    if lacking := [size for size in study.sizes if size not in known]:
+        raise MissingTableError(
+            f"the tables in '{paths[0].parent}' have no scores of size '{lacking[0]}' and seed "
+            f"{study.training_seed}; they have {', '.join(sorted(known)) or 'none of that seed'}"
+        )
+    return pl.concat([scores.filter(pl.col("size") == size) for size in study.sizes])
+
+
 def study_scores(folder: Path, study: Study, suite: Suite) -> pl.DataFrame:
     """Read the `SCORES` of a study at its checkpoints, without those it leaves out as faulty."""
-    scores = read_scores(
-        folder / "scores",
-        rows_hash(folder),
-        suite=suite.name,
-        sizes=study.sizes,
-        seed=suite.seed,
-        settings=study.score,
-    )
+    if imported := imported_scores(folder):
+        scores = _read_imported(imported, study)
+    else:
+        scores = read_scores(
+            folder / "scores",
+            rows_hash(folder),
+            suite=suite.name,
+            sizes=study.sizes,
+            seed=suite.seed,
+            settings=study.score,
+        )
     if study.checkpoints:
         scores = scores.filter(pl.col("checkpoint").is_in(study.checkpoints))
     audit = read_lock(folder).get("audit", {})

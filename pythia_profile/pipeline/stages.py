@@ -21,7 +21,7 @@ import polars as pl
 
 from pythia_profile.errors import StudyError
 from pythia_profile.pipeline.fingerprints import Fingerprints
-from pythia_profile.pipeline.inputs import known_suite, read_tables, ready_suite
+from pythia_profile.pipeline.inputs import imported_scores, known_suite, read_tables, ready_suite
 from pythia_profile.pipeline.kept import study_estimates
 from pythia_profile.redaction import redact
 from pythia_profile.settings import Settings
@@ -32,6 +32,8 @@ from pythia_profile.study import (
     read_lock,
     update_lock,
 )
+from pythia_profile.suites.folder import suite_facts
+from pythia_profile.suites.registry import suite_facts_of
 from pythia_profile.tables import (
     AGREEMENT,
     ATT,
@@ -58,6 +60,11 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+IMPORTED = "imported"
+_OWN = {
+    "sample": "rows.parquet was not drawn here and is kept; delete it to draw anew",
+    "score": "the tables in scores/ were not scored here and are kept; delete them to score",
+}
 _LIBRARIES = ("torch", "transformers", "numpy", "polars", "scipy", "tokenizers", "safetensors")
 
 
@@ -128,6 +135,7 @@ def _run(folder: Path, study: Study, stage: Stage, how: How) -> str:
             "audit.size to one of its sizes and audit.cohorts to a number"
         )
     remove_leftovers(folder)
+    _note_imports(folder, study)
     started = time.monotonic()
     said = stage.make(folder, study, how)
     if how.shard is not None:
@@ -154,6 +162,7 @@ def run_all(
     """
     folder = Path(folder)
     study = open_study(folder)
+    _note_imports(folder, study)
     update_lock(folder, "command", {"line": redact(shlex.join(["pythia-profile", *sys.argv[1:]]))})
     for stage in STAGES:
         if not stage.wanted(study):
@@ -161,7 +170,7 @@ def run_all(
         if is_current(folder, study, stage):
             tell(f"{stage.name}: up to date")
         elif is_own(folder, stage):
-            tell("sample: rows.parquet was not drawn here and is kept; delete it to draw anew")
+            tell(f"{stage.name}: {_OWN[stage.name]}")
         else:
             tell(_run(folder, study, stage, How(workers=workers)).partition("\n")[0])
 
@@ -180,7 +189,7 @@ def stage_states(folder: Path) -> dict[str, str]:
             states[stage.name] = "up to date"
             continue
         if is_own(folder, stage, files):
-            states[stage.name] = "not drawn here, kept"
+            states[stage.name] = "not drawn here, kept" if stage.name == "sample" else "imported"
             continue
         stale.update(stage.outputs)
         begun = stage.name == "score" and any((folder / "scores").rglob("done.json"))
@@ -197,11 +206,29 @@ def _older(folder: Path, study: Study, stage: Stage) -> list[str]:
 
 
 def is_own(folder: Path, stage: Stage, files: Fingerprints | None = None) -> bool:
-    """Whether rows are the user's: there, and not those that the stage is known to have drawn."""
+    """Whether rows or scores are the user's: there, and not what the stage is known to have."""
+    if stage.name == "score":
+        return bool(imported_scores(folder))
     if stage.name != "sample" or not (folder / stage.outputs[0]).exists():
         return False
     record = read_lock(folder).get("stages", {}).get(stage.name, {})
-    return bool(record.get("outputs") != (files or Fingerprints(folder)).of(stage.outputs))
+    there = (files or Fingerprints(folder)).of(stage.outputs)
+    return bool(record.get("source") == IMPORTED or record.get("outputs") != there)
+
+
+def _note_imports(folder: Path, study: Study) -> None:
+    """Keep in the lock file which tables are of other origin, and what is known of the suite."""
+    files = Fingerprints(folder)
+    own = [stage for stage in STAGES if is_own(folder, stage, files)]
+    known = read_lock(folder)
+    records = {
+        stage.name: {"source": IMPORTED, "outputs": files.of(stage.outputs)} for stage in own
+    }
+    if any(known.get("stages", {}).get(name) != record for name, record in records.items()):
+        update_lock(folder, "stages", records)
+    if own and "suite" not in known:
+        facts = suite_facts_of(study.suite, study.training_seed or None, near=folder)
+        update_lock(folder, "suite", suite_facts(facts))
 
 
 def is_current(folder: Path, study: Study, stage: Stage, files: Fingerprints | None = None) -> bool:
