@@ -122,6 +122,8 @@ class RemoteFile:
 
         def ask() -> None:
             nonlocal renewed
+            if position == end:  # all came, and then more: there is nothing left to ask for
+                raise RemoteError(f"{self._path}: the server sends more bytes than are asked for")
             address = self._located(stop)
             try:
                 self._get(address, position, end, counted, stop)

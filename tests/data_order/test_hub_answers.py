@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import threading
 
 import httpx2
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from data_order.errors import OrderError, RemoteError, RemoteNotFoundError
 from data_order.hub.access import Hub as HubSettings
 from data_order.hub.access import hub_endpoint
-from data_order.hub.client import RemoteFile
+from data_order.hub.client import RemoteFile, WrongBytesError
 from data_order.hub.download import download
 from data_order.hub.listings import list_branches, list_files, pinned_dataset
 from data_order.hub.retry import RetryPolicy
@@ -182,3 +183,16 @@ def test_a_kept_listing_of_any_form_is_read_or_asked_for_anew(kept, asked, tmp_p
         again = ASKED[asked](hub)
 
     assert type(again) is type(expected)
+
+
+def test_a_server_that_sends_more_than_was_asked_for_is_one_line(hub, monkeypatch):
+    remote = remote_file(hub, "model.safetensors")
+
+    def too_much(_, first, end, take, __):
+        take(bytes(end - first))
+        raise WrongBytesError("got more")
+
+    monkeypatch.setattr(remote, "_get", too_much)
+
+    with pytest.raises(RemoteError, match="the server sends more bytes than are asked for"):
+        remote.read(0, 10, threading.Event())
