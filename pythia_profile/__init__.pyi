@@ -14,6 +14,10 @@ from pythia_profile.pipeline.stages import run_all as run_study
 from pythia_profile.pipeline.two_checkpoints import two_checkpoints as two_checkpoints
 from pythia_profile.profiles.agreement import agreement as agreement
 from pythia_profile.profiles.diagnostics import check as check
+from pythia_profile.profiles.estimands import (
+    EstimandPlan as EstimandPlan,
+    estimands as estimands,
+)
 from pythia_profile.profiles.estimates import estimate as estimate
 from pythia_profile.profiles.profile import profile as profile
 from pythia_profile.profiles.study_power import PowerPlan as PowerPlan, power as power

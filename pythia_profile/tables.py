@@ -23,6 +23,7 @@ __all__ = [
     "COUNTERFACTUAL",
     "COUNTERFACTUAL_SUMMARY",
     "COVARIATES",
+    "ESTIMANDS",
     "LEAVE_ONE_OUT",
     "NEVER",
     "NOISE",
@@ -183,6 +184,26 @@ PRECISION = Table(
 )
 """Mean effects without covariates (empty) and at equal ones, side by side; `ratio` is the standard
 error over that without: the same precision from `ratio`² of the rows."""
+
+ESTIMANDS = Table(
+    "estimands",
+    pl.Schema(
+        {
+            **_RUN_COLUMNS,
+            "outcome": pl.String(),
+            "estimand": pl.String(),
+            "stratum": pl.String(),
+            "start": pl.Int64(),
+            "end": pl.Int64(),
+            **_ESTIMATE,
+            "p_value": pl.Float64(),
+        }
+    ),
+    (*RUN, "outcome", "estimand", "stratum", "start", "end"),
+    frozenset({"stratum", "start", "end", *_ESTIMATE, "p_value"}),
+)
+"""Effects beside the published definitions: by rows' own event time (`start` to `end`, optimizer
+steps), by the efficient estimator, by stratum; and exact tests, which have a `p_value` only."""
 
 AGREEMENT = Table(
     "agreement",

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pythia_profile.cli.app import STAGES, verb
-from pythia_profile.cli.options import StudyFolder, Workers, print_json
+from pythia_profile.cli.options import AsJson, StudyFolder, Workers, numbers_of, print_json
 
 
 @verb(STAGES, "sample my-study")
@@ -120,6 +120,72 @@ def profile(study: StudyFolder) -> None:
     Instantaneous, persistent and residual memorization, and effects by event time.
     """
     _run(study, "profile")
+
+
+@verb(
+    STAGES,
+    "estimands my-study",
+    "estimands my-study --event-times 1000,5000 --persistence 1000:20000",
+    "estimands my-study --by earlier_exposure --cut 2",
+)
+def estimands(
+    study: StudyFolder,
+    event_times: Annotated[
+        str,
+        typer.Option(
+            help="Event times, in optimizer steps since a row was read.",
+            show_default="1/16 to 1/2 of the run",
+        ),
+    ] = "",
+    over: Annotated[
+        str,
+        typer.Option(
+            "--persistence",
+            metavar="START:END",
+            help="Event times to average over, each step counting alike.",
+            show_default="1/16 to 1/2 of the run",
+        ),
+    ] = "",
+    by: Annotated[str, typer.Option(help="Column of the rows whose values are strata.")] = "",
+    cut: Annotated[
+        int, typer.Option(min=0, help="Of a column of numbers: groups of about equal size.")
+    ] = 0,
+    draws: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Of the exact tests; 0 for none.")
+    ] = 999,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate effects that do not depend on the grid of checkpoints.
+
+    Effects at exact event times and their time-weighted mean; the efficient estimator under a
+    random training order, with exact tests; effects by stratum. Writes estimands.parquet.
+    """
+    from pythia_profile.pipeline.stages import estimands_of
+    from pythia_profile.profiles.estimands import EstimandPlan
+    from pythia_profile.text import text_table
+
+    start, end = _ends(over) if over else (0, 0)
+    plan = EstimandPlan(
+        event_times=tuple(numbers_of(event_times, "--event-times", int)) if event_times else (),
+        start=start,
+        horizon=end,
+        column=by,
+        cut=cut,
+        reassignments=draws,
+    )
+    lines = estimands_of(study, plan).to_dicts()
+    if as_json:
+        print_json(lines)
+        return
+    columns = ["size", "estimand", "stratum", "start", "end", "att", "se", "lower", "upper"]
+    typer.echo(text_table(lines, [*columns, "p_value"]))
+
+
+def _ends(text: str) -> tuple[int, int]:
+    start, _, end = text.partition(":")
+    if not (start.isdecimal() and end.isdecimal() and int(start) < int(end) < 2**63):
+        raise typer.BadParameter(f"--persistence: got '{text}', expected START:END, ascending")
+    return int(start), int(end)
 
 
 @verb(STAGES, "check my-study --json")

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 _SUM = 32
 """Bytes of the hash that a file begins with."""
-_FORMAT = 1
+_FORMAT = 2
 _INFERENCE = {"draws", "seed", "level", "family"}
 """Settings that no effect depends on, only what is made of them."""
 

@@ -23,6 +23,7 @@ from pythia_profile.errors import StudyError
 from pythia_profile.pipeline.fingerprints import Fingerprints
 from pythia_profile.pipeline.inputs import imported_scores, known_suite, read_tables, ready_suite
 from pythia_profile.pipeline.kept import study_estimates
+from pythia_profile.profiles.estimands import EstimandPlan, estimands
 from pythia_profile.redaction import redact
 from pythia_profile.settings import Settings
 from pythia_profile.store import digest, read_table, remove_leftovers, write_table
@@ -41,6 +42,7 @@ from pythia_profile.tables import (
     COUNTERFACTUAL,
     COUNTERFACTUAL_SUMMARY,
     COVARIATES,
+    ESTIMANDS,
     PLACEBO,
     PRECISION,
     PROFILES,
@@ -51,6 +53,7 @@ __all__ = [
     "STAGES",
     "How",
     "Stage",
+    "estimands_of",
     "is_current",
     "noise_of",
     "run_all",
@@ -302,6 +305,18 @@ def _precision(folder: Path, study: Study, _: How) -> str:
     table = side_by_side(study_estimates(folder, study))
     write_table(table, folder / "precision.parquet", PRECISION)
     return f"precision: {summary(table)}"
+
+
+def estimands_of(folder: Path, plan: EstimandPlan | None = None) -> pl.DataFrame:
+    """Estimate what a study's tables do not hold of themselves; keep it in `estimands.parquet`.
+
+    Raises
+    ------
+    StudyError
+        There is no study in `folder`, or it has not been scored.
+    """
+    table = estimands(study_estimates(folder, open_study(folder)), plan=plan)
+    return write_table(table, folder / "estimands.parquet", ESTIMANDS)
 
 
 def _profile(folder: Path, study: Study, _: How) -> str:
