@@ -3,7 +3,7 @@
 In: the `ROWS` and `SCORES` tables of a study. Out: for each size the checkpoints that do not fit.
 
     loss      far from that of its neighbors, or at step 0 far from that of guessing, ln(vocabulary)
-    stripe    rows that no step had read yet are known better than before, against never-treated
+    anomaly   rows that no step had read yet are known better than before, against never-treated
               rows: the weights of a later step, most often the last
 """
 
@@ -52,13 +52,13 @@ def odd_scores(rows: pl.DataFrame, scores: pl.DataFrame, vocabulary: int) -> Odd
             reasons.setdefault(0, []).append(
                 f"loss {losses[0]:.2f} before training, expected about {math.log(vocabulary):.2f}"
             )
-        for step, why in _stripes(y, read, steps).items():
+        for step, why in _anomalies(y, read, steps).items():
             reasons.setdefault(step, []).append(why)
         found[str(size)] = reasons
     return found
 
 
-def _stripes(
+def _anomalies(
     y: npt.NDArray[np.float64], read: npt.NDArray[np.int64], steps: list[int]
 ) -> dict[int, str]:
     """Find steps at which rows that are read later are known already.

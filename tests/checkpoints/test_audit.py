@@ -338,9 +338,9 @@ def test_sound_scores_are_no_fault_and_a_leaked_last_checkpoint_is():
     found = odd_scores(*scores_of(leaked=4000), vocabulary=1024)["s"]
 
     assert set(found) == {4000}
-    loss, stripe = found[4000]
+    loss, anomaly = found[4000]
     assert loss.startswith("loss ")
-    assert "240 rows that are read later are known better" in stripe
+    assert "240 rows that are read later are known better" in anomaly
 
 
 def test_a_step_0_that_knows_the_text_is_implausible():
