@@ -143,8 +143,17 @@ _SAME_START = KnownFault(
     steps=(0, 2),
     threads=_thread(198),
 )
+_OTHER_START = tuple(
+    KnownFault(
+        size=size,
+        what="initialized otherwise than the smaller sizes: its configuration names no init_method",
+        threads=_thread(135),
+    )
+    for size in ("6.9b", "12b")
+)
 _STANDARD_FAULTS = (
     _SAME_START,
+    *_OTHER_START,
     KnownFault(
         size="2.8b",
         what="86 of 154 branches serve final weights: 76 equal main, 10 equal one another",
@@ -170,6 +179,7 @@ _STANDARD_FAULTS = (
 )
 _DEDUPED_FAULTS = (
     _SAME_START,
+    *_OTHER_START,
     KnownFault(
         size="12b",
         what="was another step's checkpoint, uploaded anew",

@@ -2,7 +2,8 @@
 
 Update g (1-based) is made with the rate after t = g - 1 completed updates, so update 1 of a run
 with warm-up has rate 0: its batch leaves no direct trace. OLMo counts the batch that is being read,
-t = g: there update 1 has a rate. Rates are in the optimizer's own unit.
+t = g: there update 1 has a rate, as it has in GPT-NeoX since May 2026 (`neox_2026`). Rates are in
+the optimizer's own unit.
 """
 
 from collections.abc import Callable
@@ -49,14 +50,35 @@ def neox_v1(
 def neox_current(
     updates: npt.ArrayLike, *, peak: float, minimum: float, warmup: int, total: int
 ) -> Rates:
-    """Rate of each update under current GPT-NeoX: a cosine that ends at `minimum`.
+    """Rate of each update under GPT-NeoX of 2023 to May 2026: a cosine that ends at `minimum`.
 
-    Same parameters as `neox_v1`; kept for runs trained with newer code.
+    Same parameters as `neox_v1`. Later code has a rate at update 1: `neox_2026`.
+
+    Source: EleutherAI/gpt-neox from eda5aae to the parent of 19f294d, `megatron/learning_rates.py`.
     """
     done = np.minimum(np.asarray(updates, dtype=np.float64) - 1, total)
     fall = np.cos(np.pi * (done - warmup) / max(total - warmup, 1))
     rising = peak * done / max(warmup, 1)
     return np.where(done < warmup, rising, minimum + (peak - minimum) / 2 * (1 + fall))
+
+
+def neox_2026(
+    updates: npt.ArrayLike, *, peak: float, minimum: float, warmup: int, total: int
+) -> Rates:
+    """Rate of each update under GPT-NeoX since May 2026: update 1 is no longer at rate 0.
+
+    Updates 1 and 2 share the first rate of the warm-up; from update 2 on it is `neox_current`. Same
+    parameters as `neox_v1`.
+
+    Source: EleutherAI/gpt-neox at 19f294d, `megatron/learning_rates.py`.
+
+    Examples
+    --------
+    >>> neox_2026([1, 2, 3, 5], peak=1.0, minimum=0.1, warmup=4, total=12).tolist()
+    [0.25, 0.25, 0.5, 1.0]
+    """
+    later = np.maximum(updates, 2) if warmup else updates
+    return neox_current(later, peak=peak, minimum=minimum, warmup=warmup, total=total)
 
 
 def linear(
@@ -146,6 +168,7 @@ def olmo3_extended(
 SCHEDULES: dict[str, Callable[..., Rates]] = {
     "neox_v1": neox_v1,
     "neox_current": neox_current,
+    "neox_2026": neox_2026,
     "linear": linear,
     "olmo_cosine": olmo_cosine,
     "olmo_linear": olmo_linear,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -113,6 +114,23 @@ def test_a_shared_shard_and_a_missing_branch_are_found_and_equal_steps_0_and_1_a
     assert wrong[50_000].reasons == (
         "same model-00001-of-00003.safetensors at steps 50000, 58000, 143000",
     )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "wrong"), [("neox_v1", {}), ("neox_current", {}), ("neox_2026", {0, 1})]
+)
+def test_equal_steps_0_and_1_are_excused_only_where_update_1_has_rate_0(
+    hub, tmp_path, schedule, wrong
+):
+    for step in CHECKPOINTS[:6]:
+        hub.add("model", REPOSITORY["2.8b"], single(f"{max(step, 1)}"), revision=f"step{step}")
+    suite = replace(open_suite("pythia"), schedule=schedule)
+    settings = HubSettings(endpoint=hub.endpoint, cache=tmp_path / "cache")
+
+    found = faulty(audit(suite, ["2.8b"], CHECKPOINTS[:6], hub=settings))
+
+    assert {one.step for one in found} == set(wrong)
+    assert all("same weights at steps 0, 1" in one.reasons[0] for one in found)
 
 
 def test_missing_files_odd_sizes_and_unsafe_names_are_found(hub, tmp_path):

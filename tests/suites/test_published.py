@@ -186,3 +186,14 @@ def test_a_suite_and_its_published_order_cannot_differ():
 
     with pytest.raises(StudyError, match="71 steps of 1024 rows are not the published order 'py"):
         replace(suite, steps=71, warmup_steps=1)
+
+
+@pytest.mark.parametrize("name", ["pythia", "pythia-deduped"])
+def test_the_other_initialization_of_the_two_largest_is_among_the_known_faults(name):
+    noted = {
+        fault.size
+        for fault in suite_facts_of(name).faults
+        if "EleutherAI/pythia#135" in fault.threads
+    }
+
+    assert noted == {"6.9b", "12b"}

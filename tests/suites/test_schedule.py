@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pythia_profile.suites.registry import open_suite, suite_facts_of
-from pythia_profile.suites.schedule import neox_current, neox_v1, olmo_cosine
+from pythia_profile.suites.schedule import neox_2026, neox_current, neox_v1, olmo_cosine
 
 BY_HAND = {
     # update g -> rate in units of the peak: (g − 1)/1430 in the warm-up, then
@@ -48,6 +48,19 @@ def test_current_code_ends_at_the_floor_and_not_before():
 
     assert rates[[0, 1, 3]] == pytest.approx([0.0, 1.0, 0.1])
     assert rates[2] > 0.1
+
+
+def test_update_1_has_a_rate_since_may_2026():
+    # t = g - 1 done: max(1, t)/4 of the peak until t = 4, then 0.1 + 0.45 (1 + cos(pi (t - 4)/8))
+    updates = [1, 2, 3, 5, 9, 13, 14]
+
+    rates = neox_2026(updates, peak=1.0, minimum=0.1, warmup=4, total=12)
+
+    assert rates == pytest.approx([0.25, 0.25, 0.5, 1.0, 0.55, 0.1, 0.1])
+    before = neox_current(np.arange(2, 20), peak=1.0, minimum=0.1, warmup=4, total=12)
+    after = neox_2026(np.arange(2, 20), peak=1.0, minimum=0.1, warmup=4, total=12)
+    assert (before == after).all()
+    assert neox_2026([1, 13], peak=1.0, minimum=0.1, warmup=0, total=12).tolist() == [1.0, 0.1]
 
 
 def test_a_run_without_warm_up_starts_at_the_peak():
