@@ -143,10 +143,11 @@ def _of_suite(
     wanted = tuple(sizes.split(",")) if sizes else tuple(facts.sizes)
     for size in wanted:
         facts.size(size)
+    run = training_seed or (facts.seed if facts.published else 0)
     chosen: dict[str, object] = {**facts.study_defaults}
     if checkpoints:
         chosen["checkpoints"] = _known_steps(facts, wanted, steps_of(checkpoints))
-    create_study(study, new_study(suite, wanted, {**chosen, **settings}))
+    create_study(study, new_study(suite, wanted, {**chosen, **settings, "training_seed": run}))
     return wanted
 
 
