@@ -5,7 +5,7 @@ one line per row with its tokens. Never-treated rows have a null treatment step 
 else about them, least of all the sign of their id, says that they are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -160,7 +160,7 @@ def sample_rows(
         past = _past_rows(rows, order, draw.never, entropy, accept)
         controls = rows_table(rows, order, past, maps)
     else:
-        controls = _held_out(never_from, order, draw, entropy)
+        controls = held_out_table(never_from, order, replace(draw, seed=entropy))
     widths = [len(part["tokens"][0]) for part in (table, controls) if len(part)]
     if len(set(widths)) > 1:
         raise OrderError(f"held-out rows have {widths[1]} tokens, expected {widths[0]}")
@@ -251,9 +251,15 @@ def _past_rows(
     return draw_never(order.rows, past, count, entropy, what, accept)
 
 
-def _held_out(
-    never_from: RowSource, order: TrainingOrder, draw: Draw, entropy: int
-) -> pl.DataFrame:
+def held_out_table(never_from: RowSource, order: TrainingOrder, draw: Draw) -> pl.DataFrame:
+    """`ROWS` table of the never-treated rows of `sample_rows` alone, from held-out rows.
+
+    Raises
+    ------
+    OrderError
+        There are fewer than asked for.
+    """
+    entropy = entropy_of(draw.seed)
     if draw.kind == "published":
         places = draw_published_never(len(never_from), draw.never)
     else:

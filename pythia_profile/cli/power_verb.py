@@ -159,7 +159,7 @@ def _rows_there(folder: Path) -> tuple[int | None, int | None]:
     """Rows of a batch, and never-treated rows of the study's suite, where these are known.
 
     A suite whose store ends with the run takes rows of later steps as controls: as many as one
-    likes. Nothing is fetched, so stores elsewhere bound nothing.
+    likes. Nothing is fetched or packed, so stores elsewhere and held-out text bound nothing.
     """
     from pythia_profile.errors import ProfileError
     from pythia_profile.study import open_study, read_lock
@@ -169,7 +169,12 @@ def _rows_there(folder: Path) -> tuple[int | None, int | None]:
     study = open_study(folder)
     try:
         suite = open_suite(study.suite, seed=study.training_seed, near=folder)
-        if suite.root is None or suite.store is None or suite.store.startswith("hf://"):
+        if (
+            study.sample.held_out
+            or suite.root is None
+            or suite.store is None
+            or suite.store.startswith("hf://")
+        ):
             return suite.batch_size, None
         held_out = len(open_rows(suite)) - suite.order.rows
     except (ProfileError, OSError):

@@ -252,7 +252,7 @@ def _sample(folder: Path, study: Study, _: How) -> str:
     from pythia_profile.suites.sampling import sample_rows
 
     suite = ready_suite(folder, study)
-    rows = sample_rows(suite, study.sample, checkpoints=study.checkpoints or None)
+    rows = sample_rows(suite, study.sample, checkpoints=study.checkpoints or None, near=folder)
     write_table(rows, folder / "rows.parquet", ROWS)
     controls = rows["treatment_step"].null_count()
     return f"sample: {len(rows) - controls:,} treated and {controls:,} never-treated rows"

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from data_order.published import published_order
-from pythia_profile.study import Estimation, Study
+from pythia_profile.study import Estimation, Sampling, Study
 
 __all__ = [
     "assumptions",
@@ -94,13 +94,17 @@ def estimation_facts(study: Study) -> list[tuple[str, str]]:
     start = f"the {ahead} checkpoints of anticipation" if ahead else "its cohort"
     why = f": rows are drawn {drawn}" if study.estimate.clusters == "auto" else ""
     family = _FAMILIES.get(chosen.family, f"the cells of {chosen.family}")
+    held_out = f" from the held-out text '{sample.held_out}'" if sample.held_out else ""
     return [
         ("outcomes", ", ".join(study.outcomes)),
-        ("treated rows", f"up to {sample.rows_per_cohort:,} a cohort, drawn {drawn}"),
+        (
+            "treated rows",
+            f"up to {sample.rows_per_cohort:,} a cohort, drawn {drawn}{_restricted(sample)}",
+        ),
         (
             "controls",
             f"{_CONTROLS[chosen.control]}; {sample.never_treated:,} never-treated rows were "
-            f"requested (control = '{chosen.control}')",
+            f"requested{held_out} (control = '{chosen.control}')",
         ),
         ("estimator", f"{_ESTIMATORS[chosen.estimator]} (estimator = '{chosen.estimator}')"),
         ("base", f"{_BASES[chosen.base].format(start=start)} (base = '{chosen.base}')"),
@@ -135,6 +139,15 @@ def estimation_facts(study: Study) -> list[tuple[str, str]]:
         ("forward pass", f"{score.dtype}, {score.attention} attention, device {score.device}"),
         ("faulty checkpoints", f"{_FAULTY[score.faulty]} (faulty = '{score.faulty}')"),
     ]
+
+
+def _restricted(sample: Sampling) -> str:
+    """Say what restricts the draw, beside its size."""
+    if sample.published:
+        return " by the published study's own seeds (published = true)"
+    if sample.single_exposure:
+        return ", none of whose text another row holds (single_exposure = true)"
+    return ""
 
 
 def _covariates(chosen: Estimation) -> str:

@@ -4,21 +4,22 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from data_order import TokenRows, TrainingOrder
+from data_order import NeoxOrder, TokenRows, TrainingOrder
 from data_order.errors import OrderError
-from data_order.sample import Draw, RowSource
+from data_order.sample import HELD_OUT, Draw, RowSource, held_out_table
 from data_order.sample import sample_rows as draw_rows
 from data_order.shuffled.repetition import is_masked
 from data_order.shuffled.rows import ShuffledRows
 from data_order.shuffled.runs import ShuffledRun
 from pythia_profile.errors import NotFoundError, StudyError
 from pythia_profile.settings import Settings
+from pythia_profile.suites.beside import check_maps, held_out_rows, index_maps
 from pythia_profile.suites.model import Suite
 from pythia_profile.tables import NEVER, ROWS, conform
 
@@ -27,6 +28,11 @@ __all__ = ["Sampling", "open_rows", "sample_rows"]
 log = logging.getLogger(__name__)
 
 _MOST = 2**31
+_LATER = (
+    *("published", "held_out", "held_out_tokenizer"),
+    *("single_exposure", "documents", "document_split"),
+)
+"""Settings that older studies do not have."""
 
 
 class Sampling(Settings):
@@ -58,6 +64,70 @@ class Sampling(Settings):
         description="control rows, past the last step that a scored checkpoint has read",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="seed of the draw")
+    published: bool = Field(
+        False,
+        description="whether to draw the rows of the published study of Pythia (its seeds 1994 and "
+        "1234, whatever the seed here), with its row ids as the column published_row_id",
+    )
+    held_out: str = Field(
+        "",
+        description="text that the run never read, from which control rows are drawn: a store of "
+        "rows or a file of documents (.jsonl), relative to the study's folder or absolute; empty "
+        "draws them from the suite's rows past the last step",
+    )
+    held_out_tokenizer: str = Field(
+        "",
+        description="tokenizer.json for a held_out file of documents; empty takes the suite's",
+    )
+    single_exposure: bool = Field(
+        False,
+        description="whether to draw only rows of whose text no other row that was read holds any",
+    )
+    documents: str = Field(
+        "",
+        description="the .idx of the documents that the run shuffled, relative to the study's "
+        "folder or absolute; with the suite's data seed it says how much of each row had been read "
+        "before; empty where that is known, or need not be",
+    )
+    document_split: str = Field(
+        "",
+        description="document split of that run, 969,30,1 for instance; empty where it read all "
+        "documents",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.published and (self.rows_per_cohort, self.batches_per_cohort) != (100, 10):
+            raise ValueError(
+                f"published: its draw is 100 rows from 10 batches of each 1,000 steps, got "
+                f"rows_per_cohort {self.rows_per_cohort}, batches_per_cohort "
+                f"{self.batches_per_cohort}; leave them at 100 and 10"
+            )
+        if self.published and self.single_exposure:
+            raise ValueError("single_exposure: got true, but the published draw is fixed")
+        if self.published and self.never_treated and not self.held_out:
+            raise ValueError(
+                "held_out: missing, expected the text from which the published draw takes its "
+                "never-treated rows, or never_treated = 0"
+            )
+        if self.held_out and not self.never_treated:
+            raise ValueError("held_out: got text, but never_treated = 0 draws no row of it")
+        if self.held_out_tokenizer and ".jsonl" not in Path(self.held_out).suffixes:
+            raise ValueError(
+                f"held_out_tokenizer: got '{self.held_out_tokenizer}', but held_out is no .jsonl "
+                "file of documents"
+            )
+        if self.document_split and not self.documents:
+            raise ValueError(
+                f"document_split: got '{self.document_split}', but no documents that were split"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A study that does not use the later settings keeps the key that it had before them.
+        unset = {name for name in _LATER if not getattr(self, name)}
+        return {name: value for name, value in plain(self).items() if name not in unset}
 
     @model_validator(mode="after")
     def _shared_out(self) -> Self:
@@ -76,9 +146,13 @@ class Sampling(Settings):
 
 
 def sample_rows(
-    suite: Suite, settings: Sampling | None = None, *, checkpoints: Sequence[int] | None = None
+    suite: Suite,
+    settings: Sampling | None = None,
+    *,
+    checkpoints: Sequence[int] | None = None,
+    near: Path | None = None,
 ) -> pl.DataFrame:
-    """Draw the rows of a study from a suite's own store.
+    """Draw the rows of a study from a suite's own store, and controls from there or held-out text.
 
     Where a store ends with the run, as Pythia's does, never-treated rows are rows that steps after
     the last of `checkpoints` read: none of these checkpoints has read them.
@@ -87,51 +161,107 @@ def sample_rows(
     ----------
     settings : how many rows, of what, by which seed; by default what the suite proposes.
     checkpoints : those to be scored; all of the suite by default. They bound the cohorts.
+    near : folder against which relative paths of the settings are read.
 
     Returns
     -------
-    The `ROWS` table. `earlier_exposure` is 0 where the suite's run passes over its text once, null
-    where that is not known; of a suite over token files, 1 where the same place of the same file
-    had been read before.
+    The `ROWS` table. `earlier_exposure` is what the index maps say where `documents` are given,
+    else 0 where the suite's run passes over its text once, null where that is not known; of a suite
+    over token files, 1 where the same place of the same file had been read before; 0 for held-out
+    rows wherever it is known for the others.
 
     Raises
     ------
     OrderError
         The never-treated rows are fewer than asked for. A cohort that is gives all it has, and
         the log says so.
+    StudyError
+        A setting does not fit the suite.
     """
     chosen = settings or Sampling.of(suite)
     steps = list(checkpoints or _grid(suite))
+    maps = _maps(suite, chosen, near)
+    held_out = _held_out(suite, chosen, near)
     store = open_rows(suite, last=max(steps, default=0))
+    draw = _draw_of(chosen, single=chosen.single_exposure and maps is not None)
+    if isinstance(store, ShuffledRows):
+        own = draw if held_out is None else replace(draw, never=0)
+        rows = _drawn_once(store, steps, own, chosen)
+        if held_out is not None:
+            controls = held_out_table(held_out, store.order.training, draw)
+            controls = controls.with_columns(earlier_exposure=pl.lit(0.0))
+            rows = pl.concat([rows, controls], how="vertical_relaxed")
+    else:
+        past = 0 if held_out is not None else chosen.never_treated
+        window = _window(suite.order, len(store), steps, past)
+        rows = draw_rows(store, window, steps, draw, never_from=held_out, maps=maps)
+    if maps is not None:
+        inside = rows.filter(pl.col("row_id") < HELD_OUT)
+        ids, tokens = inside["row_id"].to_numpy(), np.array(inside["tokens"].to_list())
+        check_maps(maps, (near or Path()) / chosen.documents, ids, tokens)
+        rows = rows.with_columns(pl.col("earlier_exposure").fill_null(0.0))
+    for note in _short_cohorts(rows, steps, chosen.rows_per_cohort):
+        log.warning("%s", note)
+    if suite.single_pass and maps is None and not isinstance(store, ShuffledRows):
+        rows = rows.with_columns(earlier_exposure=pl.lit(0.0))
+    return conform(rows, ROWS)
+
+
+def _draw_of(chosen: Sampling, *, single: bool) -> Draw:
     batches = chosen.batches_per_cohort
-    draw = Draw(
-        kind="batches" if batches else "iid",
+    return Draw(
+        kind="published" if chosen.published else "batches" if batches else "iid",
         batches=batches,
         rows_per_batch=chosen.rows_per_cohort // max(1, batches),
         per_cohort=chosen.rows_per_cohort,
         never=chosen.never_treated,
         seed=chosen.seed,
+        single_exposure=single,
         up_to=True,
     )
-    if isinstance(store, ShuffledRows):
-        rows = _drawn_once(store, steps, draw, chosen.seed)
-    else:
-        window = _window(suite.order, len(store), steps, chosen.never_treated)
-        rows = draw_rows(store, window, steps, draw)
-    for note in _short_cohorts(rows, steps, chosen.rows_per_cohort):
-        log.warning("%s", note)
-    if suite.single_pass and not isinstance(store, ShuffledRows):
-        rows = rows.with_columns(earlier_exposure=pl.lit(0.0))
-    return conform(rows, ROWS)
 
 
-def _drawn_once(store: ShuffledRows, steps: list[int], draw: Draw, seed: int) -> pl.DataFrame:
+def _maps(suite: Suite, chosen: Sampling, near: Path | None) -> NeoxOrder | None:
+    """Index maps of the run, where the study names its documents.
+
+    Raises
+    ------
+    StudyError
+        They are needed and not named, or named and of no use.
+    """
+    listed = isinstance(suite.order, ShuffledRun)
+    if chosen.documents and listed:
+        raise StudyError(
+            f"sample.documents: suite '{suite.name}' read token files, whose list says what had "
+            "been read before; leave it empty"
+        )
+    if chosen.documents:
+        return index_maps(suite, chosen.documents, chosen.document_split, near or Path())
+    if chosen.single_exposure and not (suite.single_pass or listed):
+        raise StudyError(
+            f"sample.single_exposure: which text suite '{suite.name}' read twice is not known; "
+            "name the .idx of its documents in sample.documents"
+        )
+    return None
+
+
+def _held_out(suite: Suite, chosen: Sampling, near: Path | None = None) -> RowSource | None:
+    """Open the held-out rows that a study draws its controls from; None where it names none."""
+    if not chosen.held_out:
+        return None
+    return held_out_rows(suite, chosen.held_out, chosen.held_out_tokenizer, near or Path())
+
+
+def _drawn_once(
+    store: ShuffledRows, steps: list[int], draw: Draw, settings: Sampling
+) -> pl.DataFrame:
     """Draw rows of token files, of which the list may hold some more than once.
 
     Never-treated rows have no copy that a step has read: as many more are drawn as are dropped.
     `earlier_exposure` is 1 where a copy had been read before, else 0. Rows that a filter masked
     are dropped on both sides, and those that were read only in steps that moved no weight: they
-    are no treatment, and masked text is unlike other text.
+    are no treatment, and masked text is unlike other text. Under single exposure, rows of which
+    another copy was read are dropped, too.
 
     Raises
     ------
@@ -156,11 +286,13 @@ def _drawn_once(store: ShuffledRows, steps: list[int], draw: Draw, seed: int) ->
                 "rows of which no copy was read"
             )
         asked = min(available, asked + max(64, 2 * missing))
-    kept = np.random.default_rng([seed, 1]).permutation(np.flatnonzero(sound))[:wanted]
+    kept = np.random.default_rng([settings.seed, 1]).permutation(np.flatnonzero(sound))[:wanted]
     idle = np.isin(own, np.array(sorted(store.idle_steps), dtype=np.int64))
     chosen = ~never & ~masked & ~idle
     if dropped := int((~chosen & ~never).sum()):
         log.info("%s treated rows moved no weight (masked, or at rate 0): left out", f"{dropped:,}")
+    if settings.single_exposure:
+        chosen &= (reads != NEVER).sum(axis=1) <= 1
     chosen[kept] = True
     exposed = (earliest < own).astype(np.float64)
     return rows.with_columns(earlier_exposure=exposed).filter(pl.Series(chosen))

@@ -139,6 +139,28 @@ def test_every_setting_of_the_estimate_is_stated_with_its_value():
         assert f"{name} = {value!r}" in stated, name
 
 
+@pytest.mark.parametrize(
+    ("settings", "stated"),
+    [
+        (
+            {"published": True, "held_out": "val.jsonl"},
+            "of each cohort by the published study's own",
+        ),
+        (
+            {"single_exposure": True},
+            "none of whose text another row holds (single_exposure = true)",
+        ),
+        ({"held_out": "../other"}, "requested from the held-out text '../other' (control ="),
+    ],
+)
+def test_the_page_says_which_rows_were_drawn_from_where(settings, stated):
+    given = {f"sample.{name}": value for name, value in settings.items()}
+
+    facts = estimation_facts(new_study("pythia", ("70m",), given))
+
+    assert stated in " ".join(text for _, text in facts)
+
+
 def test_tables_from_elsewhere_are_said_to_be(tables):
     stages = {
         "sample": {"source": "imported", "outputs": {"rows.parquet": "ab" * 32}},

@@ -9,7 +9,7 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from data_order.errors import OrderError
-from data_order.sample import Draw
+from data_order.sample import HELD_OUT, Draw
 from data_order.sample import sample_rows as draw_rows
 from data_order.shuffled import runs
 from data_order.shuffled.repetition import is_masked
@@ -105,6 +105,42 @@ def test_no_copy_of_a_control_was_read_and_second_readings_are_marked(make):
     assert set(states.values()) == {"read once", "read again"}
     with pytest.raises(OrderError, match=r"never-treated: 130 were asked for, but there are \d+"):
         sample_rows(suite, CHOSEN.model_copy(update={"never_treated": 130}), checkpoints=[0, 20])
+
+
+def test_single_exposure_leaves_out_rows_of_which_a_copy_was_read(make):
+    listed = ("a.npy", "b.npy", "a.npy")
+    suite, store = make(uniform_rows(200, 9, 50_000, seed=0), batch_size=8, steps=30, listed=listed)
+    once = CHOSEN.model_copy(update={"single_exposure": True})
+
+    table = sample_rows(suite, once, checkpoints=[0, 10, 20])
+
+    usual = sample_rows(suite, CHOSEN, checkpoints=[0, 10, 20])
+    treated = table.filter(pl.col("treatment_step").is_not_null())
+    assert 0 < len(treated) < len(usual) - 60
+    read = store[np.arange(20 * 8)].tolist()  # what the last of the checkpoints has read
+    assert {read.count(tokens) for tokens in treated["tokens"].to_list()} == {1}
+    never = pl.col("treatment_step").is_null()
+    assert table.filter(never).equals(usual.filter(never))
+
+
+def test_held_out_controls_of_a_run_over_token_files(make, tmp_path):
+    suite, _ = make(uniform_rows(300, 9, 100_278, seed=0), batch_size=8, steps=30)
+    others = uniform_rows(60, 9, 100_278, seed=1).astype(np.uint32)
+    np.save(tmp_path / "others.npy", others)
+    chosen = CHOSEN.model_copy(update={"held_out": "others.npy"})
+
+    table = sample_rows(suite, chosen, checkpoints=[0, 10, 20, 30], near=tmp_path)
+
+    never = table.filter(pl.col("treatment_step").is_null())
+    assert never["row_id"].to_list() == [HELD_OUT + i for i in range(60)]
+    assert never["tokens"].to_list() == others.tolist()
+    assert (table["earlier_exposure"] == 0).all()
+    treated = pl.col("treatment_step").is_not_null()
+    usual = sample_rows(suite, CHOSEN, checkpoints=[0, 10, 20, 30])
+    assert table.filter(treated).equals(usual.filter(treated))
+    wrong = CHOSEN.model_copy(update={"documents": "corpus.idx"})
+    with pytest.raises(StudyError, match="read token files, whose list says what had been read"):
+        sample_rows(suite, wrong, checkpoints=[0, 10], near=tmp_path)
 
 
 def test_a_study_cannot_go_into_a_second_pass(make):
