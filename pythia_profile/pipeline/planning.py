@@ -5,7 +5,8 @@ The rate of the device is that of the units that have been scored: 2 · paramete
 operations each. Before the first one there is none, and no hours are promised.
 """
 
-from collections import Counter
+import logging
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pythia_profile.checkpoints.grid import Grid
 from pythia_profile.checkpoints.prefetch import most_on_disk
 from pythia_profile.checkpoints.source import KEEP_ALL, HubCheckpoint
 from pythia_profile.checkpoints.verdicts import MISSING, OK, UNSAFE, Verdict
-from pythia_profile.errors import StudyError
+from pythia_profile.errors import RefusedError, StudyError
 from pythia_profile.execute.resources import (
     available_cores,
     chosen_device,
@@ -35,6 +36,8 @@ from pythia_profile.suites.registry import open_suite, suite_facts_of
 from pythia_profile.tables import ROWS
 
 __all__ = ["Plan", "PlannedUnit", "plan_study"]
+
+log = logging.getLogger(__name__)
 
 DONE, TO_DO, QUARANTINED, LEFT_OUT, REFUSED, GONE = (
     "done",
@@ -154,12 +157,14 @@ def plan_study(
     )
     to_do = [unit for unit in units if unit.state == TO_DO]
     memory = memory_of((suite.size(unit.size).parameters for unit in units), study.score.dtype)
-    device = chosen_device(study.score.device)
-    resources = resources_for(max(1, len(to_do)), available_cores(), memory, device, workers)
-    count = len(resources.devices)
+    count = _workers(study, max(1, len(to_do)), memory, workers)
     operations = sum(2.0 * suite.size(u.size).parameters * rows * targets for u in to_do)
-    rate = _rate(folder, suite, targets)
-    hours = None if rate is None else operations / rate / 3600
+    seconds = _seconds(folder, suite, targets)
+    hours = None
+    if seconds:
+        usual = sum(seconds.values()) / len(seconds)
+        size_of = (2.0 * suite.size(u.size).parameters * seconds.get(u.size, usual) for u in to_do)
+        hours = sum(size_of) * rows * targets / 3600
     fetch = sum(unit.fetch for unit in to_do)
     output = _output(folder, study, len(to_do), rows, targets)
     wall = None if hours is None else max(hours / count, fetch / bandwidth / 3600)
@@ -178,6 +183,16 @@ def plan_study(
         bandwidth=bandwidth,
         wall_hours=0.0 if not to_do else wall,
     )
+
+
+def _workers(study: Study, units: int, memory: int, most: int | None) -> int:
+    """Workers of this machine; where it cannot run the study, one, for a plan refuses nothing."""
+    try:
+        device = chosen_device(study.score.device)
+        return len(resources_for(units, available_cores(), memory, device, most).devices)
+    except (RefusedError, StudyError) as error:
+        log.warning("not on this machine: %s; planned for one worker that can", error)
+        return 1
 
 
 def _grid(folder: Path, study: Study, suite: Suite, hub: Hub | None) -> Grid:
@@ -252,15 +267,19 @@ def _rows(folder: Path, study: Study, suite: Suite) -> tuple[int, int, str]:
     return drawn, suite.row_tokens - 1, ""
 
 
-def _rate(folder: Path, suite: Suite, targets: int) -> float | None:
-    """Operations per second of one worker over all units that have been scored here."""
-    operations, seconds = 0.0, 0.0
+def _seconds(folder: Path, suite: Suite, targets: int) -> dict[str, float]:
+    """Seconds an operation of one worker, by size, over the units that have been scored here.
+
+    Small models reach less of a device's speed than large ones, so each size has a rate of its own.
+    """
+    operations: dict[str, float] = defaultdict(float)
+    seconds: dict[str, float] = defaultdict(float)
     for unit in scored_units(folder / "scores"):
         if unit.suite == suite.name and unit.size in suite.sizes:
-            rows = unit.speed.get("rows", 0)
-            operations += 2.0 * suite.size(unit.size).parameters * rows * targets
-            seconds += unit.speed.get("seconds", 0.0)
-    return operations / seconds if operations and seconds else None
+            work = unit.speed.get("rows", 0) * targets
+            operations[unit.size] += 2.0 * suite.size(unit.size).parameters * work
+            seconds[unit.size] += unit.speed.get("seconds", 0.0)
+    return {size: seconds[size] / n for size, n in operations.items() if n and seconds[size]}
 
 
 def _output(folder: Path, study: Study, units: int, rows: int, targets: int) -> int:

@@ -260,3 +260,16 @@ def test_faulty_checkpoints_that_are_missing_too_are_told_apart(published, rows)
     published.publish(2, tiny_files(4, shards=3))
     with pytest.raises(RefusedError):
         locate(published.suite, ["s"], hub=published.settings).chosen("refuse")
+
+
+def test_a_plan_is_made_where_the_study_could_not_run(published, study, monkeypatch, caplog):
+    monkeypatch.setattr("pythia_profile.execute.resources._physical_memory", lambda: 10**6)
+
+    found = plan_study(study)
+
+    assert (found.workers, found.states) == (1, {"to do": 3})
+    assert "not on this machine: the largest model needs" in caplog.text
+    monkeypatch.undo()
+    toml = study / "study.toml"
+    toml.write_text(toml.read_text().replace('device = "auto"', 'device = "cuda"'))
+    assert plan_study(study).workers == 1
