@@ -139,7 +139,7 @@ def test_a_second_run_reuses_everything(demo):
     done = demo.again()
 
     assert done.returncode == 0
-    assert done.stdout.count("up to date") == 8
+    assert done.stdout.count("up to date") == 10
     assert {path: path.stat().st_mtime_ns for path in demo.study.rglob("*.parquet")} == before
 
 
@@ -151,8 +151,10 @@ def test_results_go_to_stdout_and_progress_to_stderr(demo):
     assert [line.split()[0] for line in lines[len(stages) + 1 : -2]] == ["size", "xs", "s", "m"]
     assert stages == [
         "sample",
+        "covariates",
         "score",
         "att",
+        "precision",
         "profile",
         "check",
         "counterfactual",
