@@ -155,7 +155,7 @@ def estimands(
     ] = 999,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate effects that do not depend on the grid of checkpoints.
+    """Estimate effects off the grid of checkpoints.
 
     Effects at exact event times and their time-weighted mean; the efficient estimator under a
     random training order, with exact tests; effects by stratum. Writes estimands.parquet.
