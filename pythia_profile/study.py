@@ -266,6 +266,9 @@ class _Stage(BaseModel):
     source: str = ""
     key: str = ""
     outputs: dict[str, str]
+    settings: dict[str, Any] = {}
+    inputs: dict[str, str] = {}
+    version: str = ""
     seconds: float = 0.0
 
 

@@ -61,15 +61,15 @@ def score(
 
     Checkpoints that failed are always tried again; quarantined ones only with --retry.
     """
-    from pythia_profile.pipeline.stages import How, run_stage
+    from pythia_profile.pipeline.stages import StageOptions, run_stage
 
     if noise_floor:
         _print_noise(study, size, checkpoint, as_json)
         return
     if size is not None or checkpoint is not None or as_json:
         raise typer.BadParameter("--size, --checkpoint and --json go with --noise-floor")
-    how = How(workers=workers, retry=retry, shard=_shard(shard))
-    typer.echo(run_stage(study, "score", how))
+    options = StageOptions(workers=workers, retry=retry, shard=_shard(shard))
+    typer.echo(run_stage(study, "score", options))
 
 
 def _print_noise(study: Path, size: str | None, checkpoint: int | None, as_json: bool) -> None:
@@ -242,6 +242,6 @@ def report(study: StudyFolder) -> None:
 
 
 def _run(study: Path, stage: str, workers: int | None = None) -> None:
-    from pythia_profile.pipeline.stages import How, run_stage
+    from pythia_profile.pipeline.stages import StageOptions, run_stage
 
-    typer.echo(run_stage(study, stage, How(workers=workers)))
+    typer.echo(run_stage(study, stage, StageOptions(workers=workers)))

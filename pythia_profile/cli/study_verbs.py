@@ -1,6 +1,7 @@
 """Verbs that begin a study, run it, and describe it: `demo`, `init`, `run`, `status`, `plan`."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from pythia_profile.text import steps_text, text_table
 
 if TYPE_CHECKING:
     from pythia_profile.pipeline.planning import Plan
+    from pythia_profile.pipeline.stages import StageState
     from pythia_profile.suites.model import Suite
 
 _UNKNOWN_HOURS = "unknown until the first checkpoint has been scored"
@@ -47,14 +49,14 @@ def demo(
 
 def _show_result(study: Path) -> None:
     """Print the three means of every size, and where the report is."""
-    import polars as pl
-
+    from pythia_profile.pipeline.inputs import read_tables
     from pythia_profile.report.words import summary
     from pythia_profile.study import open_study
 
-    tables = {name: pl.read_parquet(study / f"{name}.parquet") for name in ("profiles", "placebo")}
-    found = summary(tables, open_study(study).outcomes)
-    typer.echo(f"\n{text_table(found.to_dicts(), found.columns)}")
+    settings = open_study(study)
+    found = summary(read_tables(study, settings), settings.outcomes)
+    if len(found):
+        typer.echo(f"\n{text_table(found.to_dicts(), found.columns)}")
     typer.echo(f"\n{(study / 'report.html').resolve().as_uri()}")
 
 
@@ -178,17 +180,22 @@ def run(
     study: StudyFolder,
     workers: Workers = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what scoring would take, as `plan`.")
+        bool, typer.Option("--dry-run", help="Only show what would run, and why.")
     ] = False,
 ) -> None:
     """Run every stage that is not up to date.
 
     These are the stages that have not been run, or whose settings or inputs have changed.
     """
+    from pythia_profile.pipeline.stages import explain_stages, run_all
+
     if dry_run:
-        plan(study, workers=workers)
+        states = explain_stages(study)
+        typer.echo("\n".join(_state_lines(study, states)))
+        if states["score"].to_do:
+            typer.echo("")
+            plan(study, workers=workers)
         return
-    from pythia_profile.pipeline.stages import run_all
 
     run_all(study, workers, typer.echo)
     _show_result(study)
@@ -196,21 +203,40 @@ def run(
 
 @verb(STUDY, "status my-study --json")
 def status(study: StudyFolder, as_json: AsJson = False) -> None:
-    """Show which stages are up to date.
+    """Show which stages are up to date, and why the others are not.
 
     Lists faulty and missing checkpoints, too, and branches that have moved on the hub.
     """
-    from pythia_profile.pipeline.stages import stage_states
+    from pythia_profile.pipeline.stages import explain_stages
 
-    states = stage_states(study)
+    states = explain_stages(study)
     notes = _checkpoint_notes(study)
     if as_json:
-        print_json({**states, **({"notes": notes} if notes else {})})
+        why = {name: found.why for name, found in states.items() if found.why}
+        more = {"why": why, "notes": notes, "next": _next_command(study, states)}
+        known = {name: found.state for name, found in states.items()}
+        print_json({**known, **{name: value for name, value in more.items() if value}})
         return
-    for name, state in states.items():
-        typer.echo(f"{name:<15} {state}")
+    typer.echo("\n".join(_state_lines(study, states)))
     for note in notes:
         typer.echo(f"note: {note}")
+
+
+def _state_lines(study: Path, states: Mapping[str, "StageState"]) -> list[str]:
+    """Give the state of every stage, why it is in it, and the command that comes next."""
+    lines = [
+        f"{name:<15} {found.state}" + (f": {found.why}" if found.why else "")
+        for name, found in states.items()
+    ]
+    command = _next_command(study, states)
+    return lines + ([f"next: {command}"] if command else [])
+
+
+def _next_command(study: Path, states: Mapping[str, "StageState"]) -> str:
+    """Return the command that brings a study up to date; empty where it is."""
+    if not any(found.to_do for found in states.values()):
+        return ""
+    return f"pythia-profile run {shlex.quote(str(study))}"
 
 
 def _checkpoint_notes(study: Path) -> list[str]:

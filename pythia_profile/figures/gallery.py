@@ -19,18 +19,18 @@ def draw_all(
 
     Parameters
     ----------
-    tables : by name: att, profiles, agreement, and counterfactual where there is one.
+    tables : by name: att, profiles, agreement, and counterfactual where there is one; of
+        empty tables nothing is drawn.
     outcomes : the first one's figures carry no suffix.
     """
     names = []
     for number, outcome in enumerate(outcomes):
         suffix = f"_{outcome}" if number else ""
-        figures = {
-            "heatmap": heatmap(tables["att"], outcome=outcome),
-            "event_time": event_time(tables["profiles"], outcome=outcome),
-            "instantaneous": instantaneous(tables["profiles"], outcome=outcome),
-            "residual": residual(tables["profiles"], outcome=outcome),
-        }
+        figures = {"heatmap": heatmap(tables["att"], outcome=outcome)}
+        if len(profiles := tables["profiles"]):
+            figures["event_time"] = event_time(profiles, outcome=outcome)
+            figures["instantaneous"] = instantaneous(profiles, outcome=outcome)
+            figures["residual"] = residual(profiles, outcome=outcome)
         if len(tables["agreement"]):
             figures["agreement"] = agreement(tables["agreement"], outcome=outcome)
         for name, figure in figures.items():

@@ -34,9 +34,13 @@ OUTCOMES = ("log_likelihood", "accuracy", "mean_rank", "entropy")
 
 
 def covariate_table(
-    folder: Path, study: Study, suite: Suite, rows: pl.DataFrame, workers: int | None = None
+    folder: Path, study: Study, suite: Suite | None, rows: pl.DataFrame, workers: int | None = None
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Make the covariates of the sampled rows.
+
+    Parameters
+    ----------
+    suite : counts its tokens, and trains the reference; without it there are no features.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def covariate_table(
     return conform(table, COVARIATES), provenance
 
 
-def feature_columns(suite: Suite, rows: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+def feature_columns(suite: Suite | None, rows: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """Features of the rows' tokens, line by line with `rows`, and what they were made from.
 
     Raises
@@ -69,6 +73,8 @@ def feature_columns(suite: Suite, rows: pl.DataFrame) -> tuple[pl.DataFrame, str
     """
     if "tokens" not in rows.columns:
         raise StudyError("the table 'rows' holds no tokens")
+    if suite is None:
+        raise StudyError("the scores are imported, and the suite is not opened")
     store = open_rows(suite)
     sampled = rows["row_id"].to_numpy()
     blocks = other_rows(len(store), sampled)
@@ -100,21 +106,21 @@ def other_rows(rows: int, sampled: np.ndarray) -> list[tuple[int, int, np.ndarra
 
 
 def _reference(
-    folder: Path, study: Study, suite: Suite, rows: pl.DataFrame, workers: int | None
+    folder: Path, study: Study, suite: Suite | None, rows: pl.DataFrame, workers: int | None
 ) -> tuple[pl.DataFrame, str]:
     if study.reference == HELD_OUT:
         from pythia_profile.mini.reference import held_out_scores
 
-        if suite.name != "mini":
+        if suite is None or suite.name != "mini":
             raise StudyError(
                 "reference = 'held_out' trains a model on the rows that are not sampled, which the "
-                f"mini suite can, not '{suite.name}'; name a table of scores instead"
+                f"mini suite can, not '{study.suite}'; name a table of scores instead"
             )
         # of a middle size: as good for all sizes as the largest, at a fifth of the time
         size = study.sizes[len(study.sizes) // 2]
         scores = held_out_scores(suite, size, rows, folder=folder / "reference", workers=workers)
-        said = f"{size} of suite '{suite.name}' trained on rows that are not in the sample"
-        return reference_columns(scores, rows), said
+        source = f"{size} of suite '{suite.name}' trained on rows that are not in the sample"
+        return reference_columns(scores, rows), source
     path = folder / study.reference
     if not path.is_file():
         raise StudyError(
@@ -166,7 +172,7 @@ def check_clean(scores: pl.DataFrame, outcome: str, treated: pl.Series) -> None:
         of_treated, of_control = (float(side["read"].to_numpy().mean()) for side in sides)
         if of_treated == of_control:
             return
-        said = (
+        fault = (
             f"its model has read {of_treated:.0%} of the treated and {of_control:.0%} of the "
             "never-treated rows"
         )
@@ -175,13 +181,13 @@ def check_clean(scores: pl.DataFrame, outcome: str, treated: pl.Series) -> None:
         error = np.sqrt(mean.var() / len(mean) + other.var() / len(other))
         if not (gap := float(mean.mean() - other.mean())) > LARGEST_GAP * error:
             return
-        said = (
+        fault = (
             f"it knows the treated rows better than the never-treated ones, by {gap:.4f} ± "
             f"{error:.4f} of '{outcome}'"
         )
     raise StudyError(
-        f"reference: {said}, so it holds an effect of its own; expected a model that has read none "
-        "of them"
+        f"reference: {fault}, so it holds an effect of its own; expected a model that has read "
+        "none of them"
     )
 
 

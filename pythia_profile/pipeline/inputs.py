@@ -35,12 +35,15 @@ from pythia_profile.tables import (
 )
 
 __all__ = [
+    "any_scores",
+    "imported_effects",
     "imported_scores",
     "known_suite",
     "read_inputs",
     "read_tables",
     "ready_suite",
     "study_scores",
+    "suite_if_known",
     "warn_of_unscored",
 ]
 
@@ -64,14 +67,39 @@ def known_suite(folder: Path) -> Suite:
     return suite_from_facts(facts)
 
 
+def suite_if_known(folder: Path) -> Suite | None:
+    """Facts of the suite; None where scores were imported of one that is not known here."""
+    if "suite" not in read_lock(folder) and imported_scores(folder):
+        return None
+    return known_suite(folder)
+
+
 def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Read rows, with their covariates, and scores; neither needs the checkpoints any more."""
-    rows, suite = read_table(folder / "rows.parquet", ROWS, "sample"), known_suite(folder)
+    rows, suite = read_table(folder / "rows.parquet", ROWS, "sample"), suite_if_known(folder)
     rows = with_covariates(folder, rows)
     scores = study_scores(folder, study, suite)
     by_size = scores.group_by("size").agg(pl.col("checkpoint").unique())
     warn_of_unscored(folder, study, {size: {*steps} for size, steps in by_size.iter_rows()})
     return rows, scores
+
+
+def any_scores(folder: Path) -> bool:
+    """Whether the folder holds scores, of any origin."""
+    return any(not path.name.startswith(".") for path in (folder / "scores").rglob("*.parquet"))
+
+
+def imported_effects(folder: Path) -> bool:
+    """Whether `att.parquet` is of other origin: there, and with no scores to estimate it from.
+
+    Scores that are added later do not change what was noted in the lock file.
+    """
+    if not (folder / "att.parquet").exists():
+        return False
+    record = read_lock(folder).get("stages", {}).get("att")
+    if record is None:
+        return not any_scores(folder)
+    return bool(record.get("source") == "imported")
 
 
 def imported_scores(folder: Path) -> list[Path]:
@@ -99,11 +127,12 @@ def _read_imported(paths: list[Path], study: Study) -> pl.DataFrame:
     return pl.concat([scores.filter(pl.col("size") == size) for size in study.sizes])
 
 
-def study_scores(folder: Path, study: Study, suite: Suite) -> pl.DataFrame:
+def study_scores(folder: Path, study: Study, suite: Suite | None) -> pl.DataFrame:
     """Read the `SCORES` of a study at its checkpoints, without those it leaves out as faulty."""
     if imported := imported_scores(folder):
         scores = _read_imported(imported, study)
     else:
+        suite = suite or known_suite(folder)
         scores = read_scores(
             folder / "scores",
             rows_hash(folder),
@@ -130,13 +159,15 @@ def warn_of_unscored(folder: Path, study: Study, scored: Mapping[str, set[int]])
     ----------
     scored : checkpoints of each size.
     """
-    suite = known_suite(folder)
+    suite = suite_if_known(folder)
+    if suite is None and not study.checkpoints:
+        return
     audit = read_lock(folder).get("audit", {})
     left_out = audit.get("faulty", []) if study.score.faulty == "skip" else []
     gone = {(line["size"], line["step"]) for line in left_out}
     for size in study.sizes:
         known = scored.get(size, set())
-        wanted = study.checkpoints or suite.usual_checkpoints(size)
+        wanted = study.checkpoints or (suite.usual_checkpoints(size) if suite else ())
         lacking = [step for step in wanted if step not in known and (size, step) not in gone]
         if lacking:
             some = ", ".join(map(str, lacking[:8])) + (" ..." if len(lacking) > 8 else "")
@@ -148,7 +179,10 @@ def warn_of_unscored(folder: Path, study: Study, scored: Mapping[str, set[int]])
 
 
 def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
-    """Read every table of a study that figures and report draw on, by name."""
+    """Read every table of a study that figures and report draw on, by name.
+
+    Of imported effects, tables that only scores could give are empty.
+    """
     wanted = [(ATT, "att"), (PLACEBO, "att"), (PROFILES, "profile"), (AGREEMENT, "profile")]
     if study.audit.size:
         audit = "counterfactual"
@@ -156,7 +190,31 @@ def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
     if (folder / "precision.parquet").exists():
         wanted.append((PRECISION, "precision"))
     wanted += [(table, "check") for table in CHECKS if (folder / f"{table.name}.parquet").exists()]
-    return {
-        table.name: read_table(folder / f"{table.name}.parquet", table, stage)
-        for table, stage in wanted
-    }
+    imported, tables = imported_effects(folder), dict[str, pl.DataFrame]()
+    for table, stage in wanted:
+        path = folder / f"{table.name}.parquet"
+        if path.exists() or not imported:
+            tables[table.name] = read_table(path, table, stage)
+        elif not table.name.startswith("counterfactual"):
+            tables[table.name] = pl.DataFrame(schema=table.columns)
+    if imported:
+        tables["att"] = _of_study(tables["att"], folder, study)
+    if "learning_rate" not in tables["profiles"].columns:  # those of an unknown suite
+        rate = pl.lit(None, pl.Float64).alias("learning_rate")
+        tables["profiles"] = tables["profiles"].with_columns(rate)
+    return tables
+
+
+def _of_study(effects: pl.DataFrame, folder: Path, study: Study) -> pl.DataFrame:
+    """Keep what the study asks for of imported effects, in its order of sizes."""
+    effects = effects.filter(pl.col("seed") == study.training_seed)
+    known = {*effects.select("size", "outcome").unique().iter_rows()}
+    for size in study.sizes:
+        for outcome in study.outcomes:
+            if (size, outcome) not in known:
+                raise MissingTableError(
+                    f"'{folder / 'att.parquet'}' has no effects of size '{size}', seed "
+                    f"{study.training_seed} and outcome '{outcome}'; it has "
+                    f"{', '.join(sorted(' '.join(pair) for pair in known)) or 'none of that seed'}"
+                )
+    return pl.concat([effects.filter(pl.col("size") == size) for size in study.sizes])

@@ -20,6 +20,7 @@ from pythia_profile.figures.style import name_outcome
 from pythia_profile.profiles.sentences import Group, check_groups
 from pythia_profile.report import words
 from pythia_profile.report.provenance import (
+    IMPORTED_EFFECTS,
     assumptions,
     estimation_facts,
     size_table,
@@ -133,6 +134,7 @@ def render(
         lstrip_blocks=True,
     )
     truth = tables.get("counterfactual_summary")
+    imported = lock.get("stages", {}).get("att", {}).get("source") == "imported"
     return environment.get_template("page.html").render(
         study=study,
         stale=list(stale),
@@ -146,12 +148,13 @@ def render(
         if truth is not None
         else [],
         checkpoints=words.checkpoint_sentences(lock),
-        estimation=estimation_facts(study),
-        assumed=assumptions(study, lock),
+        imported=imported,
+        estimation=IMPORTED_EFFECTS if imported else estimation_facts(study),
+        assumed=[] if imported else assumptions(study, lock),
         suite=suite_facts(study, lock),
         sizes=sheet(size_table(study, lock)),
         stages=sheet(stage_table(lock), {"seconds": 1}),
-        downloads={name: _download(table) for name, table in tables.items()},
+        downloads={name: _download(table) for name, table in tables.items() if len(table)},
     )
 
 
@@ -181,6 +184,8 @@ def quality(folder: Path, study: Study) -> pl.DataFrame:
 
     Scores of another training seed that lie in the folder are no part of the study.
     """
+    if imported := _imported_quality(folder / "scores", study):
+        return pl.DataFrame(imported)
     lines = []
     for size in study.sizes:
         run = f"*/{size}/seed{study.training_seed}/*"
@@ -201,6 +206,31 @@ def quality(folder: Path, study: Study) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(lines)
+
+
+def _imported_quality(folder: Path, study: Study) -> list[dict[str, Any]]:
+    """Count tables of scores that were not scored here; empty where any was, or there are none."""
+    paths = [p for p in sorted(folder.rglob("*.parquet")) if not p.name.startswith(".")]
+    if not paths or any(folder.rglob("done.json")):
+        return []
+    columns = ["size", "seed", "checkpoint", "row_id", *study.outcomes]
+    scores = pl.concat(pl.read_parquet(path, columns=columns) for path in paths)
+    lines = []
+    for size in study.sizes:
+        some = scores.filter(size=size, seed=study.training_seed)
+        rows = some.group_by("checkpoint").len()["len"].unique().sort()
+        values = some.select(pl.col(study.outcomes).cast(pl.Float64))
+        finite = values.select(pl.all().is_finite().fill_null(value=False).sum()).row(0)
+        lines.append(
+            {
+                "size": size,
+                "checkpoints": some["checkpoint"].n_unique(),
+                "rows": "–".join(f"{count:,}" for count in rows),
+                "scores not finite": sum(len(some) - count for count in finite),
+                "source": "imported",
+            }
+        )
+    return lines
 
 
 def _figure(path: Path, label: str) -> Markup | None:

@@ -12,6 +12,7 @@ from data_order.published import published_order
 from pythia_profile.study import Estimation, Sampling, Study
 
 __all__ = [
+    "IMPORTED_EFFECTS",
     "assumptions",
     "estimation_facts",
     "imported_facts",
@@ -76,6 +77,16 @@ _ONCE = {
     None: "; nothing is known of this for the suite",
 }
 """By whether the suite passes over its text once."""
+
+
+IMPORTED_EFFECTS = [
+    ("effects", "imported: att.parquet was not estimated by this study"),
+    (
+        "estimator, controls, bands",
+        "those of the imported table's source; the settings of study.toml do not describe them",
+    ),
+]
+"""What is known of effects that were imported."""
 
 
 def estimation_facts(study: Study) -> list[tuple[str, str]]:

@@ -92,6 +92,13 @@ def test_a_changed_setting_runs_the_stages_it_concerns(study, tmp_path, capsys):
     assert run(app, ["status", str(copy), "--json"]) == 0
 
     states = json.loads(capsys.readouterr().out)
+    drawn = "estimate.draws 50 → 60"  # the settings that a stage keeps, against the file's
+    assert states.pop("why") == {
+        **dict.fromkeys(("att", "precision", "profile", "check"), drawn),
+        "plot": "att is to be run, profile is to be run",
+        "report": drawn,
+    }
+    assert states.pop("next") == f"pythia-profile run {copy}"
     assert states == {
         "sample": "up to date",
         "covariates": "up to date",
@@ -103,6 +110,24 @@ def test_a_changed_setting_runs_the_stages_it_concerns(study, tmp_path, capsys):
         "plot": "out of date",
         "report": "out of date",
     }
+
+
+def test_a_dry_run_says_what_would_run_and_why_and_runs_nothing(study, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    file = copy / "study.toml"
+    file.write_text(file.read_text().replace("draws = 50", "draws = 60"))
+    before = (copy / "att.parquet").read_bytes()
+
+    assert run(app, ["run", str(copy), "--dry-run"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4:3] == [
+        f"{'sample':<15} up to date",
+        f"{'att':<15} out of date: estimate.draws 50 → 60",
+    ]
+    assert lines[-1] == f"next: pythia-profile run {copy}"
+    assert (copy / "att.parquet").read_bytes() == before
 
 
 def test_two_studies_with_one_seed_have_the_same_bytes(study, tiny_suite, tmp_path):

@@ -1,5 +1,6 @@
 """Stages of a study: estimated once, known by records, scores read only for their numbers."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pythia_profile.did.settings import Estimation
 from pythia_profile.mini.settings import Audit
 from pythia_profile.pipeline import fingerprints
 from pythia_profile.pipeline.kept import load_estimate, save_estimate, study_estimates
-from pythia_profile.pipeline.stages import run_all, run_stage, stage_states
+from pythia_profile.pipeline.stages import explain_stages, run_all, run_stage, stage_states
 from pythia_profile.profiles.estimates import estimate
 from pythia_profile.study import Sampling, Study, create_study, open_study
 
@@ -169,3 +170,39 @@ def test_what_is_no_estimate_is_passed_over(tmp_path, content):
 
     assert load_estimate(tmp_path / "one.npz") is None
     assert load_estimate(tmp_path / "none.npz") is None
+
+
+def why(folder):
+    return {name: found.why for name, found in explain_stages(folder).items() if found.to_do}
+
+
+def test_what_made_a_stage_out_of_date_is_named(study):
+    create_study(study, open_study(study).replace(checkpoints=(0, 16, 32, 48)), replace=True)
+    found = why(study)
+    assert found["sample"] == "checkpoints [] → [0, 16, 32, 48]"
+    assert found["plot"].startswith("att is to be run, profile is to be run")
+
+    (study / "att.parquet").unlink()
+    rows = pl.read_parquet(study / "rows.parquet")
+    rows.head(100).write_parquet(study / "rows.parquet")
+    found = why(study)
+    assert found["score"] == "checkpoints [] → [0, 16, 32, 48], rows.parquet changed"
+    assert found["att"].endswith("rows.parquet changed, att.parquet is missing")
+
+
+def test_a_record_without_settings_only_says_that_something_changed(study):
+    lock = json.loads((study / "lock.json").read_text())
+    for record in lock["stages"].values():
+        for name in ("settings", "inputs", "version"):
+            del record[name]
+    (study / "lock.json").write_text(json.dumps(lock))
+    assert why(study) == {}
+
+    create_study(study, open_study(study).replace(estimate=Estimation(draws=60)), replace=True)
+    assert why(study)["att"] == "settings or inputs changed"
+
+
+def test_a_new_study_has_not_run(tmp_path):
+    create_study(tmp_path, Study(suite="mini", sizes=("xs",)))
+
+    assert {found.state for found in explain_stages(tmp_path).values()} == {"not run"}
