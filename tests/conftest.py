@@ -10,11 +10,12 @@ ONLY_WHEN_ASKED = ("bench", "gpu")
 """Marks of tests that run only where `-m` names them."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(wrapper=True)  # before xdist reads the groups: its own hook runs first of all
 def pytest_collection_modifyitems(config, items):
     """Leave out what was not asked for; keep the tests of a file, and of the demo, on one worker.
 
-    They share models and studies, which each worker would make again.
+    They share models and studies, which each worker would make again. Slow ones begin first, so
+    that no worker is left alone with them at the end.
     """
     unasked = {name for name in ONLY_WHEN_ASKED if name not in config.option.markexpr}
     kept, left_out = [], []
@@ -24,7 +25,8 @@ def pytest_collection_modifyitems(config, items):
         shared = item.path.parent if item.path.parent.name == "end_to_end" else item.path
         item.add_marker(pytest.mark.xdist_group(str(shared)))
     config.hook.pytest_deselected(items=left_out)
-    items[:] = kept
+    items[:] = sorted(kept, key=lambda item: item.get_closest_marker("slow") is None)
+    return (yield)
 
 
 @pytest.fixture(scope="session")
