@@ -203,7 +203,7 @@ def run(
 
 @verb(STUDY, "status my-study --json")
 def status(study: StudyFolder, as_json: AsJson = False) -> None:
-    """Show which stages are up to date, and why the others are not.
+    """Show which stages are out of date, and why.
 
     Lists faulty and missing checkpoints, too, and branches that have moved on the hub.
     """
