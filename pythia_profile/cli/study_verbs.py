@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pythia_profile.pipeline.stages import StageState
     from pythia_profile.suites.model import Suite
 
-_UNKNOWN_HOURS = "unknown until the first checkpoint has been scored"
-
 
 @verb(START, "demo", "demo --quick --out quick --seed 1")
 def demo(
@@ -263,22 +261,26 @@ def _checkpoint_notes(study: Path) -> list[str]:
     return notes
 
 
-@verb(STUDY, "plan my-study", "plan my-study --bandwidth 20 --workers 8 --json")
+@verb(STUDY, "plan my-study", "plan my-study --device h200 --bandwidth 20 --json")
 def plan(
     study: StudyFolder,
     bandwidth: Annotated[float, typer.Option(help="MB per second from the hub.")] = 50.0,
     workers: Workers = None,
+    device: Annotated[
+        str,
+        typer.Option(help="Device to plan for: h200, h100, a100, cpu.", show_default="this one"),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Show what scoring would take.
 
     Checkpoints and their state, GB to fetch, disk, device hours, requests, and wall time. Only
     listings that are not pinned yet are fetched, no weights. Hours follow from the speed of the
-    checkpoints that have been scored.
+    checkpoints of a size that were scored on this machine, else from stated assumptions.
     """
     from pythia_profile.pipeline.planning import plan_study
 
-    found = plan_study(study, workers=workers, bandwidth=bandwidth * 1e6)
+    found = plan_study(study, workers=workers, bandwidth=bandwidth * 1e6, device=device)
     if as_json:
         print_json({**asdict(found), "states": found.states, "fetch_hours": found.fetch_hours})
     else:
@@ -299,24 +301,36 @@ def _plan_lines(found: "Plan") -> list[str]:
         }
         for (size, state, why), steps in groups.items()
     ]
-    hours = wall = _UNKNOWN_HOURS
-    if found.device_hours is not None:
-        hours = f"{found.device_hours:.3g} h, at the speed of the checkpoints scored so far"
-    if found.wall_hours is not None:
-        wall = f"{found.wall_hours:.3g} h with {found.workers} workers"
+    sizes = [
+        {
+            "size": cost.size,
+            "to do": cost.checkpoints,
+            "GB to fetch": round(cost.fetch_bytes / 1e9, 3),
+            "GB of memory": round(cost.memory_bytes / 1e9, 1),
+            "hours": f"{cost.hours:.3g}",
+            "TFLOP/s": f"{cost.rate / 1e12:.3g}",
+            "rate": "measured here" if cost.share is None else f"assumed, {cost.share:.0%} of peak",
+        }
+        for cost in found.costs
+    ]
     costs = {
         "rows": f"{found.rows:,} of {found.targets:,} scored tokens at each checkpoint",
         "to fetch": f"{found.fetch_bytes / 1e9:.3f} GB; {found.here_bytes / 1e9:.3f} GB available",
         "requests": f"{found.requests:,}",
         "fetching": f"{found.fetch_hours:.3g} h at {found.bandwidth / 1e6:g} MB/s",
         "operations": f"{found.operations:.3g} (2 · parameters · tokens)",
-        "device time": hours,
-        "wall time": wall,
+        "device": f"{found.device}, workers: {found.workers}",
+        "device time": f"{found.device_hours:.3g} h",
+        "wall time": f"{found.wall_hours:.3g} h",
+        "memory": f"{found.memory_bytes / 1e9:.1f} GB a worker, for the largest model",
         "peak disk": f"{found.peak_disk_bytes / 1e9:.3f} GB",
         "output": f"{found.output_bytes / 1e9:.3f} GB",
     }
     return [
         text_table(units, ["size", "checkpoints", "state", "steps", "why"]),
+        *(("", text_table(sizes, list(sizes[0]))) if sizes else ()),
         "",
         *(f"{name:<12} {value}" for name, value in costs.items()),
+        *(f"{'assumed':<12} {line}" for line in found.assumptions),
+        *(f"{'note':<12} {line}" for line in found.notes),
     ]

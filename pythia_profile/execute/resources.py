@@ -15,6 +15,7 @@ __all__ = [
     "Resources",
     "available_cores",
     "chosen_device",
+    "gpu_name",
     "memory_of",
     "on_cores",
     "resources_for",
@@ -122,6 +123,13 @@ def resources_for(
 def memory_of(parameters: Iterable[int], dtype: str) -> int:
     """Bytes that one worker needs for the largest of some models."""
     return max(parameters) * _BYTES.get(dtype, 4) + _BESIDE_WEIGHTS
+
+
+def gpu_name() -> str:
+    """Name of this machine's first GPU, as its driver gives it."""
+    import torch
+
+    return torch.cuda.get_device_name(0)
 
 
 def _seems_to_have_a_gpu() -> bool:

@@ -1,11 +1,11 @@
 """What a study would cost: units and why, bytes to fetch and to write, hours, requests.
 
 From the listing, the cache and what is scored already; nothing is fetched and nothing is scored.
-The rate of the device is that of the units that have been scored: 2 · parameters · tokens
-operations each. Before the first one there is none, and no hours are promised.
+A unit takes 2 · parameters · tokens operations. The rate of a size is that of its units that have
+been scored on this machine; before the first one, and on another device, it is assumed
+(`devices`), and the plan states the assumptions.
 """
 
-import logging
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from data_order.errors import RemoteError, RemoteNotFoundError
 from data_order.hub.access import Hub
 from pythia_profile.checkpoints.grid import Grid
 from pythia_profile.checkpoints.prefetch import most_on_disk
@@ -22,22 +23,22 @@ from pythia_profile.errors import RefusedError, StudyError
 from pythia_profile.execute.resources import (
     available_cores,
     chosen_device,
+    gpu_name,
     memory_of,
     resources_for,
 )
+from pythia_profile.pipeline.devices import DEVICE_NAMES, Device, Share, device_named
 from pythia_profile.pipeline.pinned import study_grid
 from pythia_profile.pipeline.score import rows_hash
 from pythia_profile.scoring.records import is_done, scored_units, unfinished
-from pythia_profile.scoring.units import Work, unit_key, units_of
+from pythia_profile.scoring.units import Unit, Work, unit_key, units_of
 from pythia_profile.store import read_json, read_table
 from pythia_profile.study import Study, open_study, read_lock
 from pythia_profile.suites.model import Suite
 from pythia_profile.suites.registry import open_suite, suite_facts_of
 from pythia_profile.tables import ROWS
 
-__all__ = ["Plan", "PlannedUnit", "plan_study"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Plan", "PlannedUnit", "SizeCost", "plan_study"]
 
 DONE, TO_DO, QUARANTINED, LEFT_OUT, REFUSED, GONE = (
     "done",
@@ -47,9 +48,13 @@ DONE, TO_DO, QUARANTINED, LEFT_OUT, REFUSED, GONE = (
     "refused",
     "missing",
 )
-UNMADE = "not made yet"
+UNMADE, UNLISTED = "not made yet", "not listed"
 BANDWIDTH = 50e6
 """Bytes per second that are assumed where none is given."""
+
+_STORED_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_UNLISTED_REQUESTS = 4
+"""For a checkpoint that was not listed: two for its listing, one small file, one of weights."""
 
 _TOKEN_BYTES = 6
 _BASE_COLUMNS = 5
@@ -78,6 +83,29 @@ class PlannedUnit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SizeCost:
+    """What the checkpoints to do of one size take.
+
+    Attributes
+    ----------
+    size, checkpoints : which, and how many are to do.
+    fetch_bytes : of all of them.
+    memory_bytes : of one worker.
+    rate : operations per second of one worker.
+    share : of the device's peak that was assumed; None where the rate was measured on this machine.
+    hours : of one worker for all of them; where assumed, with the loading of weights.
+    """
+
+    size: str
+    checkpoints: int
+    fetch_bytes: int
+    memory_bytes: int
+    rate: float
+    share: float | None
+    hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What scoring a study would take.
 
@@ -90,9 +118,13 @@ class Plan:
     output_bytes : scores, and token statistics where they are kept.
     requests : to the hub.
     operations : floating-point operations of all units to do.
-    device_hours : of one worker; None before a unit has been scored.
+    device : name of the device that the plan is for.
+    costs : by size.
+    device_hours : of one worker.
     workers, bandwidth : processes at a time; bytes per second.
-    wall_hours : while one is scored the next is fetched, so the longer of both; None as above.
+    wall_hours : while one is scored the next is fetched, so the longer of both.
+    memory_bytes : that a worker needs for the largest model.
+    assumptions, notes : what the hours rest on beside measured rates; what else to know.
     """
 
     units: tuple[PlannedUnit, ...]
@@ -104,10 +136,15 @@ class Plan:
     output_bytes: int
     requests: int
     operations: float
-    device_hours: float | None
+    device: str
+    costs: tuple[SizeCost, ...]
+    device_hours: float
     workers: int
     bandwidth: float
-    wall_hours: float | None
+    wall_hours: float
+    memory_bytes: int
+    assumptions: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def states(self) -> dict[str, int]:
@@ -125,97 +162,227 @@ def plan_study(
     *,
     workers: int | None = None,
     bandwidth: float = BANDWIDTH,
+    device: str = "",
     hub: Hub | None = None,
 ) -> Plan:
     """Plan the scoring of a study: what is to do, why, and what it takes.
 
-    What is not pinned yet is pinned: one request for each checkpoint, none the next time.
+    What is not pinned yet is pinned: one request for each checkpoint, none the next time. Where the
+    hub does not answer, a published suite is planned from the facts of the package.
 
     Parameters
     ----------
-    workers : processes at most; by default what cores, memory or GPUs allow.
+    workers : processes at most; by default what cores, memory or GPUs allow, and one on a GPU that
+        was named.
     bandwidth : bytes per second from the hub.
+    device : to plan for, one of `devices.DEVICE_NAMES`; this machine by default.
 
     Raises
     ------
     StudyError
         There is no study in `folder`, or the bandwidth is not above 0.
+    NotFoundError
+        There is no such device.
     """
     if not bandwidth > 0:
         raise StudyError(f"bandwidth: got {bandwidth}, expected more than 0")
+    asked = device_named(device) if device else None
     folder = Path(folder)
     study = open_study(folder)
     suite = suite_facts_of(study.suite, study.training_seed or None, near=folder)
-    grid = _grid(folder, study, suite, hub)
+    grid, notes = _grid(folder, study, suite, hub)
     rows, targets, checksum = _rows(folder, study, suite)
     works = {
         (work.unit.size, work.unit.checkpoint): work for work in units_of(suite, grid, "accept")
     }
     units = tuple(
-        _planned(folder, study, verdict, works.get((verdict.size, verdict.step)), checksum)
+        _planned(folder, study, suite, verdict, works.get((verdict.size, verdict.step)), checksum)
         for verdict in grid.verdicts
     )
     to_do = [unit for unit in units if unit.state == TO_DO]
-    memory = memory_of((suite.size(unit.size).parameters for unit in units), study.score.dtype)
-    count = _workers(study, max(1, len(to_do)), memory, workers)
-    operations = sum(2.0 * suite.size(u.size).parameters * rows * targets for u in to_do)
-    seconds = _seconds(folder, suite, targets)
-    hours = None
-    if seconds:
-        usual = sum(seconds.values()) / len(seconds)
-        size_of = (2.0 * suite.size(u.size).parameters * seconds.get(u.size, usual) for u in to_do)
-        hours = sum(size_of) * rows * targets / 3600
+    memory = memory_of((suite.size(size).parameters for size in study.sizes), study.score.dtype)
+    place = _place(study, asked, max(1, len(to_do)), memory, workers)
+    costs = _costs(folder, study, suite, to_do, (rows, targets), place)
+    hours = sum(cost.hours for cost in costs)
     fetch = sum(unit.fetch for unit in to_do)
     output = _output(folder, study, len(to_do), rows, targets)
-    wall = None if hours is None else max(hours / count, fetch / bandwidth / 3600)
     return Plan(
         units=units,
         rows=rows,
         targets=targets,
         fetch_bytes=fetch,
         here_bytes=sum(unit.here for unit in to_do),
-        peak_disk_bytes=_peak(study, to_do, count) + output,
+        peak_disk_bytes=_peak(study, to_do, place.workers) + output,
         output_bytes=output,
         requests=sum(unit.requests for unit in to_do),
-        operations=operations,
+        operations=sum(2.0 * suite.size(unit.size).parameters * rows * targets for unit in to_do),
+        device=place.device.name,
+        costs=costs,
         device_hours=hours,
-        workers=count,
+        workers=place.workers,
         bandwidth=bandwidth,
-        wall_hours=0.0 if not to_do else wall,
+        wall_hours=max(hours / place.workers, fetch / bandwidth / 3600),
+        memory_bytes=memory,
+        assumptions=_assumptions(suite, costs, place, study.score.dtype),
+        notes=(*notes, *place.notes),
     )
 
 
-def _workers(study: Study, units: int, memory: int, most: int | None) -> int:
-    """Workers of this machine; where it cannot run the study, one, for a plan refuses nothing."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a plan is for: a device, workers and the cores of each; whether it is this machine."""
+
+    device: Device
+    workers: int
+    cores: int = 1
+    here: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def _place(study: Study, asked: Device | None, units: int, memory: int, most: int | None) -> _Place:
+    """Choose where a plan is for; a plan refuses nothing: what cannot run becomes a note."""
+    if asked is not None and asked.memory:
+        note = (
+            f"the largest model needs {memory / 1e9:.1f} GB of memory, one {asked.name} has "
+            f"{asked.memory / 1e9:.0f} GB",
+        )
+        return _Place(
+            asked, min(most or 1, units), here=False, notes=note if memory > asked.memory else ()
+        )
+    cores = available_cores()
     try:
-        device = chosen_device(study.score.device)
-        return len(resources_for(units, available_cores(), memory, device, most).devices)
+        kind = chosen_device(study.score.device) if asked is None else "cpu"
+        resources = resources_for(units, cores, memory, kind, most)
     except (RefusedError, StudyError) as error:
-        log.warning("not on this machine: %s; planned for one worker that can", error)
-        return 1
+        note = (f"not on this machine: {error}; planned for one worker that can",)
+        return _Place(device_named("cpu"), 1, cores, notes=note)
+    count = len(resources.devices)
+    if kind == "cpu":
+        return _Place(device_named("cpu"), count, resources.threads)
+    name = gpu_name()
+    for known in DEVICE_NAMES:
+        if known in name.lower():
+            return _Place(device_named(known), count)
+    note = (f"nothing is known here of the GPU '{name}': assumed to be an a100",)
+    return _Place(device_named("a100"), count, notes=note)
 
 
-def _grid(folder: Path, study: Study, suite: Suite, hub: Hub | None) -> Grid:
-    """Find the checkpoints; those of a suite that is made here are opened once they were made."""
+def _costs(
+    folder: Path,
+    study: Study,
+    suite: Suite,
+    to_do: list[PlannedUnit],
+    rows_and_targets: tuple[int, int],
+    place: _Place,
+) -> tuple[SizeCost, ...]:
+    """Cost each size; a rate that was measured on this machine wins over an assumed one."""
+    rows, targets = rows_and_targets
+    dtype = study.score.dtype
+    measured = _rates(folder, study, suite, targets, place.device) if place.here else {}
+    found = []
+    for size in dict.fromkeys(unit.size for unit in to_do):
+        units = [unit for unit in to_do if unit.size == size]
+        parameters = suite.size(size).parameters
+        rate = measured.get(size) or place.device.rate(parameters, dtype, place.cores)
+        seconds = 2.0 * parameters * rows * targets * len(units) / rate
+        if size not in measured:
+            stored = _stored(suite, size)
+            loaded = sum(unit.fetch + unit.here or stored for unit in units)
+            seconds += loaded / place.device.loading
+        found.append(
+            SizeCost(
+                size=size,
+                checkpoints=len(units),
+                fetch_bytes=sum(unit.fetch for unit in units),
+                memory_bytes=memory_of([parameters], dtype),
+                rate=rate,
+                share=None if size in measured else place.device.share(parameters).share,
+                hours=seconds / 3600,
+            )
+        )
+    return tuple(found)
+
+
+def _stored(suite: Suite, size: str) -> int:
+    """Bytes of the weights of one checkpoint, by the shape and precision that the suite states."""
+    found = suite.size(size)
+    return found.parameters * _STORED_BYTES.get(found.precision, 4)
+
+
+def _assumptions(
+    suite: Suite, costs: tuple[SizeCost, ...], place: _Place, dtype: str
+) -> tuple[str, ...]:
+    """State what hours rest on where nothing was measured; empty where everything was."""
+    device = place.device
+    sizes: dict[Share, list[str]] = {}
+    for cost in costs:
+        if cost.share is not None:
+            share = device.share(suite.size(cost.size).parameters)
+            sizes.setdefault(share, []).append(cost.size)
+    if not sizes:
+        return ()
+    many = f" for each of a worker's {place.cores} cores" if device.name == "cpu" else ""
+    return (
+        f"{device.name} in {dtype}: {device.peaks[dtype] / 1e12:.3g} TFLOP/s{many}, "
+        f"{device.source}",
+        *(
+            f"{', '.join(names)}: {share.share:.0%} of that; {share.reason}"
+            for share, names in sizes.items()
+        ),
+        f"weights are read, hashed and loaded at {device.loading / 1e6:.0f} MB/s",
+        "none of this was measured; the first checkpoint of a size scored on this machine is",
+    )
+
+
+def _grid(
+    folder: Path, study: Study, suite: Suite, hub: Hub | None
+) -> tuple[Grid, tuple[str, ...]]:
+    """Find the checkpoints; with notes.
+
+    Those of a suite that is made here are opened once they were made. Those of a published suite
+    are taken from its facts where the hub does not answer.
+    """
     if suite.root is not None or suite.repository(study.sizes[0]) is not None:
-        return study_grid(folder, study, suite, hub)
+        try:
+            return study_grid(folder, study, suite, hub), ()
+        except RemoteNotFoundError:
+            raise
+        except RemoteError as error:
+            stated = _stated(study, suite, UNLISTED, "not listed, the hub did not answer")
+            if suite.root is not None or not stated.verdicts:
+                raise
+            return stated, (
+                f"the hub did not answer ({error}): checkpoints and bytes are those of the "
+                "package's facts on this suite, and faulty ones are not known",
+            )
     if "suite" in read_lock(folder):
         made = open_suite(study.suite, study.sizes, study.training_seed, near=folder)
-        return study_grid(folder, study, made, hub)
-    why = ("its models are trained on this machine first",)
+        return study_grid(folder, study, made, hub), ()
+    return _stated(study, suite, UNMADE, "its models are trained on this machine first"), ()
+
+
+def _stated(study: Study, suite: Suite, verdict: str, why: str) -> Grid:
+    """Return the checkpoints that a study asks for, unseen."""
     steps = {size: study.checkpoints or suite.usual_checkpoints(size) for size in study.sizes}
     return Grid(
-        (), tuple(Verdict(size, step, UNMADE, why) for size in steps for step in steps[size])
+        (), tuple(Verdict(size, step, verdict, (why,)) for size in steps for step in steps[size])
     )
 
 
 def _planned(
-    folder: Path, study: Study, verdict: Verdict, work: Work | None, checksum: str
+    folder: Path,
+    study: Study,
+    suite: Suite,
+    verdict: Verdict,
+    work: Work | None,
+    checksum: str,
 ) -> PlannedUnit:
     named: dict[str, Any] = {"size": verdict.size, "checkpoint": verdict.step}
     reasons = "; ".join(verdict.reasons)
     if verdict.verdict == UNMADE:
         return PlannedUnit(**named, state=TO_DO, why=reasons)
+    if verdict.verdict == UNLISTED:
+        return _unlisted(folder, study, suite, verdict)
     if work is None:
         state = MISSING if verdict.verdict != UNSAFE else REFUSED
         return PlannedUnit(**named, state=state, why=reasons or "missing")
@@ -232,6 +399,17 @@ def _planned(
     state, why = _state(folder, study, work, checksum)
     found = PlannedUnit(size=verdict.size, checkpoint=verdict.step, state=state, why=why)
     return found if state != TO_DO else replace(found, here=bytes_here, **wanted)
+
+
+def _unlisted(folder: Path, study: Study, suite: Suite, verdict: Verdict) -> PlannedUnit:
+    """Plan a checkpoint that the hub did not list: bytes by its shape, all of them to fetch."""
+    named: dict[str, Any] = {"size": verdict.size, "checkpoint": verdict.step}
+    unit = Unit(suite=suite.name, seed=study.training_seed, weights={}, **named)
+    if (folder / "scores" / unit.path / "done.json").exists():
+        return PlannedUnit(**named, state=DONE, why="scored; not compared with the hub")
+    stored = _stored(suite, verdict.size)
+    why = "; ".join(verdict.reasons)
+    return PlannedUnit(**named, state=TO_DO, why=why, fetch=stored, requests=_UNLISTED_REQUESTS)
 
 
 def _state(folder: Path, study: Study, work: Work, checksum: str) -> tuple[str, str]:
@@ -267,19 +445,24 @@ def _rows(folder: Path, study: Study, suite: Suite) -> tuple[int, int, str]:
     return drawn, suite.row_tokens - 1, ""
 
 
-def _seconds(folder: Path, suite: Suite, targets: int) -> dict[str, float]:
-    """Seconds an operation of one worker, by size, over the units that have been scored here.
+def _rates(
+    folder: Path, study: Study, suite: Suite, targets: int, device: Device
+) -> dict[str, float]:
+    """Operations per second of one worker, by size, over the units that have been scored here.
 
-    Small models reach less of a device's speed than large ones, so each size has a rate of its own.
+    Small models reach less of a device's speed than large ones, so each size has a rate of its own;
+    units of another precision or kind of device do not count.
     """
     operations: dict[str, float] = defaultdict(float)
     seconds: dict[str, float] = defaultdict(float)
     for unit in scored_units(folder / "scores"):
-        if unit.suite == suite.name and unit.size in suite.sizes:
+        numerics = (unit.settings.get("dtype"), unit.device == "cpu")
+        alike = numerics == (study.score.dtype, device.name == "cpu")
+        if unit.suite == suite.name and unit.size in suite.sizes and alike:
             work = unit.speed.get("rows", 0) * targets
             operations[unit.size] += 2.0 * suite.size(unit.size).parameters * work
             seconds[unit.size] += unit.speed.get("seconds", 0.0)
-    return {size: seconds[size] / n for size, n in operations.items() if n and seconds[size]}
+    return {size: n / seconds[size] for size, n in operations.items() if n and seconds[size]}
 
 
 def _output(folder: Path, study: Study, units: int, rows: int, targets: int) -> int:

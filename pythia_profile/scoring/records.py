@@ -42,6 +42,7 @@ class UnitRecord:
     rows, rows_sha256 : how many, and their hash.
     finite : outcome -> number of finite values.
     settings, architecture, speed : as the record has them.
+    device : where it was scored, `cpu` or `cuda`; empty where the record does not say.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class UnitRecord:
     settings: dict[str, Any]
     architecture: dict[str, Any]
     speed: dict[str, float]
+    device: str = ""
 
     def fits(self, rows_sha256: str, settings: Scoring) -> bool:
         """Whether the unit belongs to a panel of these rows and settings."""
@@ -186,6 +188,7 @@ def _record(path: Path) -> UnitRecord:
         checkpoint=int(step),
         **{name: content[name] for name in kinds},
         **maps,
+        device=str(content.get("device", "")),
     )
 
 

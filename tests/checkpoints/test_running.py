@@ -98,7 +98,14 @@ def test_a_plan_counts_units_bytes_disk_and_requests_and_fetches_nothing(publish
     assert first.states == {"to do": 3}
     assert {unit.why for unit in first.units} == {"not scored yet"}
     assert first.fetch_bytes == sum(bytes_of.values())
-    assert (first.here_bytes, first.device_hours, first.wall_hours) == (0, None, None)
+    assert first.here_bytes == 0
+    # nothing is scored yet: hours are assumed, and the plan says so
+    (cost,) = first.costs
+    assert (first.device, cost.share) == ("cpu", 0.25)
+    assert "none of this was measured" in first.assumptions[-1]
+    computed = first.operations / cost.rate + first.fetch_bytes / 0.5e9
+    assert first.device_hours == pytest.approx(computed / 3600)
+    assert first.wall_hours == pytest.approx(max(first.device_hours, first.fetch_hours))
     assert first.requests == 3 + 3 + (1 + 1 + 2 * 3)  # a small file takes one, a large one two
     largest = sorted(bytes_of.values())[-2:]
     assert first.peak_disk_bytes == sum(largest) + first.output_bytes
@@ -122,6 +129,9 @@ def test_the_first_scored_unit_calibrates_the_hours(published, study, capsys):
     assert found.states == {"done": 1, "to do": 2}
     assert found.device_hours == pytest.approx(2 * 36 / 3600)
     assert found.wall_hours == pytest.approx(36 / 3600)
+    assert (found.costs[0].share, found.assumptions) == (None, ())
+    # what was measured here says nothing of another device
+    assert plan_study(study, device="h200").costs[0].share == 0.1
     capsys.readouterr()
     assert run(app, ["plan", str(study), "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
@@ -262,13 +272,13 @@ def test_faulty_checkpoints_that_are_missing_too_are_told_apart(published, rows)
         locate(published.suite, ["s"], hub=published.settings).chosen("refuse")
 
 
-def test_a_plan_is_made_where_the_study_could_not_run(published, study, monkeypatch, caplog):
+def test_a_plan_is_made_where_the_study_could_not_run(published, study, monkeypatch):
     monkeypatch.setattr("pythia_profile.execute.resources._physical_memory", lambda: 10**6)
 
     found = plan_study(study)
 
     assert (found.workers, found.states) == (1, {"to do": 3})
-    assert "not on this machine: the largest model needs" in caplog.text
+    assert "not on this machine: the largest model needs" in found.notes[0]
     monkeypatch.undo()
     toml = study / "study.toml"
     toml.write_text(toml.read_text().replace('device = "auto"', 'device = "cuda"'))

@@ -1,0 +1,127 @@
+"""Plans of published suites: hours for a stated device before anything was scored, and offline."""
+
+import json
+
+import pytest
+
+from pythia_profile.cli import app
+from pythia_profile.cli.app import run
+from pythia_profile.errors import NotFoundError
+from pythia_profile.pipeline import planning
+from pythia_profile.pipeline.devices import DEVICE_NAMES, device_named
+from pythia_profile.pipeline.planning import plan_study
+
+WEIGHTS = {
+    # GB of float16 weights of a checkpoint, as published
+    "70m": 0.14, "160m": 0.33, "410m": 0.81, "1b": 2.0,
+    "1.4b": 2.8, "2.8b": 5.6, "6.9b": 13.7, "12b": 23.7,
+}  # fmt: skip
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A study of eight sizes of Pythia at 143 checkpoints each, where no hub can be reached."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "study"
+    assert run(app, ["init", str(folder), "--suite", "pythia", "--sizes", ",".join(WEIGHTS)]) == 0
+    return folder
+
+
+def without_hub(monkeypatch):
+    def refused(*_):
+        raise planning.RemoteError("cannot reach the hub")
+
+    monkeypatch.setattr(planning, "study_grid", refused)
+
+
+def test_a_published_suite_is_planned_offline_from_the_facts_of_the_package(study, monkeypatch):
+    without_hub(monkeypatch)
+
+    found = plan_study(study, device="h200", bandwidth=1e8)
+
+    steps = len([unit for unit in found.units if unit.size == "70m"])
+    gigabytes = {cost.size: cost.fetch_bytes / steps / 1e9 for cost in found.costs}
+    assert gigabytes == pytest.approx(WEIGHTS, rel=0.02)
+    assert found.states == {"to do": 8 * steps}
+    assert "the hub did not answer (cannot reach the hub)" in found.notes[0]
+    assert found.fetch_hours == pytest.approx(steps * sum(gigabytes.values()) * 10 / 3600)
+    assert found.wall_hours == max(found.device_hours, found.fetch_hours)
+    done = study / "scores/pythia/70m/seed0/step0/done.json"
+    done.parent.mkdir(parents=True)
+    done.write_text("{}")
+    monkeypatch.setattr(planning, "_rates", lambda *_: {})
+    assert plan_study(study).states == {"done": 1, "to do": 8 * steps - 1}
+
+
+def test_hours_by_hand_and_a_rate_of_its_own_for_each_class_of_sizes(study, monkeypatch):
+    without_hub(monkeypatch)
+
+    found = plan_study(study, device="h200")
+
+    steps = len([unit for unit in found.units if unit.size == "70m"])
+    costs = {cost.size: cost for cost in found.costs}
+    # 67 TFLOP/s in float32, of which 10 % for 70m and 45 % for 12b; 0.5 GB/s of weights
+    for size, parameters, share in (("70m", 70_426_624, 0.10), ("12b", 11_846_072_320, 0.45)):
+        tokens = found.rows * found.targets
+        seconds = 2 * parameters * tokens / (67e12 * share) + 2 * parameters / 0.5e9
+        assert costs[size].share == share
+        assert costs[size].hours == pytest.approx(steps * seconds / 3600, rel=1e-6)
+    assert costs["70m"].rate < costs["410m"].rate < costs["1b"].rate < costs["12b"].rate
+    said = " ".join(found.assumptions)
+    for part in ("h200 in float32: 67 TFLOP/s", "70m: 10% of that; launch- and", "data sheet"):
+        assert part in said
+    assert found.memory_bytes == pytest.approx(4 * 11.85e9 + 0.6e9, rel=0.01)
+    assert len(found.notes) == 1  # it fits
+    two = plan_study(study, device="h200", workers=2)
+    assert two.wall_hours == max(two.device_hours / 2, two.fetch_hours)
+
+
+@pytest.mark.parametrize("device", DEVICE_NAMES)
+def test_every_device_can_be_planned_for_in_every_precision(study, monkeypatch, device):
+    without_hub(monkeypatch)
+    toml = study / "study.toml"
+    for dtype in ("bfloat16", "float16"):
+        toml.write_text(toml.read_text().replace('dtype = "float32"', f'dtype = "{dtype}"'))
+
+        found = plan_study(study, device=device)
+
+        assert found.device == device
+        assert found.device_hours > 0
+        assert f"{device} in " in found.assumptions[0]
+
+
+def test_shares_rise_with_the_size_and_are_below_one():
+    for name in DEVICE_NAMES:
+        shares = [one.share for one in device_named(name).shares]
+        assert shares == sorted(shares)
+        assert 0 < shares[0] <= shares[-1] < 1
+        assert all(one.reason for one in device_named(name).shares)
+
+
+def test_the_verb_names_the_device_and_its_assumptions(study, monkeypatch, capsys):
+    without_hub(monkeypatch)
+    capsys.readouterr()
+
+    assert run(app, ["plan", str(study), "--device", "h200"]) == 0
+    said = capsys.readouterr().out
+    assert run(app, ["plan", str(study), "--device", "h200", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert run(app, ["plan", str(study), "--device", "h20"]) == 2
+
+    assert "did you mean 'h200'" in capsys.readouterr().err
+    for part in ("assumed, 10% of peak", "none of this was measured", "note         the hub did"):
+        assert part in said
+    assert content["device"] == "h200"
+    assert [cost["size"] for cost in content["costs"]] == list(WEIGHTS)
+    assert content["assumptions"]
+
+
+def test_a_model_beyond_the_memory_of_a_device_is_planned_with_a_note(study, monkeypatch):
+    without_hub(monkeypatch)
+    small = device_named("a100")
+    monkeypatch.setattr(planning, "memory_of", lambda *_: small.memory + 1)
+
+    assert "one a100 has 80 GB" in plan_study(study, device="a100").notes[-1]
+    with pytest.raises(NotFoundError, match="no device 'tpu'"):
+        plan_study(study, device="tpu")
