@@ -10,23 +10,32 @@ ONLY_WHEN_ASKED = ("bench", "gpu")
 """Marks of tests that run only where `-m` names them."""
 
 
-@pytest.hookimpl(wrapper=True)  # before xdist reads the groups: its own hook runs first of all
 def pytest_collection_modifyitems(config, items):
-    """Leave out what was not asked for; keep the tests of a file, and of the demo, on one worker.
-
-    They share models and studies, which each worker would make again. Slow ones begin first, so
-    that no worker is left alone with them at the end.
-    """
+    """Leave out what was not asked for; slow tests begin first, lest a worker end with them."""
     unasked = {name for name in ONLY_WHEN_ASKED if name not in config.option.markexpr}
     kept, left_out = [], []
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
         (left_out if unasked & marks else kept).append(item)
-        shared = item.path.parent if item.path.parent.name == "end_to_end" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(shared)))
     config.hook.pytest_deselected(items=left_out)
     items[:] = sorted(kept, key=lambda item: item.get_closest_marker("slow") is None)
-    return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the tests of a file, and those of the demo, on one worker.
+
+    They share models and studies, which each worker would make again. (xdist 3.8's own groups, and
+    `--dist=loadgroup`, do nothing under pytest 9.2.)
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "end_to_end" if "end_to_end" in file else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
