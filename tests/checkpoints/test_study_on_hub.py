@@ -26,6 +26,7 @@ def begin(published, name="study", *settings):
 def scored(published):
     folder = begin(published)
     assert run(app, ["sample", str(folder)]) == 0
+    assert run(app, ["covariates", str(folder)]) == 0
     assert run(app, ["score", str(folder), "--workers", "1"]) == 0
     return folder
 
@@ -61,10 +62,12 @@ def test_checkpoints_in_every_format_are_listed_pinned_fetched_loaded_and_scored
 def test_a_second_run_asks_for_nothing_and_nothing_stays_on_disk(published, scored, capsys):
     published.hub.log.clear()
 
-    for verb in ("sample", "score", "run"):
+    for verb in ("sample", "covariates", "score", "run"):
         capsys.readouterr()
         assert run(app, [verb, str(scored)]) == 0, verb
 
     assert published.hub.log == []
-    assert "sample: up to date\nscore: up to date" in capsys.readouterr().out
+    assert (
+        "sample: up to date\ncovariates: up to date\nscore: up to date" in capsys.readouterr().out
+    )
     assert not list((published.folder / "cache").rglob("*.safetensors"))

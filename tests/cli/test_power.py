@@ -104,12 +104,12 @@ def test_check_says_and_writes_what_the_effects_rest_on(scored, capsys):
     said = capsys.readouterr().out
     for words in (
         "checkpoints that stand out:",
-        "own paths",
-        "levels before",
+        "own event studies",
+        "outcome before treatment",
         "two-way fixed effects",
     ):
         assert words in said
-    assert "s less xs: instantaneous" in said
+    assert "s minus xs: instantaneous" in said
     assert all((scored / f"{table.name}.parquet").exists() for table in CHECKS)
 
 
