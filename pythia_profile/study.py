@@ -269,12 +269,12 @@ class _Stage(BaseModel):
     settings: dict[str, Any] = {}
     inputs: dict[str, str] = {}
     version: str = ""
-    seconds: float = 0.0
+    seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
 
 
 class _Verdict(BaseModel):
     size: str
-    step: int
+    step: int = Field(ge=0, lt=2**63)
     verdict: str
     reasons: list[str]
 

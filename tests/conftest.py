@@ -85,7 +85,7 @@ def tiny_scores(tiny_suite, tiny_rows) -> pl.DataFrame:
     return score(tiny_suite, tiny_rows)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def planted():
     """Rows and scores with known effects: a factory of (rows, scores).
 

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "did": BASE | {"settings"},
     "profiles": BASE | {"settings", "did", "suites"},
     "figures": BASE | {"store"},
-    "report": BASE | {"store", "study", "figures", "profiles"},
+    "report": BASE | {"store", "study", "figures", "profiles", "scoring"},
     "training": {"errors", "settings", "suites", "checkpoints"},
     "mini": BASE
     | {"settings", "store", "progress", "execute", "suites", "scoring", "did", "training"},

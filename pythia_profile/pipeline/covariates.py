@@ -15,7 +15,7 @@ import polars as pl
 
 from pythia_profile.errors import ProfileError, StudyError
 from pythia_profile.profiles.features import count, row_features
-from pythia_profile.store import file_sha256
+from pythia_profile.store import file_sha256, read_table
 from pythia_profile.study import Study
 from pythia_profile.suites.model import Suite
 from pythia_profile.suites.sampling import open_rows
@@ -127,7 +127,10 @@ def _reference(
             f"reference: no table '{path}'; expected 'held_out' (mini suite), or a parquet table "
             "with row_id and outcomes of each row by a model that has read none of them"
         )
-    table = pl.read_parquet(path)
+    try:
+        table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise StudyError(f"reference: '{path}' is no parquet table ({error!s:.120})") from None
     return reference_columns(table, rows), f"'{study.reference}', sha256 {file_sha256(path)[:16]}"
 
 
@@ -196,6 +199,5 @@ def with_covariates(folder: Path, rows: pl.DataFrame) -> pl.DataFrame:
     path = folder / "covariates.parquet"
     if not path.exists():
         return rows
-    return rows.join(
-        conform(pl.read_parquet(path), COVARIATES), on="row_id", how="left", maintain_order="left"
-    )
+    table = read_table(path, COVARIATES, "covariates")
+    return rows.join(table, on="row_id", how="left", maintain_order="left")

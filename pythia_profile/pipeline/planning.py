@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from data_order.errors import RemoteError, RemoteNotFoundError
 from data_order.hub.access import Hub
 from pythia_profile.checkpoints.grid import Grid
@@ -467,14 +465,15 @@ def _rates(
 
 def _output(folder: Path, study: Study, units: int, rows: int, targets: int) -> int:
     """Bytes of the tables to write: as those already written, else eight a number."""
-    written = list((folder / "scores").glob("*/*/*/*/scores.parquet"))
+    tables = [
+        (unit.rows, table.stat().st_size)
+        for unit in scored_units(folder / "scores")
+        if (table := unit.folder / "scores.parquet").exists()
+    ]
     each = rows * 8 * (_BASE_COLUMNS + 2 * len(study.score.scorers))
-    if written:
-        lengths = sum(
-            pl.scan_parquet(path).select(pl.len()).collect().item() for path in written[:20]
-        )
-        used = sum(path.stat().st_size for path in written[:20])
-        each = round(used / max(1, lengths) * rows)
+    if tables:
+        scored, used = sum(rows for rows, _ in tables), sum(size for _, size in tables)
+        each = round(used / max(1, scored) * rows)
     tokens = rows * targets * _TOKEN_BYTES if study.score.token_table else 0
     return units * (each + tokens)
 

@@ -28,7 +28,8 @@ from pythia_profile.report.provenance import (
     suite_facts,
 )
 from pythia_profile.report.sheets import Sheet, sheet
-from pythia_profile.store import read_json, write_text
+from pythia_profile.scoring.records import read_record
+from pythia_profile.store import write_text
 from pythia_profile.study import Study, read_lock
 from pythia_profile.tables import CHECKS
 
@@ -189,20 +190,21 @@ def quality(folder: Path, study: Study) -> pl.DataFrame:
     lines = []
     for size in study.sizes:
         run = f"*/{size}/seed{study.training_seed}/*"
-        done = [read_json(path) for path in sorted((folder / "scores").glob(f"{run}/done.json"))]
+        done = [read_record(path) for path in (folder / "scores").glob(f"{run}/done.json")]
         bad = list((folder / "scores").glob(f"{run}/quarantine.json"))
-        hashes = [str(sorted(record["weights"].items())) for record in done]
+        dtypes = {str(record.settings.get("dtype", "not stated")) for record in done}
+        hashes = [str(sorted(record.weights.items())) for record in done]
         lines.append(
             {
                 "size": size,
                 "checkpoints": len(done),
                 "quarantined": len(bad),
                 "equal weights": len(hashes) - len(set(hashes)),
-                "rows": "–".join(sorted({f"{record['rows']:,}" for record in done})),
+                "rows": "–".join(sorted({f"{record.rows:,}" for record in done})),
                 "scores not finite": sum(
-                    record["rows"] - count for record in done for count in record["finite"].values()
+                    record.rows - count for record in done for count in record.finite.values()
                 ),
-                "dtype": ", ".join(sorted({record["settings"]["dtype"] for record in done})),
+                "dtype": ", ".join(sorted(dtypes)),
             }
         )
     return pl.DataFrame(lines)
@@ -241,7 +243,11 @@ def _figure(path: Path, label: str) -> Markup | None:
     """
     if not path.exists():
         return None
-    svg = path.read_text(encoding="utf-8")
+    svg = path.read_text(encoding="utf-8", errors="replace")
+    if "<svg" not in svg or not svg.rstrip().endswith("</svg>"):
+        raise MissingTableError(
+            f"'{path}' is no figure; run `pythia-profile plot {path.parents[1]}` again"
+        )
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'id="([^"]+)"', rf'id="{path.stem}-\1"', svg)
     svg = re.sub(r'(href="|url\()#([^")]+)', rf"\1#{path.stem}-\2", svg)

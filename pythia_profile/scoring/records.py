@@ -14,20 +14,60 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self, TypeVar
 
 import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pythia_profile.errors import MissingTableError, StudyError
+from pythia_profile.errors import MissingTableError, StudyError, TableError
 from pythia_profile.scoring.settings import Scoring
 from pythia_profile.scoring.units import Unit
+from pythia_profile.settings import fault_of
 from pythia_profile.store import file_sha256, read_json
 from pythia_profile.tables import SCORES, conform
 
-__all__ = ["UnitRecord", "is_done", "read_scores", "scored_units", "unfinished"]
+__all__ = ["UnitRecord", "is_done", "read_record", "read_scores", "scored_units", "unfinished"]
 
 _OF_A_PANEL = ("dtype", "attention", "batch_tokens", "outcomes")
 """Settings that every unit of a panel must share; the device may differ between machines."""
+
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Done(BaseModel):
+    """What `done.json` holds; other facts pass."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    key: str
+    sha256: str
+    rows: _Count
+    rows_sha256: str
+    finite: dict[str, _Count] = {}
+    settings: dict[str, Any] = {}
+    architecture: dict[str, Any] = {}
+    speed: dict[str, Annotated[float, Field(ge=0)]] = {}
+    weights: dict[str, str] = {}
+    device: str = ""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for name, count in self.finite.items():
+            if count > self.rows:
+                raise ValueError(f"finite.{name}: got {count} of {self.rows} rows")
+        return self
+
+
+class _GivenUp(BaseModel):
+    """What `quarantine.json` and `failed.json` hold."""
+
+    model_config = ConfigDict(strict=True)
+
+    key: str
+    reason: str = ""
+
+
+Record = TypeVar("Record", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +81,7 @@ class UnitRecord:
     key, sha256 : hash of everything that it depends on; hash of its table.
     rows, rows_sha256 : how many, and their hash.
     finite : outcome -> number of finite values.
-    settings, architecture, speed : as the record has them.
+    settings, architecture, speed, weights : as the record has them.
     device : where it was scored, `cpu` or `cuda`; empty where the record does not say.
     """
 
@@ -58,6 +98,7 @@ class UnitRecord:
     settings: dict[str, Any]
     architecture: dict[str, Any]
     speed: dict[str, float]
+    weights: dict[str, str]
     device: str = ""
 
     def fits(self, rows_sha256: str, settings: Scoring) -> bool:
@@ -74,13 +115,22 @@ class UnitRecord:
         ------
         StudyError
             It is not the one that was written.
+        TableError
+            It is no table of scores.
         """
         path = self.folder / "scores.parquet"
         if not path.exists() or file_sha256(path) != self.sha256:
             raise StudyError(
                 f"'{path}' is not the table that was written there; run `score` to make it again"
             )
-        return pl.read_parquet(path)
+        try:
+            return conform(pl.read_parquet(path), SCORES)
+        except (TableError, pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).splitlines()[0][:120]
+            raise TableError(
+                f"'{path}' is no table of scores ({reason}); delete its folder and run `score` "
+                "again"
+            ) from None
 
 
 def scored_units(scores: Path) -> list[UnitRecord]:
@@ -94,7 +144,7 @@ def scored_units(scores: Path) -> list[UnitRecord]:
         A record is damaged.
     """
     found = [
-        _record(path)
+        read_record(path)
         for path in scores.glob("*/*/seed*/step*/done.json")
         if not path.with_name("quarantine.json").exists()
     ]
@@ -153,42 +203,53 @@ def is_done(scores: Path, unit: Unit, key: str) -> bool:
     record, table = folder / "done.json", folder / "scores.parquet"
     if not (record.exists() and table.exists()):
         return False
-    done = read_json(record)
-    return bool(done.get("key") == key and done.get("sha256") == file_sha256(table))
+    done = _checked(_Done, record)
+    return done.key == key and done.sha256 == file_sha256(table)
 
 
 def unfinished(scores: Path, unit: Unit, key: str) -> tuple[str, str] | None:
     """`quarantined` or `failed`, and the reason, where an earlier run gave this very unit up."""
     for state, name in (("quarantined", "quarantine.json"), ("failed", "failed.json")):
         path = scores / unit.path / name
-        content = read_json(path) if path.exists() else {}
-        if content.get("key") == key:
-            return state, str(content.get("reason", ""))
+        given_up = _checked(_GivenUp, path) if path.exists() else None
+        if given_up is not None and given_up.key == key:
+            return state, given_up.reason
     return None
 
 
-def _record(path: Path) -> UnitRecord:
-    content = read_json(path)
+def read_record(path: Path) -> UnitRecord:
+    """Read the record of a scored unit, its `done.json`.
+
+    Raises
+    ------
+    StudyError
+        It is damaged, or in a folder that no unit has.
+    """
+    content = _checked(_Done, path)
     suite, size, seed, step = path.parent.parts[-4:]
-    kinds = {"key": str, "sha256": str, "rows": int, "rows_sha256": str}
-    wrong = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
-    maps = {name: content.get(name, {}) for name in ("finite", "settings", "architecture", "speed")}
-    wrong += [name for name, value in maps.items() if not isinstance(value, dict)]
-    seed, step = seed.removeprefix("seed"), step.removeprefix("step")
-    if wrong or not (seed.isdecimal() and step.isdecimal()):
-        raise StudyError(
-            f"'{path}' is no record of a scored unit ({', '.join(wrong) or 'folder name'}); delete "
-            "its folder and run `score` again"
-        )
+    numbers = seed.removeprefix("seed"), step.removeprefix("step")
+    if not all(n.isascii() and n.isdecimal() and int(n) < 2**63 for n in numbers):
+        raise _damaged(path, "its folder is none of seed{N}/step{N}")
     return UnitRecord(
         folder=path.parent,
         suite=suite,
         size=size,
-        seed=int(seed),
-        checkpoint=int(step),
-        **{name: content[name] for name in kinds},
-        **maps,
-        device=str(content.get("device", "")),
+        seed=int(numbers[0]),
+        checkpoint=int(numbers[1]),
+        **dict(content),
+    )
+
+
+def _checked(kind: type[Record], path: Path) -> Record:
+    try:
+        return kind.model_validate(read_json(path))
+    except ValidationError as error:
+        raise _damaged(path, fault_of(error)) from None
+
+
+def _damaged(path: Path, fault: str) -> StudyError:
+    return StudyError(
+        f"'{path}' is no record of a unit ({fault}); delete its folder and run `score` again"
     )
 
 

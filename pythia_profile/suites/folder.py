@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pythia_profile.errors import NotFoundError, SettingsError
+from pythia_profile.errors import NotFoundError, SettingsError, StudyError
 from pythia_profile.settings import read_settings, write_settings
 from pythia_profile.suites.model import Suite
 
@@ -36,12 +36,17 @@ def read_suite(folder: Path) -> Suite:
         raise NotFoundError(
             f"no {FILE_NAME} in '{folder}'; expected a folder that describes a suite"
         )
+    path = folder / FILE_NAME
     try:
-        return read_settings(Suite, folder / FILE_NAME, _FORMAT, root=folder)
+        suite = read_settings(Suite, path, _FORMAT, root=folder)
+        return _with_sizes(suite)
     except SettingsError as error:
         raise SettingsError(
             f"{error}; `pythia-profile suites --template` shows a whole one"
         ) from None
+    except StudyError as error:  # a fact that cannot be
+        named = str(error) if str(path) in str(error) else f"'{path}': {error}"
+        raise StudyError(named) from None
 
 
 def template() -> str:
@@ -61,4 +66,10 @@ def suite_facts(suite: Suite) -> dict[str, Any]:
 
 def suite_from_facts(facts: dict[str, Any]) -> Suite:
     """Return the suite that `suite_facts` described."""
-    return TypeAdapter(Suite).validate_python(facts)
+    return _with_sizes(TypeAdapter(Suite).validate_python(facts))
+
+
+def _with_sizes(suite: Suite) -> Suite:
+    if not suite.sizes:
+        raise StudyError(f"suite '{suite.name}': sizes is empty, expected one or more")
+    return suite

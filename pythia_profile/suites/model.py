@@ -1,5 +1,6 @@
 """A model suite as data: what was trained, on which order, at which rates, and where it lies."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ __all__ = ["KnownFault", "Size", "Suite"]
 _REPOSITORY = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _HUB = "hf://"
 _NUMBER = r"(?P<label>0|[1-9]\d*)"
+_MOST = 10**15
+"""Of any count: beyond what was ever trained, and far from the end of 64 bits."""
+_SHOWN = 60
+_EXPECTED = f"expected a count up to {_MOST:.0e}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,24 @@ class Size:
     weights: str
     checkpoints: tuple[int, ...]
     non_embedding: int = 0
+
+    def __post_init__(self) -> None:
+        counts = {name: getattr(self, name) for name in ("layers", "width", "heads", "parameters")}
+        rates = {"peak_lr": self.peak_lr, "min_lr": self.min_lr}
+        for name, value in {**counts, "non_embedding": self.non_embedding}.items():
+            if not 0 <= value <= _MOST:
+                raise StudyError(f"size '{self.name}': {name} is {_shown(value)}, {_EXPECTED}")
+        for name, rate in rates.items():
+            if not (math.isfinite(rate) and rate >= 0):
+                raise StudyError(
+                    f"size '{self.name}': {name} is {rate}, expected a finite rate of 0 or more"
+                )
+        steps = self.checkpoints
+        if any(not 0 <= step <= _MOST for step in steps) or list(steps) != sorted({*steps}):
+            raise StudyError(
+                f"size '{self.name}': checkpoints are {_shown(steps)}, expected ascending steps, "
+                "each once, none below 0"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -143,9 +166,10 @@ class Suite:
             ("warmup_steps", self.warmup_steps, 0),
             ("decay_steps", self.decay_steps, 0),
         ):
-            if value < least:
+            if not least <= value <= _MOST:  # what is no number is neither
                 raise StudyError(
-                    f"suite '{self.name}': {what} is {value}, expected at least {least}"
+                    f"suite '{self.name}': {what} is {_shown(value)}, expected at least {least}"
+                    + (f" and at most {_MOST:.0e}" if value > _MOST else "")
                 )
         if (self.order.batch_size, self.order.steps) != (self.batch_size, self.steps):
             raise StudyError(
@@ -280,3 +304,11 @@ class Suite:
             )
         name = self.revision_of(step)
         return next(iter(sorted(home.glob(name))), home / name)
+
+
+def _shown(value: object) -> str:
+    try:
+        text = str(value)
+    except ValueError:  # Python prints no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

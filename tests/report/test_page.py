@@ -282,6 +282,9 @@ def test_the_true_effect_is_said_to_be_a_difference_of_two_differences():
 
 def test_scores_of_another_training_seed_are_not_counted(tmp_path):
     record = {
+        "key": "k",
+        "sha256": "s",
+        "rows_sha256": "r",
         "weights": {"model.safetensors": "a"},
         "rows": 40,
         "finite": {OUTCOME: 38},
