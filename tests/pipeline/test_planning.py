@@ -49,7 +49,8 @@ def test_a_published_suite_is_planned_offline_from_the_facts_of_the_package(stud
     assert found.wall_hours == max(found.device_hours, found.fetch_hours)
     done = study / "scores/pythia/70m/seed0/step0/done.json"
     done.parent.mkdir(parents=True)
-    done.write_text("{}")
+    record = {"key": "", "sha256": "", "rows": 1, "rows_sha256": ""}
+    done.write_text(json.dumps(record), encoding="utf-8")
     monkeypatch.setattr(planning, "_rates", lambda *_: {})
     assert plan_study(study).states == {"done": 1, "to do": 8 * steps - 1}
 
