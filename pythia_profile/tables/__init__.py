@@ -1,0 +1,61 @@
+"""The tables at which the stages meet: names, columns, units, keys; and the check at each border.
+
+A *run* is (suite, size, seed). Outcomes are in nats per token where they are log-likelihoods, and
+higher always means better remembered. Extra columns are welcome everywhere and kept.
+"""
+
+from data_order.order import NEVER
+from pythia_profile.tables.checked import (
+    ALTERNATIVES,
+    BALANCE,
+    CHECKS,
+    CONTRASTS,
+    COUNTERFACTUAL,
+    COUNTERFACTUAL_SUMMARY,
+    LEAVE_ONE_OUT,
+    SENSITIVITY,
+)
+from pythia_profile.tables.contract import (
+    RUN,
+    Table,
+    conform,
+)
+from pythia_profile.tables.estimated import (
+    AGREEMENT,
+    ATT,
+    ESTIMANDS,
+    PLACEBO,
+    PRECISION,
+    PROFILES,
+)
+from pythia_profile.tables.scored import (
+    COVARIATES,
+    NOISE,
+    ROWS,
+    SCORES,
+)
+
+__all__ = [
+    "AGREEMENT",
+    "ALTERNATIVES",
+    "ATT",
+    "BALANCE",
+    "CHECKS",
+    "CONTRASTS",
+    "COUNTERFACTUAL",
+    "COUNTERFACTUAL_SUMMARY",
+    "COVARIATES",
+    "ESTIMANDS",
+    "LEAVE_ONE_OUT",
+    "NEVER",
+    "NOISE",
+    "PLACEBO",
+    "PRECISION",
+    "PROFILES",
+    "ROWS",
+    "RUN",
+    "SCORES",
+    "SENSITIVITY",
+    "Table",
+    "conform",
+]
