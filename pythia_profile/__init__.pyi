@@ -10,7 +10,7 @@ from pythia_profile.figures.profiles import (
 )
 from pythia_profile.mini.build import mini_suite as mini_suite
 from pythia_profile.pipeline.planning import plan_study as plan_study
-from pythia_profile.pipeline.stages import run_all as run_study
+from pythia_profile.pipeline.running import run_all as run_study
 from pythia_profile.pipeline.two_checkpoints import two_checkpoints as two_checkpoints
 from pythia_profile.profiles.agreement import agreement as agreement
 from pythia_profile.profiles.diagnostics import check as check

@@ -23,7 +23,7 @@ from typer.main import get_command
 from data_order.store.megatron import MegatronStore
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
-from pythia_profile.pipeline.stages import run_stage
+from pythia_profile.pipeline.running import run_stage
 from pythia_profile.scoring.settings import Scoring
 from pythia_profile.scoring.units import rows_sha256
 from pythia_profile.store import file_sha256, write_json

@@ -130,7 +130,8 @@ def power(
 def _made_pilot() -> Path:
     """Return the folder of a study of the mini suite, made once in the user's cache."""
     from pythia_profile.mini.build import cache_folder
-    from pythia_profile.pipeline.stages import STAGES, is_current, run_stage
+    from pythia_profile.pipeline.running import run_stage
+    from pythia_profile.pipeline.stages import STAGES, is_current
     from pythia_profile.study import create_study, demo_study
 
     folder = cache_folder() / "pilot"

@@ -61,7 +61,8 @@ def score(
 
     Checkpoints that failed are always tried again; quarantined ones only with --retry.
     """
-    from pythia_profile.pipeline.stages import StageOptions, run_stage
+    from pythia_profile.pipeline.makers import StageOptions
+    from pythia_profile.pipeline.running import run_stage
 
     if noise_floor:
         _print_noise(study, size, checkpoint, as_json)
@@ -73,7 +74,7 @@ def score(
 
 
 def _print_noise(study: Path, size: str | None, checkpoint: int | None, as_json: bool) -> None:
-    from pythia_profile.pipeline.stages import noise_of
+    from pythia_profile.pipeline.makers import noise_of
     from pythia_profile.text import text_table
 
     lines = noise_of(study, size=size, checkpoint=checkpoint).to_dicts()
@@ -160,7 +161,7 @@ def estimands(
     Effects at exact event times and their time-weighted mean; the efficient estimator under a
     random training order, with exact tests; effects by stratum. Writes estimands.parquet.
     """
-    from pythia_profile.pipeline.stages import estimands_of
+    from pythia_profile.pipeline.makers import estimands_of
     from pythia_profile.profiles.estimands import EstimandPlan
     from pythia_profile.text import text_table
 
@@ -199,7 +200,7 @@ def check(
     breakdown values; leaving out each checkpoint; baseline balance of treated and control rows;
     late minus early cohorts, and size minus size; alternative estimators. Writes a table of each.
     """
-    from pythia_profile.pipeline.stages import run_stage
+    from pythia_profile.pipeline.running import run_stage
 
     message = run_stage(study, "check")
     if not as_json:
@@ -242,6 +243,7 @@ def report(study: StudyFolder) -> None:
 
 
 def _run(study: Path, stage: str, workers: int | None = None) -> None:
-    from pythia_profile.pipeline.stages import StageOptions, run_stage
+    from pythia_profile.pipeline.makers import StageOptions
+    from pythia_profile.pipeline.running import run_stage
 
     typer.echo(run_stage(study, stage, StageOptions(workers=workers)))

@@ -37,7 +37,7 @@ def demo(
     Trains the mini suite, profiles it, and compares the profile with counterfactual retraining,
     without network or GPU. The same command resumes an interrupted run and reuses a finished one.
     """
-    from pythia_profile.pipeline.stages import run_all
+    from pythia_profile.pipeline.running import run_all
     from pythia_profile.study import create_study, demo_study
 
     create_study(out, demo_study(quick=quick, seed=seed), replace=True)
@@ -185,7 +185,8 @@ def run(
 
     These are the stages that have not been run, or whose settings or inputs have changed.
     """
-    from pythia_profile.pipeline.stages import explain_stages, run_all
+    from pythia_profile.pipeline.running import run_all
+    from pythia_profile.pipeline.stages import explain_stages
 
     if dry_run:
         states = explain_stages(study)

@@ -7,16 +7,12 @@ been scored on this machine; before the first one, and on another device, it is 
 """
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from data_order.errors import RemoteError, RemoteNotFoundError
 from data_order.hub.access import Hub
-from pythia_profile.checkpoints.grid import Grid
 from pythia_profile.checkpoints.prefetch import most_on_disk
-from pythia_profile.checkpoints.source import KEEP_ALL, HubCheckpoint
-from pythia_profile.checkpoints.verdicts import MISSING, OK, UNSAFE, Verdict
+from pythia_profile.checkpoints.source import KEEP_ALL
 from pythia_profile.errors import RefusedError, StudyError
 from pythia_profile.execute.resources import (
     available_cores,
@@ -26,58 +22,29 @@ from pythia_profile.execute.resources import (
     resources_for,
 )
 from pythia_profile.pipeline.devices import DEVICE_NAMES, Device, Share, device_named
-from pythia_profile.pipeline.pinned import study_grid
+from pythia_profile.pipeline.planned import (
+    TO_DO,
+    PlannedUnit,
+    planned_grid,
+    planned_unit,
+    stored_bytes,
+)
 from pythia_profile.pipeline.score import rows_hash
-from pythia_profile.scoring.records import is_done, scored_units, unfinished
-from pythia_profile.scoring.units import Unit, Work, unit_key, units_of
-from pythia_profile.store import read_json, read_table
-from pythia_profile.study import Study, open_study, read_lock
+from pythia_profile.scoring.records import scored_units
+from pythia_profile.scoring.units import units_of
+from pythia_profile.store import read_table
+from pythia_profile.study import Study, open_study
 from pythia_profile.suites.model import Suite
-from pythia_profile.suites.registry import open_suite, suite_facts_of
+from pythia_profile.suites.registry import suite_facts_of
 from pythia_profile.tables import ROWS
 
 __all__ = ["Plan", "PlannedUnit", "SizeCost", "plan_study"]
 
-DONE, TO_DO, QUARANTINED, LEFT_OUT, REFUSED, GONE = (
-    "done",
-    "to do",
-    "quarantined",
-    "left out",
-    "refused",
-    "missing",
-)
-UNMADE, UNLISTED = "not made yet", "not listed"
 BANDWIDTH = 50e6
 """Bytes per second that are assumed where none is given."""
 
-_STORED_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-_UNLISTED_REQUESTS = 4
-"""For a checkpoint that was not listed: two for its listing, one small file, one of weights."""
-
 _TOKEN_BYTES = 6
 _BASE_COLUMNS = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedUnit:
-    """One checkpoint of a study.
-
-    Attributes
-    ----------
-    size, checkpoint : which.
-    state : `done`, `to do`, `quarantined`, `left out`, `refused` or `missing`.
-    why : in words.
-    fetch, here : bytes to fetch; bytes that are on this disk already.
-    requests : to the hub, to fetch it.
-    """
-
-    size: str
-    checkpoint: int
-    state: str
-    why: str
-    fetch: int = 0
-    here: int = 0
-    requests: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,13 +155,15 @@ def plan_study(
     folder = Path(folder)
     study = open_study(folder)
     suite = suite_facts_of(study.suite, study.training_seed or None, near=folder)
-    grid, notes = _grid(folder, study, suite, hub)
+    grid, notes = planned_grid(folder, study, suite, hub)
     rows, targets, checksum = _rows(folder, study, suite)
     works = {
         (work.unit.size, work.unit.checkpoint): work for work in units_of(suite, grid, "accept")
     }
     units = tuple(
-        _planned(folder, study, suite, verdict, works.get((verdict.size, verdict.step)), checksum)
+        planned_unit(
+            folder, study, suite, verdict, works.get((verdict.size, verdict.step)), checksum
+        )
         for verdict in grid.verdicts
     )
     to_do = [unit for unit in units if unit.state == TO_DO]
@@ -284,7 +253,7 @@ def _costs(
         rate = measured.get(size) or place.device.rate(parameters, dtype, place.cores)
         seconds = 2.0 * parameters * rows * targets * len(units) / rate
         if size not in measured:
-            stored = _stored(suite, size)
+            stored = stored_bytes(suite, size)
             loaded = sum(unit.fetch + unit.here or stored for unit in units)
             seconds += loaded / place.device.loading
         found.append(
@@ -299,12 +268,6 @@ def _costs(
             )
         )
     return tuple(found)
-
-
-def _stored(suite: Suite, size: str) -> int:
-    """Bytes of the weights of one checkpoint, by the shape and precision that the suite states."""
-    found = suite.size(size)
-    return found.parameters * _STORED_BYTES.get(found.precision, 4)
 
 
 def _assumptions(
@@ -330,104 +293,6 @@ def _assumptions(
         f"weights are read, hashed and loaded at {device.loading / 1e6:.0f} MB/s",
         "none of this was measured; the first checkpoint of a size scored on this machine is",
     )
-
-
-def _grid(
-    folder: Path, study: Study, suite: Suite, hub: Hub | None
-) -> tuple[Grid, tuple[str, ...]]:
-    """Find the checkpoints; with notes.
-
-    Those of a suite that is made here are opened once they were made. Those of a published suite
-    are taken from its facts where the hub does not answer.
-    """
-    if suite.root is not None or suite.repository(study.sizes[0]) is not None:
-        try:
-            return study_grid(folder, study, suite, hub), ()
-        except RemoteNotFoundError:
-            raise
-        except RemoteError as error:
-            stated = _stated(study, suite, UNLISTED, "not listed, the hub did not answer")
-            if suite.root is not None or not stated.verdicts:
-                raise
-            return stated, (
-                f"the hub did not answer ({error}): checkpoints and bytes are those of the "
-                "package's facts on this suite, and faulty ones are not known",
-            )
-    if "suite" in read_lock(folder):
-        made = open_suite(study.suite, study.sizes, study.training_seed, near=folder)
-        return study_grid(folder, study, made, hub), ()
-    return _stated(study, suite, UNMADE, "its models are trained on this machine first"), ()
-
-
-def _stated(study: Study, suite: Suite, verdict: str, why: str) -> Grid:
-    """Return the checkpoints that a study asks for, unseen."""
-    steps = {size: study.checkpoints or suite.usual_checkpoints(size) for size in study.sizes}
-    return Grid(
-        (), tuple(Verdict(size, step, verdict, (why,)) for size in steps for step in steps[size])
-    )
-
-
-def _planned(
-    folder: Path,
-    study: Study,
-    suite: Suite,
-    verdict: Verdict,
-    work: Work | None,
-    checksum: str,
-) -> PlannedUnit:
-    named: dict[str, Any] = {"size": verdict.size, "checkpoint": verdict.step}
-    reasons = "; ".join(verdict.reasons)
-    if verdict.verdict == UNMADE:
-        return PlannedUnit(**named, state=TO_DO, why=reasons)
-    if verdict.verdict == UNLISTED:
-        return _unlisted(folder, study, suite, verdict)
-    if work is None:
-        state = MISSING if verdict.verdict != UNSAFE else REFUSED
-        return PlannedUnit(**named, state=state, why=reasons or "missing")
-    if verdict.verdict != OK and study.score.faulty != "accept":
-        state = LEFT_OUT if study.score.faulty == "skip" else REFUSED
-        return PlannedUnit(**named, state=state, why=f"{verdict.verdict}: {reasons}")
-    source = work.checkpoint
-    wanted: dict[str, Any] = {}
-    if isinstance(source, HubCheckpoint):
-        bytes_here = source.size - source.missing
-        wanted = {"fetch": source.missing, "requests": source.requests}
-    else:
-        bytes_here = sum(path.stat().st_size for path in source.iterdir() if path.is_file())
-    state, why = _state(folder, study, work, checksum)
-    found = PlannedUnit(size=verdict.size, checkpoint=verdict.step, state=state, why=why)
-    return found if state != TO_DO else replace(found, here=bytes_here, **wanted)
-
-
-def _unlisted(folder: Path, study: Study, suite: Suite, verdict: Verdict) -> PlannedUnit:
-    """Plan a checkpoint that the hub did not list: bytes by its shape, all of them to fetch."""
-    named: dict[str, Any] = {"size": verdict.size, "checkpoint": verdict.step}
-    unit = Unit(suite=suite.name, seed=study.training_seed, weights={}, **named)
-    if (folder / "scores" / unit.path / "done.json").exists():
-        return PlannedUnit(**named, state=DONE, why="scored; not compared with the hub")
-    stored = _stored(suite, verdict.size)
-    why = "; ".join(verdict.reasons)
-    return PlannedUnit(**named, state=TO_DO, why=why, fetch=stored, requests=_UNLISTED_REQUESTS)
-
-
-def _state(folder: Path, study: Study, work: Work, checksum: str) -> tuple[str, str]:
-    if not checksum:
-        return TO_DO, "rows are not drawn yet"
-    scores = folder / "scores"
-    key = unit_key(work.unit, checksum, study.score)
-    if is_done(scores, work.unit, key):
-        return DONE, "scored"
-    given_up = unfinished(scores, work.unit, key)
-    if given_up is not None:
-        word, reason = given_up
-        if word == QUARANTINED:
-            return QUARANTINED, f"{word}: {reason}"
-        return TO_DO, f"failed before: {reason}"
-    record = scores / work.unit.path / "done.json"
-    if record.exists():
-        same = read_json(record).get("key") == key
-        return TO_DO, "its table is damaged" if same else "rows, settings or weights have changed"
-    return TO_DO, "not scored yet"
 
 
 def _rows(folder: Path, study: Study, suite: Suite) -> tuple[int, int, str]:

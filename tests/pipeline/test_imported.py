@@ -4,8 +4,9 @@ import polars as pl
 import pytest
 
 from pythia_profile.errors import MissingTableError, StudyError, TableError
-from pythia_profile.pipeline import stages
-from pythia_profile.pipeline.stages import STAGES, is_current, run_all, run_stage, stage_states
+from pythia_profile.pipeline import makers, stages
+from pythia_profile.pipeline.running import run_all, run_stage
+from pythia_profile.pipeline.stages import STAGES, is_current, stage_states
 from pythia_profile.report.page import quality
 from pythia_profile.study import Estimation, Study, create_study, open_study, read_lock
 
@@ -62,7 +63,7 @@ def no_suite(monkeypatch):
     def opened(*_):
         raise AssertionError("the suite was opened")
 
-    monkeypatch.setattr(stages, "ready_suite", opened)
+    monkeypatch.setattr(makers, "ready_suite", opened)
 
 
 @pytest.mark.parametrize("suite", ["mini", "of another lab"])

@@ -7,7 +7,7 @@ import pytest
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.errors import NotFoundError
-from pythia_profile.pipeline import planning
+from pythia_profile.pipeline import planned, planning
 from pythia_profile.pipeline.devices import DEVICE_NAMES, device_named
 from pythia_profile.pipeline.planning import plan_study
 
@@ -30,9 +30,9 @@ def study(tmp_path, monkeypatch):
 
 def without_hub(monkeypatch):
     def refused(*_):
-        raise planning.RemoteError("cannot reach the hub")
+        raise planned.RemoteError("cannot reach the hub")
 
-    monkeypatch.setattr(planning, "study_grid", refused)
+    monkeypatch.setattr(planned, "study_grid", refused)
 
 
 def test_a_published_suite_is_planned_offline_from_the_facts_of_the_package(study, monkeypatch):

@@ -13,7 +13,8 @@ from pythia_profile.did.settings import Estimation
 from pythia_profile.mini.settings import Audit
 from pythia_profile.pipeline import fingerprints
 from pythia_profile.pipeline.kept import load_estimate, save_estimate, study_estimates
-from pythia_profile.pipeline.stages import explain_stages, run_all, run_stage, stage_states
+from pythia_profile.pipeline.running import run_all, run_stage
+from pythia_profile.pipeline.stages import explain_stages, stage_states
 from pythia_profile.profiles.estimates import estimate
 from pythia_profile.study import Sampling, Study, create_study, open_study
 

@@ -1,0 +1,208 @@
+"""What each stage makes: it reads tables from the folder, calls one function, writes tables.
+
+In: the folder, the settings and the options of one run. Out: files, and a message: one line, then
+notes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from pythia_profile.errors import StudyError
+from pythia_profile.pipeline.inputs import (
+    imported_scores,
+    read_tables,
+    ready_suite,
+    suite_if_known,
+)
+from pythia_profile.pipeline.kept import study_estimates
+from pythia_profile.profiles.estimands import EstimandPlan, estimands
+from pythia_profile.store import read_table, write_table
+from pythia_profile.study import Study, open_study, update_lock
+from pythia_profile.tables import (
+    AGREEMENT,
+    ATT,
+    CHECKS,
+    COUNTERFACTUAL,
+    COUNTERFACTUAL_SUMMARY,
+    COVARIATES,
+    ESTIMANDS,
+    PLACEBO,
+    PRECISION,
+    PROFILES,
+    ROWS,
+)
+
+__all__ = [
+    "StageOptions",
+    "estimands_of",
+    "make_att",
+    "make_check",
+    "make_counterfactual",
+    "make_covariates",
+    "make_plot",
+    "make_precision",
+    "make_profile",
+    "make_sample",
+    "make_score",
+    "noise_of",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageOptions:
+    """Options of one run of a stage; no number depends on them.
+
+    Attributes
+    ----------
+    workers : processes at a time; the available cores by default.
+    retry : whether quarantined units are scored again.
+    shard : (i, n): score only the i-th of n parts of the units.
+    """
+
+    workers: int | None = None
+    retry: bool = False
+    shard: tuple[int, int] | None = None
+
+
+def make_sample(folder: Path, study: Study, _: StageOptions) -> str:
+    """Draw the rows."""
+    from pythia_profile.suites.sampling import sample_rows
+
+    suite = ready_suite(folder, study)
+    rows = sample_rows(suite, study.sample, checkpoints=study.checkpoints or None, near=folder)
+    write_table(rows, folder / "rows.parquet", ROWS)
+    controls = rows["treatment_step"].null_count()
+    return f"sample: {len(rows) - controls:,} treated and {controls:,} never-treated rows"
+
+
+def make_covariates(folder: Path, study: Study, options: StageOptions) -> str:
+    """Compute what is known of the rows whether or not they were read."""
+    from pythia_profile.pipeline.covariates import HELD_OUT, covariate_table
+
+    imported = imported_scores(folder) and study.reference != HELD_OUT
+    suite = None if imported else ready_suite(folder, study)
+    rows = read_table(folder / "rows.parquet", ROWS, "sample")
+    table, provenance = covariate_table(folder, study, suite, rows, options.workers)
+    write_table(table, folder / "covariates.parquet", COVARIATES)
+    update_lock(folder, "covariates", provenance)
+    made = "; ".join(f"{name}, {source}" for name, source in provenance.items())
+    return f"covariates: {table.width - 1} columns ({made})"
+
+
+def make_score(folder: Path, study: Study, options: StageOptions) -> str:
+    """Score the rows at the checkpoints."""
+    from pythia_profile.pipeline.score import score_study
+    from pythia_profile.scoring.settings import RunOptions
+
+    suite = ready_suite(folder, study)
+    chosen = RunOptions(workers=options.workers, retry=options.retry, shard=options.shard)
+    return score_study(folder, study, suite, chosen)
+
+
+def noise_of(
+    folder: Path, *, size: str | None = None, checkpoint: int | None = None
+) -> pl.DataFrame:
+    """Measure the noise floor of a study; see `pipeline.score.study_noise`."""
+    from pythia_profile.pipeline.score import study_noise
+
+    study = open_study(folder)
+    return study_noise(folder, study, ready_suite(folder, study), size=size, checkpoint=checkpoint)
+
+
+def make_att(folder: Path, study: Study, _: StageOptions) -> str:
+    """Estimate effects and test those before treatment."""
+    found = study_estimates(folder, study)
+    write_table(found.att, folder / "att.parquet", ATT)
+    write_table(found.placebo, folder / "placebo.parquet", PLACEBO)
+    update_lock(folder, "notes", {"att": list(found.notes)})
+    marked = found.att.filter((pl.col("lower") > 0) | (pl.col("upper") < 0))
+    notes = "".join(f"\n  note: {note}" for note in found.notes)
+    return f"att: {len(found.att):,} cells, the band of {len(marked):,} excludes 0{notes}"
+
+
+def make_precision(folder: Path, study: Study, _: StageOptions) -> str:
+    """Put effects without covariates beside those at equal ones."""
+    from pythia_profile.profiles.side_by_side import side_by_side, summary
+
+    table = side_by_side(study_estimates(folder, study))
+    write_table(table, folder / "precision.parquet", PRECISION)
+    return f"precision: {summary(table)}"
+
+
+def estimands_of(folder: Path, plan: EstimandPlan | None = None) -> pl.DataFrame:
+    """Estimate what a study's tables do not hold of themselves; keep it in `estimands.parquet`.
+
+    Raises
+    ------
+    StudyError
+        There is no study in `folder`, or it has not been scored.
+    """
+    table = estimands(study_estimates(folder, open_study(folder)), plan=plan)
+    return write_table(table, folder / "estimands.parquet", ESTIMANDS)
+
+
+def make_profile(folder: Path, study: Study, _: StageOptions) -> str:
+    """Make profiles and compare those of sizes."""
+    from pythia_profile.profiles.agreement import agreement
+    from pythia_profile.profiles.profile import profile
+
+    found = study_estimates(folder, study)
+    profiles = profile(found, suite=suite_if_known(folder))
+    agreed = agreement(found)
+    write_table(profiles, folder / "profiles.parquet", PROFILES)
+    write_table(agreed, folder / "agreement.parquet", AGREEMENT)
+    return f"profile: {len(profiles):,} lines, {len(agreed):,} comparisons of sizes"
+
+
+def make_check(folder: Path, study: Study, _: StageOptions) -> str:
+    """Check what the effects rest on."""
+    from pythia_profile.profiles.diagnostics import check
+
+    found = check(study_estimates(folder, study))
+    for table in CHECKS:
+        write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)
+    suspects = found.leave_one_out.filter("suspect")["checkpoint"].unique().sort().to_list()
+    sentences = "".join(f"\n  {sentence}" for sentence in found.sentences)
+    return (
+        f"check: {len(CHECKS)} tables; checkpoints that stand out: {suspects or 'none'}{sentences}"
+    )
+
+
+def make_counterfactual(folder: Path, study: Study, options: StageOptions) -> str:
+    """Retrain without cohorts, and compare with the effects."""
+    from pythia_profile.mini.counterfactual import compare
+    from pythia_profile.mini.retraining import retrain
+
+    suite, size = ready_suite(folder, study), study.audit.size
+    every = suite.usual_checkpoints(size)
+    if study.checkpoints and study.checkpoints != tuple(every):
+        raise StudyError(
+            f"counterfactual retraining needs all {len(every)} checkpoints of the suite, "
+            f"study.toml has {len(study.checkpoints)}; set checkpoints = [], or leave audit.size "
+            "empty"
+        )
+    found = study_estimates(folder, study)
+    one = found.run(size, study.outcomes[0])
+    rows = read_table(folder / "rows.parquet", ROWS, "sample")
+    retrained = retrain(
+        suite, study.audit, rows, folder=folder / "retrained", workers=options.workers
+    )
+    cells, summary = compare(one.panel, one.att, found.settings, retrained)
+    write_table(cells, folder / "counterfactual.parquet", COUNTERFACTUAL)
+    write_table(summary, folder / "counterfactual_summary.parquet", COUNTERFACTUAL_SUMMARY)
+    line = summary.row(0, named=True)
+    return (
+        f"counterfactual: {line['cells']} cells of {size}, bias {line['bias']:+.4f} ± "
+        f"{line['bias_se']:.4f}, correlation {line['correlation']:.2f}, coverage "
+        f"{line['coverage']:.0%}"
+    )
+
+
+def make_plot(folder: Path, study: Study, _: StageOptions) -> str:
+    """Draw the figures."""
+    from pythia_profile.figures import draw_all
+
+    names = draw_all(read_tables(folder, study), folder / "figures", study.outcomes)
+    return f"plot: {', '.join(names)}"

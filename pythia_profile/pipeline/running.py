@@ -1,0 +1,154 @@
+"""Running the stages of a study: one of them, or all that are not current.
+
+In: a study's folder. Out: the stages' files, and in the lock file what each was made from.
+"""
+
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pythia_profile.errors import NotFoundError, StudyError
+from pythia_profile.pipeline.fingerprints import MISSING, Fingerprints
+from pythia_profile.pipeline.makers import StageOptions
+from pythia_profile.pipeline.stages import (
+    IMPORTED,
+    STAGES,
+    Stage,
+    facts_now,
+    is_current,
+    is_own,
+    key_of,
+    left_out,
+    stage_states,
+    versions,
+)
+from pythia_profile.redaction import redact
+from pythia_profile.store import remove_leftovers
+from pythia_profile.study import Study, open_study, read_lock, update_lock
+from pythia_profile.suites.folder import suite_facts
+from pythia_profile.suites.registry import suite_facts_of
+
+__all__ = ["run_all", "run_stage"]
+
+log = logging.getLogger(__name__)
+
+_OWN = {
+    "sample": "rows.parquet was not drawn here and is kept; delete it to draw anew",
+    "score": "the tables in scores/ were not scored here and are kept; delete them to score",
+    "att": "att.parquet was not estimated here and is kept; delete it to estimate",
+}
+_BEGINNINGS = ("sample", "score")
+"""Stages that need no table of an imported one: they run when they are named."""
+
+
+def run_stage(folder: Path, name: str, options: StageOptions | None = None) -> str:
+    """Run one stage, whether or not it is current; return its message.
+
+    Warns where what it draws on is older than the settings. One part of a stage is not the stage:
+    after a run with a shard it is not marked as run.
+
+    Raises
+    ------
+    StudyError
+        There is no study in `folder`, or the stage before has not been run.
+    """
+    study, stage = open_study(folder), _stage(name)
+    if older := _older(folder, study, stage):
+        log.warning(
+            "%s is made from %s, older than the settings; `pythia-profile run %s` brings all up "
+            "to date",
+            name,
+            ", ".join(older),
+            shlex.quote(str(folder)),
+        )
+    return _run(folder, study, stage, options or StageOptions())
+
+
+def _run(folder: Path, study: Study, stage: Stage, options: StageOptions) -> str:
+    if not stage.wanted(study):
+        raise StudyError(
+            f"this study has no stage '{stage.name}': study.toml asks for no retraining; set "
+            "audit.size to one of its sizes and audit.cohorts to a number"
+        )
+    remove_leftovers(folder)
+    _note_imports(folder, study)
+    if stage.name not in _BEGINNINGS and (reason := left_out(folder, study, stage)):
+        return f"{stage.name}: left out: {reason}"
+    if stage.name == "att" and is_own(folder, stage):
+        raise StudyError(f"'{folder}': {_OWN['att']}")
+    started = time.monotonic()
+    message = stage.make(folder, study, options)
+    if options.shard is not None:
+        return message
+    facts = facts_now(Fingerprints(folder), study, stage)
+    record = {
+        "key": key_of(facts),
+        **facts,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    update_lock(folder, "stages", {stage.name: record})
+    update_lock(folder, "versions", versions())
+    return message
+
+
+def run_all(
+    folder: Path | str,
+    workers: int | None = None,
+    on_message: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run every stage that is not current, in order.
+
+    Parameters
+    ----------
+    on_message : called with the first line of each stage's message; its notes are in the lock file.
+    """
+    folder = Path(folder)
+    study = open_study(folder)
+    _note_imports(folder, study)
+    update_lock(folder, "command", {"line": redact(shlex.join(["pythia-profile", *sys.argv[1:]]))})
+    for stage in STAGES:
+        if not stage.wanted(study):
+            continue
+        if reason := left_out(folder, study, stage):
+            on_message(f"{stage.name}: left out: {reason}")
+        elif is_current(folder, study, stage):
+            on_message(f"{stage.name}: up to date")
+        elif is_own(folder, stage):
+            on_message(f"{stage.name}: {_OWN[stage.name]}")
+        else:
+            on_message(_run(folder, study, stage, StageOptions(workers=workers)).partition("\n")[0])
+
+
+def _older(folder: Path, study: Study, stage: Stage) -> list[str]:
+    """Name the stages that `stage` draws on and that were run, but not with what is there now."""
+    states = stage_states(folder)
+    makers = [s for s in STAGES if s.wanted(study) and set(s.outputs) & set(stage.inputs)]
+    return [maker.name for maker in makers if states[maker.name] == "out of date"]
+
+
+def _note_imports(folder: Path, study: Study) -> None:
+    """Keep in the lock file which tables are of other origin, and what is known of the suite."""
+    files = Fingerprints(folder)
+    own = [stage for stage in STAGES if is_own(folder, stage, files)]
+    known = read_lock(folder)
+    records = {
+        stage.name: {
+            "source": IMPORTED,
+            "outputs": {k: v for k, v in files.of(stage.outputs).items() if v != MISSING},
+        }
+        for stage in own
+    }
+    if any(known.get("stages", {}).get(name) != record for name, record in records.items()):
+        update_lock(folder, "stages", records)
+    if own and "suite" not in known:
+        with suppress(NotFoundError):  # another's suite: its learning rates stay unknown
+            facts = suite_facts_of(study.suite, study.training_seed or None, near=folder)
+            update_lock(folder, "suite", suite_facts(facts))
+
+
+def _stage(name: str) -> Stage:
+    return next(stage for stage in STAGES if stage.name == name)
