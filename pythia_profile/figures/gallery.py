@@ -28,7 +28,11 @@ def draw_all(
         suffix = f"_{outcome}" if number else ""
         figures = {"heatmap": heatmap(tables["att"], outcome=outcome)}
         if len(profiles := tables["profiles"]):
-            figures["event_time"] = event_time(profiles, outcome=outcome)
+            kinds = set(profiles.filter(pl.col("att").is_finite())["kind"])
+            if "event_time_balanced" in kinds:
+                figures["event_time"] = event_time(profiles, outcome=outcome)
+            if "event_time" in kinds:
+                figures["event_time_all"] = event_time(profiles, outcome=outcome, cohorts="all")
             figures["instantaneous"] = instantaneous(profiles, outcome=outcome)
             figures["residual"] = residual(profiles, outcome=outcome)
         if len(tables["agreement"]):

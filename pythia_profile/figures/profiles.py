@@ -5,7 +5,7 @@ is left out: cells inside the band are drawn too, cells outside it are marked.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import polars as pl
@@ -56,6 +56,7 @@ def heatmap(att: pl.DataFrame | HasEffects, *, outcome: str = "log_likelihood") 
     with canvas(columns, -(-len(sizes) // columns), width=4.6, height=3.7) as (figure, axes):
         for ax, size in zip(axes, sizes, strict=False):
             _profile(ax, frame.filter(pl.col("size") == size), norm)
+            ax.patch.set_gid(f"cells-{size}")  # where a page finds the cells of a size
             ax.set_title(size)
         for ax in axes[len(sizes) :]:
             ax.remove()
@@ -65,14 +66,36 @@ def heatmap(att: pl.DataFrame | HasEffects, *, outcome: str = "log_likelihood") 
     return figure
 
 
-def event_time(profiles: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figure:
+def event_time(
+    profiles: pl.DataFrame,
+    *,
+    outcome: str = "log_likelihood",
+    cohorts: Literal["constant", "all"] = "constant",
+) -> Figure:
     """Mean effect against optimizer steps since the cohort, with simultaneous bands.
 
     Thin lines end a band; with several sizes their fill is faint, since overlapping fills of two
-    sizes look like a third.
+    sizes look like a third. A diamond marks the base, where the effect is 0 by construction. Below
+    the curves of all cohorts stands how many of them each event time averages.
+
+    Parameters
+    ----------
+    cohorts : `constant` draws the curve of the same cohorts at every event time. Of `all` of them,
+        late event times are those of the few early cohorts that reach them, so that the curve may
+        fall, or change its sign, though no cohort's effect does.
     """
-    frame = _of_outcome(profiles, outcome).filter(pl.col("kind") == "event_time").sort("event_time")
-    with canvas(width=6.4, height=3.8) as (figure, (ax,)):
+    kind = "event_time_balanced" if cohorts == "constant" else "event_time"
+    frame = _of_outcome(profiles, outcome).filter(pl.col("kind") == kind, pl.col("att").is_finite())
+    if frame.is_empty():
+        raise TableError(f"nothing to draw: no line of kind '{kind}' and outcome '{outcome}'")
+    frame = frame.sort("event_time")
+    counted = "cohorts" in frame.columns and frame["cohorts"].n_unique() > 1
+    ratios = (4, 1) if counted else (1,)
+    with canvas(1, len(ratios), width=5.4, height=3.6, share_x=True, ratios=ratios) as (
+        figure,
+        (ax, *below),
+    ):
+        figure.set_figheight(4.4 if counted else 3.6)
         sizes = _in_order(frame)
         shade = 0.18 if len(sizes) == 1 else 0.04
         for size, color in size_colors(sizes).items():
@@ -85,9 +108,32 @@ def event_time(profiles: pl.DataFrame, *, outcome: str = "log_likelihood") -> Fi
                 ax.plot(line["event_time"], line[end], color=color, lw=0.6)
         ax.axhline(0, color="0.3", lw=0.8)
         ax.axvline(0, color="0.3", lw=0.8, ls=":")
-        ax.set(xlabel="optimizer steps since the cohort", ylabel=f"ATT\n{name_outcome(outcome)}")
+        _mark_base(ax, frame)
+        ax.set(ylabel=f"ATT\n{name_outcome(outcome)}", title=_which_cohorts(frame, counted))
+        for counts in below:
+            every = frame.unique("event_time").sort("event_time")
+            counts.vlines(every["event_time"], 0, every["cohorts"], color="0.5", lw=2)
+            counts.set(ylabel="cohorts", ylim=(0, None))
+        figure.axes[-1].set(xlabel="optimizer steps since the cohort")
         _legend(ax)
     return figure
+
+
+def _mark_base(ax: Axes, frame: pl.DataFrame) -> None:
+    """Mark the event time at which the effect is 0 because it is measured from there."""
+    base = frame.filter(pl.col("event_time") < 0, pl.col("att") == 0, pl.col("se") == 0)
+    for at in base["event_time"].unique().sort().tail(1):
+        ax.plot(at, 0, marker="D", ms=5, mfc="white", mec="0.2", ls="")
+        ax.annotate("base", (at, 0), (6, -11), textcoords="offset points", fontsize="small")
+
+
+def _which_cohorts(frame: pl.DataFrame, counted: bool) -> str:
+    if "cohorts" not in frame.columns:
+        return ""
+    most = int(frame["cohorts"].max() or 0)  # type: ignore[arg-type]
+    if counted:
+        return "all cohorts that reach an event time"
+    return f"the same {most} cohorts throughout" if most > 1 else "one cohort"
 
 
 def instantaneous(profiles: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figure:

@@ -35,16 +35,26 @@ _SETTINGS: dict[Any, Any] = {
 
 @contextmanager
 def canvas(
-    columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.2, share_x: bool = False
+    columns: int = 1,
+    rows: int = 1,
+    width: float = 4.2,
+    height: float = 3.2,
+    share_x: bool = False,
+    ratios: Sequence[float] | None = None,
 ) -> Iterator[tuple[Figure, Sequence[Axes]]]:
-    """Give a figure of `columns` × `rows` axes in the house style; inches for each of them."""
+    """Give a figure of `columns` × `rows` axes in the house style; inches for each of them.
+
+    Parameters
+    ----------
+    ratios : heights of the rows to one another.
+    """
     with (
         sns.axes_style("ticks"),
         sns.plotting_context("notebook", font_scale=0.8),
         mpl.rc_context(_SETTINGS),
     ):
         figure = Figure(figsize=(columns * width, rows * height))
-        axes = figure.subplots(rows, columns, squeeze=False, sharex=share_x)
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=share_x, height_ratios=ratios)
         yield figure, axes.ravel().tolist()
         for ax in figure.axes:
             if ax.get_label() != "<colorbar>":

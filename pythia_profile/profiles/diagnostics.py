@@ -37,6 +37,7 @@ from pythia_profile.did.estimation import cluster_by, effects
 from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.profiles.alternative_lines import alternative_lines
 from pythia_profile.profiles.estimates import Estimates, Frame, RunEstimate, estimates_of
+from pythia_profile.profiles.profile import cohorts_with_common_base
 from pythia_profile.profiles.sentences import check_sentences
 from pythia_profile.tables import (
     ALTERNATIVES,
@@ -154,7 +155,7 @@ def _sensitivity_lines(att: AttGt, level: float, notes: list[str]) -> list[dict[
             "difference has none"
         )
         return []
-    alike = _cohorts_with_common_base(att)
+    alike = cohorts_with_common_base(att)
     if (other := len(att.cohorts) - len(alike)) > 0:
         notes.append(
             f"sensitivity of the mean leaves out {other} of {len(att.cohorts)} cohorts, whose base "
@@ -195,15 +196,6 @@ def _sensitivity_lines(att: AttGt, level: float, notes: list[str]) -> list[dict[
             f"sensitivity: {without} of {len(targets)} effects have no checkpoint before their base"
         )
     return lines
-
-
-def _cohorts_with_common_base(att: AttGt) -> list[int]:
-    """Cohorts whose base lies as many steps before them as that of most cohorts."""
-    first = np.searchsorted(att.checkpoints, att.cohorts) - 1 - att.settings.anticipation
-    distance = att.cohorts - att.checkpoints[first]
-    values, counts = np.unique(distance, return_counts=True)
-    chosen = att.cohorts[distance == values[np.argmax(counts)]]
-    return [int(g) for g in chosen]
 
 
 def _leave_one_out_lines(att: AttGt) -> Iterator[dict[str, Any]]:

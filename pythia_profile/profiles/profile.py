@@ -1,5 +1,8 @@
 """Memorization profiles of every run: instantaneous, persistent, residual, and by event time.
 
+The curve by event time is made twice: of all cohorts, where the late event times are those of the
+few early cohorts that reach them, and of a constant set of cohorts (`event_time_balanced`).
+
 In: the tables `ROWS` and `SCORES`. Out: the table `PROFILES`. Each number is an aggregate of
 ATT(g, c) with a standard error of its own, which counts that cells share their control rows.
 """
@@ -19,12 +22,21 @@ from pythia_profile.profiles.estimates import Estimates, Frame, estimates_of
 from pythia_profile.suites.model import Suite
 from pythia_profile.tables import PROFILES, conform
 
-__all__ = ["KINDS", "mean_learning_rates", "profile", "profile_lines"]
+__all__ = [
+    "BALANCED",
+    "KINDS",
+    "cohorts_with_common_base",
+    "mean_learning_rates",
+    "profile",
+    "profile_lines",
+]
 
 log = logging.getLogger(__name__)
 
-_COLUMNS = ("kind", "cohort", "event_time", "att", "se", "lower", "upper")
+_COLUMNS = ("kind", "cohort", "event_time", "cohorts", "att", "se", "lower", "upper")
 KINDS: tuple[Kind, ...] = ("instantaneous", "persistent", "residual", "event_time")
+BALANCED = "event_time_balanced"
+"""Kind of the curve of a constant set of cohorts."""
 
 
 def profile(
@@ -44,8 +56,8 @@ def profile(
 
     Returns
     -------
-    The `PROFILES` table. Bands are simultaneous over the lines of one kind; the mean over cohorts
-    has an interval of its own.
+    The `PROFILES` table, with the number of `cohorts` that each line averages. Bands are
+    simultaneous over the lines of one kind; the mean over cohorts has an interval of its own.
 
     Raises
     ------
@@ -71,9 +83,44 @@ def profile_lines(att: AttGt, settings: Estimation) -> pl.DataFrame:
     found = {kind: aggregate_if_any(att, kind) for kind in KINDS}
     if all(one is None for one in found.values()):
         raise EmptyFamilyError(f"profiles: none of {att.att.size} cells after treatment is known")
-    return pl.concat(
+    lines = [
         _no_mean(kind) if one is None else _lines(one, settings) for kind, one in found.items()
-    )
+    ]
+    if (curve := balanced_curve(att)) is not None:
+        lines.append(_lines(curve, settings).with_columns(kind=pl.lit(BALANCED)))
+    return pl.concat(lines)
+
+
+def balanced_curve(att: AttGt) -> Contrast | None:
+    """Mean effect by event time of the same cohorts at every event time; None where none is known.
+
+    The cohorts are those with the most common distance to their base, and of these the half that is
+    followed longest; the curve ends where the last of this half does.
+
+    Examples
+    --------
+    >>> from pythia_profile.did import NEVER, att_gt
+    >>> y = [[0, 1.0, 1], [1, 2.1, 2], [0, 0, 3.0], [1, 1, 4.2], [0, 0, 0], [1, 1, 1.0]]
+    >>> effect = att_gt(y, [10, 10, 20, 20, NEVER, NEVER], [0, 10, 20])
+    >>> balanced_curve(effect).labels  # of the first cohort: the second has no event time 10
+    (-10, 0, 10)
+    """
+    alike = cohorts_with_common_base(att)
+    followed = sorted((att.checkpoints[-1] - np.array(alike)).tolist(), reverse=True)
+    try:
+        horizon = followed[(len(alike) - 1) // 2]
+        return aggregate(att, "event_time", cohorts=alike, balance=horizon)
+    except EmptyFamilyError:
+        return None
+
+
+def cohorts_with_common_base(att: AttGt) -> list[int]:
+    """Cohorts whose base lies as many steps before them as that of most cohorts."""
+    first = np.searchsorted(att.checkpoints, att.cohorts) - 1 - att.settings.anticipation
+    distance = att.cohorts - att.checkpoints[first]
+    values, counts = np.unique(distance, return_counts=True)
+    chosen = att.cohorts[distance == values[np.argmax(counts)]]
+    return [int(g) for g in chosen]
 
 
 def aggregate_if_any(att: AttGt, kind: Kind) -> Contrast | None:
@@ -97,8 +144,19 @@ def mean_learning_rates(suite: Suite, laid: Panel) -> dict[int, float]:
 
 
 def _no_mean(kind: Kind) -> pl.DataFrame:
-    empty = pl.DataFrame(schema={name: PROFILES.columns[name] for name in _COLUMNS})
-    return pl.concat([empty, pl.DataFrame({"kind": [kind]})], how="diagonal")
+    types = {name: PROFILES.columns.get(name, pl.Int64()) for name in _COLUMNS}
+    line = pl.DataFrame({"kind": [kind], "cohorts": [0]})
+    return pl.concat([pl.DataFrame(schema=types), line], how="diagonal")
+
+
+def _cohorts_averaged(found: Contrast) -> list[int]:
+    """Count the cohorts that have a weight in each estimate."""
+    (part,) = found.parts
+    line, cell = part.weights.nonzero()
+    cohort = cell // len(part.att.checkpoints)
+    pairs = np.unique(np.stack([line, cohort]), axis=1)
+    counts: list[int] = np.bincount(pairs[0], minlength=len(found)).tolist()
+    return counts
 
 
 def _lines(found: Contrast, settings: Estimation) -> pl.DataFrame:
@@ -115,6 +173,7 @@ def _lines(found: Contrast, settings: Estimation) -> pl.DataFrame:
         {
             "kind": [found.kind] * len(found),
             **dict(zip(("cohort", "event_time"), labels, strict=True)),
+            "cohorts": _cohorts_averaged(found),
             "att": found.estimate,
             "se": found.se,
             "lower": lower,

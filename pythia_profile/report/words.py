@@ -22,6 +22,8 @@ __all__ = [
 
 Tables = Mapping[str, pl.DataFrame]
 MEANS = ("instantaneous", "persistent", "residual")
+COLUMNS = {"instantaneous": "at once", "persistent": "later", "residual": "at the end"}
+"""How the table of results heads the three means."""
 _WHEN = {
     "instantaneous": "at the next checkpoint",
     "persistent": "on average over later checkpoints",
@@ -35,6 +37,8 @@ _FEWEST = 3
 
 def summary(tables: Tables, outcomes: Sequence[str]) -> pl.DataFrame:
     """One line for each size and outcome: the three means, what is left, the placebo test.
+
+    A command ends with this table, and the report begins with it.
 
     Parameters
     ----------
@@ -50,13 +54,15 @@ def summary(tables: Tables, outcomes: Sequence[str]) -> pl.DataFrame:
             lines.append(
                 {
                     "size": size,
-                    **{kind: _estimate(line[kind]) for kind in MEANS},
+                    **{name: _estimate(line[kind]) for kind, name in COLUMNS.items()},
                     "kept": None if share is None else f"{share:.0%}",
-                    "placebo p": None if p is None else f"{p:.3f}",
+                    "p before reading": None if p is None else f"{p:.3f}",
                     "unit": name_outcome(outcome),
                 }
             )
-    return pl.DataFrame(lines, schema_overrides={"kept": pl.String, "placebo p": pl.String})
+    return pl.DataFrame(
+        lines, schema_overrides=dict.fromkeys(("kept", "p before reading"), pl.String)
+    )
 
 
 def headline(tables: Tables, outcome: str) -> list[str]:

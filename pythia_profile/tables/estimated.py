@@ -65,7 +65,8 @@ PROFILES = Table(
     frozenset({"cohort", "event_time", *ESTIMATE}),
 )
 """Profiles: `kind` is instantaneous, persistent or residual, of a `cohort` (null = mean over
-cohorts), or event_time, at an `event_time` in optimizer steps since the cohort. The estimate is
+cohorts), or event_time, at an `event_time` in optimizer steps since the cohort, of all cohorts that
+reach it or (event_time_balanced) of the same ones throughout. The estimate is
 null where no cohort has a checkpoint of that kind."""
 
 PRECISION = Table(

@@ -73,7 +73,7 @@ def test_run_finds_everything_up_to_date(study, capsys):
     )
     head, *table = lines[len(VERBS) + 1 : -2]
     assert head.split() == [
-        "size", "instantaneous", "persistent", "residual", "kept", "placebo", "p", "unit",
+        "size", "at", "once", "later", "at", "the", "end", "kept", "p", "before", "reading", "unit",
     ]  # fmt: skip
     assert [line.split()[0] for line in table] == ["xs", "s"]
     for line, size in zip(table, ("xs", "s"), strict=True):

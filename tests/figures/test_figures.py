@@ -106,14 +106,28 @@ def test_all_sizes_share_one_color_scale_that_is_even_around_zero(tables):
 
 
 def test_curves_and_points_are_those_of_the_table(tables):
-    curve = event_time(tables["profiles"]).axes[0]
-    lines = tables["profiles"].filter((pl.col("kind") == "event_time") & (pl.col("size") == "m"))
-
-    drawn = next(line for line in curve.lines if line.get_label() == "m")
-    assert np.allclose(drawn.get_ydata(), lines.sort("cohort")["att"])
+    for cohorts, kind in (("constant", "event_time_balanced"), ("all", "event_time")):
+        curve = event_time(tables["profiles"], cohorts=cohorts).axes[0]
+        lines = tables["profiles"].filter(kind=kind, size="m").sort("event_time")
+        drawn = next(line for line in curve.lines if line.get_label() == "m")
+        assert np.allclose(drawn.get_xydata(), lines.select("event_time", "att"))
     above, below = instantaneous(tables["profiles"]).axes
     assert len(above.containers) == len(below.lines) == 3
     assert len(residual(tables["profiles"]).axes[0].containers) == 3
+
+
+def test_the_curve_of_all_cohorts_shows_how_many_reach_an_event_time(tables):
+    (constant,), (_, counts) = (
+        event_time(tables["profiles"], cohorts=cohorts).axes for cohorts in ("constant", "all")
+    )
+
+    (bars,) = counts.collections  # cohorts 10, 20, 30 at checkpoints 0 to 30
+    assert {path.vertices[1, 0]: path.vertices[1, 1] for path in bars.get_paths()} == {
+        -30: 1, -20: 2, -10: 3, 0: 3, 10: 2, 20: 1,
+    }  # fmt: skip
+    assert constant.get_title(loc="left") == "the same 2 cohorts throughout"
+    diamonds = [line for line in constant.lines if line.get_marker() == "D"]
+    assert [line.get_xydata().tolist() for line in diamonds] == [[[-10, 0]]]
 
 
 def test_agreement_shows_correlation_interval_and_reliability(tables):
@@ -131,7 +145,9 @@ def test_agreement_shows_correlation_interval_and_reliability(tables):
 def test_figures_are_written_twice_with_the_same_bytes(tables, tmp_path):
     for folder in (tmp_path / "a", tmp_path / "b"):
         names = draw_all(tables, folder, ["log_likelihood"])
-    assert names == ["heatmap", "event_time", "instantaneous", "residual", "agreement"]
+    assert names == [
+        *("heatmap", "event_time", "event_time_all", "instantaneous", "residual", "agreement")
+    ]
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
@@ -147,8 +163,8 @@ def test_the_first_outcome_is_the_main_one_and_others_carry_their_name(tables, t
 
     names = draw_all(both, tmp_path, ["log_likelihood", "accuracy"])
 
-    assert names[:4] == ["heatmap", "event_time", "instantaneous", "residual"]
-    assert names[4:] == [f"{name}_accuracy" for name in names[:4]]
+    assert names[:5] == ["heatmap", "event_time", "event_time_all", "instantaneous", "residual"]
+    assert names[5:] == [f"{name}_accuracy" for name in names[:5]]
     for name in ("heatmap", "event_time", "residual"):
         main, other = ((tmp_path / f"{name}{end}.svg").read_text() for end in ("", "_accuracy"))
         assert "log-likelihood (nats per token)" in main
@@ -181,7 +197,7 @@ def test_no_line_passes_through_the_legend(tables):
 
 
 def test_the_ends_of_every_band_are_drawn(tables):
-    ax = event_time(tables["profiles"]).axes[0]
+    ax = event_time(tables["profiles"], cohorts="all").axes[0]
 
     for size in ("xs", "s", "m"):
         band = tables["profiles"].filter(kind="event_time", size=size).sort("event_time")

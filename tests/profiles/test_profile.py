@@ -7,7 +7,7 @@ import pytest
 from pythia_profile.did.settings import Estimation
 from pythia_profile.profiles.agreement import CELL_SETS, agreement
 from pythia_profile.profiles.estimates import estimate
-from pythia_profile.profiles.profile import KINDS, profile
+from pythia_profile.profiles.profile import BALANCED, KINDS, profile
 from pythia_profile.suites.registry import suite_facts_of
 
 
@@ -39,6 +39,27 @@ def test_planted_profiles_are_recovered(planted):
     )
     after = lines_of(found, "event_time").filter(pl.col("event_time") >= 0)
     assert after["att"].to_list() == pytest.approx([0.5, 0.225, 0.1], **close)
+
+
+def test_the_curve_of_constant_cohorts_does_not_change_with_who_is_left(planted):
+    """Effects of a cohort never change; of all cohorts, the last one left is the one below 0."""
+
+    def gain(size, cohort, checkpoint):
+        return {10: -0.2, 20: 0.5, 30: 0.5, 40: 0.5}[cohort]
+
+    rows, scores = planted(gain, per_cohort=200, never=400, noise=0.05)
+    found = profile(rows, scores)
+
+    close = {"abs": 4 * 0.006}  # as above
+    every, same = (
+        lines_of(found, kind).filter(pl.col("event_time") >= 0)
+        for kind in ("event_time", "event_time_balanced")
+    )
+    assert every["att"].to_list() == pytest.approx([0.8 / 3, 0.15, -0.2], **close)
+    assert every["cohorts"].to_list() == [3, 2, 1]
+    assert same["att"].to_list() == pytest.approx([0.15, 0.15], **close)
+    assert same["cohorts"].to_list() == [2, 2]
+    assert lines_of(found, "residual")["cohorts"].to_list() == [1, 1, 1, 3]
 
 
 def test_a_trend_common_to_all_rows_changes_nothing(planted):
@@ -81,7 +102,7 @@ def test_every_kind_stands_for_every_size_and_outcome(planted):
 
     found = profile(rows, scores, Estimation(draws=50), outcomes=("log_likelihood", "accuracy"))
 
-    assert set(found["kind"]) == set(KINDS)
+    assert set(found["kind"]) == {*KINDS, BALANCED}
     assert found.group_by("size", "outcome").len()["len"].n_unique() == 1
     noise = found.filter((pl.col("outcome") == "accuracy") & (pl.col("kind") == "persistent"))
     assert (noise["att"].abs() / noise["se"]).max() < 4  # the planted accuracy knows no treatment
@@ -131,5 +152,7 @@ def test_a_profile_without_never_treated_rows_leaves_out_what_has_no_controls(pl
     for tables in ((rows, scores), (treated, scored)):
         found = profile(*tables, settings)
         estimated = found.filter(pl.col("att").is_not_null())
-        assert set(estimated["kind"]) == set(KINDS) - {"residual"}  # no controls at the last one
+        assert set(estimated["kind"]) == {*KINDS, BALANCED} - {
+            "residual"
+        }  # no controls at the last one
         assert set(agreement(*tables, settings)["kind"]) == set(CELL_SETS) - {"residual"}
