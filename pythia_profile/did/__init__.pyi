@@ -1,4 +1,5 @@
 from pythia_profile.did.att import AttGt as AttGt, att_gt as att_gt
+from pythia_profile.did.crossover import crossover as crossover
 from pythia_profile.did.diagnostics.alternatives import (
     AlternativeEstimate as AlternativeEstimate,
     event_study as event_study,
@@ -29,6 +30,7 @@ from pythia_profile.did.inference.bootstrap import (
     BootstrapSpec as BootstrapSpec,
     contrast_draws as contrast_draws,
 )
+from pythia_profile.did.inference.combined import Combined as Combined, combine as combine
 from pythia_profile.did.inference.contrasts import Contrast as Contrast, contrast as contrast
 from pythia_profile.did.inference.exact_times import (
     effect_at as effect_at,

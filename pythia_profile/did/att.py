@@ -27,6 +27,7 @@ from pythia_profile.did.comparison import Comparison, compare
 from pythia_profile.did.covariates import Covariates, covariates_of
 from pythia_profile.did.errors import CovariateError, NoRowsError, OptionError
 from pythia_profile.did.group_means import GroupMeans, counts, group_means
+from pythia_profile.did.known_rows import KnownMeans
 from pythia_profile.did.missing import pseudo_values
 from pythia_profile.did.moments import RowLabels, Rows, Sums, gather, summarize
 from pythia_profile.did.regression import Regressions, regress
@@ -61,7 +62,8 @@ class Fit:
     variance : variance of each cell by the rows it comes from, with its degrees of freedom.
     slopes : for ancova, how the estimated slopes move the cells.
     rows : the rows in canonical order; None where only their sums are known.
-    regressions : on covariates, where there are any.
+    regressions : means whose rows have influences of their own: on covariates, or over the rows
+        that are known at a checkpoint.
     """
 
     settings: Estimation
@@ -72,7 +74,7 @@ class Fit:
     variance: VarianceComponents
     slopes: Slopes | None
     rows: Rows | None
-    regressions: Regressions | None = None
+    regressions: Regressions | KnownMeans | None = None
 
     def rows_for(self, purpose: str) -> Rows:
         """Return the rows, or refuse to serve a purpose that needs them."""

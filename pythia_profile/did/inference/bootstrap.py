@@ -29,6 +29,7 @@ from pythia_profile.did.group_means import GroupMeans
 from pythia_profile.did.inference.contrasts import Contrast
 from pythia_profile.did.inference.influence import Part
 from pythia_profile.did.inference.multipliers import Multiplier, Patterns, multipliers
+from pythia_profile.did.known_rows import KnownMeans
 from pythia_profile.did.moments import Rows
 from pythia_profile.did.regression import Regressions
 from pythia_profile.did.settings import Estimation
@@ -119,7 +120,7 @@ def _mapped(
 
 
 def _regression_errors(
-    att: AttGt, regressions: Regressions, spec: BootstrapSpec
+    att: AttGt, regressions: Regressions | KnownMeans, spec: BootstrapSpec
 ) -> Callable[[int], Float[np.ndarray, "C1 B"]]:
     """From a cohort to the draws of its cells' errors, where effects are at equal covariates."""
     if spec.process == "covariance":

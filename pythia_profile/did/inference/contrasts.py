@@ -56,15 +56,23 @@ class Contrast:
     def __len__(self) -> int:
         return len(self.estimate)
 
+    def __add__(self, other: "Contrast") -> "Contrast":
+        """Return the sum of two contrasts with the same labels, rows matched by id."""
+        self._check_labels(other)
+        return _from_parts(self.kind, self.labels, self.parts + other.parts)
+
     def __sub__(self, other: "Contrast") -> "Contrast":
         """Return the difference of two contrasts with the same labels, rows matched by id."""
+        self._check_labels(other)
+        minus = tuple(Part(p.att, -p.weights, -p.shares) for p in other.parts)
+        return _from_parts(f"{self.kind} difference", self.labels, self.parts + minus)
+
+    def _check_labels(self, other: "Contrast") -> None:
         if self.labels != other.labels:
             raise PanelShapeError(
                 f"contrasts: labels differ ({len(self)} of {self.kind}, {len(other)} of "
                 f"{other.kind}); expected the same ones on both sides"
             )
-        minus = tuple(Part(p.att, -p.weights, -p.shares) for p in other.parts)
-        return _from_parts(f"{self.kind} difference", self.labels, self.parts + minus)
 
     def only(self, labels: Sequence[Any]) -> "Contrast":
         """Return the contrasts with these labels, in this order."""

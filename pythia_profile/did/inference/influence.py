@@ -15,6 +15,7 @@ from scipy import sparse
 from pythia_profile.did.ancova import slope_scores
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.group_means import GroupMeans
+from pythia_profile.did.known_rows import KnownMeans
 from pythia_profile.did.moments import Rows
 from pythia_profile.did.regression import Regressions
 
@@ -99,7 +100,7 @@ def row_scores(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
 
 
 def _regression_scores(
-    part: Part, rows: Rows, regressions: Regressions
+    part: Part, rows: Rows, regressions: Regressions | KnownMeans
 ) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
     """`row_scores` of effects at equal covariates."""
     plan, width = part.att.fit.comparison, len(part.att.checkpoints)
