@@ -16,6 +16,19 @@ from data_order.errors import OrderError, RowRangeError
 NEVER: int = int(np.iinfo(np.int64).max)
 """Treatment step, batch or cohort of a row that no step reads (null in tables)."""
 
+STATES = (
+    "read once",
+    "read again",
+    "masked",
+    "read at rate 0",
+    "in a skipped step",
+    "never read",
+)
+"""What can be said of a row."""
+
+PLACEBO_STATES = frozenset({"masked", "read at rate 0", "in a skipped step"})
+"""States of rows that were read and moved no weight, so that their effect must be 0."""
+
 Rows = npt.NDArray[np.int64]
 
 

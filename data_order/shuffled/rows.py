@@ -4,6 +4,7 @@ Row i is the row at position i of the run; rows that no step reads stand behind 
 that one does, as they do in a store of Pythia's rows.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import OrderError
-from data_order.order import NEVER, Rows, as_integers
+from data_order.order import NEVER, STATES, Rows, as_integers
 from data_order.shuffled.passes import ShuffledOrder
 from data_order.shuffled.repetition import is_masked
 from data_order.shuffled.slices import Slices
 from data_order.store.shards import ByteSource
 
-__all__ = ["STATES", "ShuffledRows"]
-
-STATES = ("read once", "read again", "masked", "in an idle step", "never read")
-"""What can be said of a row. Masked rows, and those read in idle steps only (skipped, at rate 0),
-moved no weight: their effect must be 0."""
+__all__ = ["ShuffledRows", "states_of_reads"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +31,7 @@ class ShuffledRows:
     slices : where in the files each row lies.
     source : bytes of the files, one after the other.
     filtered : whether the run masked rows with long repetitions.
-    idle_steps : steps that moved no weight: skipped ones, and those at rate 0.
+    idle_steps, skipped_steps : steps that moved no weight: at rate 0, and skipped ones.
     """
 
     order: ShuffledOrder
@@ -42,6 +39,7 @@ class ShuffledRows:
     source: ByteSource
     filtered: bool = False
     idle_steps: frozenset[int] = frozenset()
+    skipped_steps: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if self.order.rows != self.slices.rows:
@@ -93,13 +91,34 @@ class ShuffledRows:
 
     def states_of(self, rows: Rows, tokens: npt.NDArray[np.integer[Any]]) -> list[str]:
         """State of rows of the files (n,), given their tokens (n, L)."""
-        reads = self.reads_of(rows)
-        idle = np.isin(reads, np.array(sorted(self.idle_steps), dtype=np.int64))
-        moved = ((reads != NEVER) & ~idle).sum(axis=1)
         masked = is_masked(tokens) if self.filtered else np.zeros(len(rows), bool)
-        names = np.select(
-            [(reads == NEVER).all(axis=1), masked, moved == 0, moved > 1],
-            ["never read", "masked", "in an idle step", "read again"],
-            "read once",
-        )
-        return [str(name) for name in names]
+        return states_of_reads(self.reads_of(rows), masked, self.idle_steps, self.skipped_steps)
+
+
+def states_of_reads(
+    reads: Rows, masked: npt.NDArray[np.bool_], idle: Iterable[int], skipped: Iterable[int]
+) -> list[str]:
+    """State of each row, one of `STATES`, from the steps that read it.
+
+    Parameters
+    ----------
+    reads : (n, R) steps that read each row; NEVER where fewer than R did.
+    masked : (n,) whether its labels were ignored.
+    idle, skipped : steps at rate 0; steps of which the trainer skipped the update.
+
+    Examples
+    --------
+    >>> reads = np.array([[3, NEVER], [3, 5], [4, NEVER], [NEVER, NEVER]])
+    >>> states_of_reads(reads, np.zeros(4, bool), idle=[4], skipped=[5])
+    ['read once', 'read once', 'read at rate 0', 'never read']
+    """
+    read = reads != NEVER
+    without = [np.isin(reads, np.array(sorted(steps), np.int64)) for steps in (idle, skipped)]
+    moved = (read & ~without[0] & ~without[1]).sum(axis=1)
+    once, again, hidden, at_rate_0, in_skipped, never = STATES
+    names = np.select(
+        [~read.any(axis=1), masked, moved > 1, moved == 1, without[1].any(axis=1)],
+        [never, hidden, again, once, in_skipped],
+        at_rate_0,
+    )
+    return [str(name) for name in names]

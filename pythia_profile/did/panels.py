@@ -117,6 +117,9 @@ class Panel:
         )
 
 
+_NO_COVARIATES = ["row_id", "treatment_step", "batch", "tokens", "state", "placebo"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """How a panel is laid out: see `panel`.
@@ -196,6 +199,10 @@ def lay_out(
     _check_values(y, rules.outcome, row_id, checkpoints)
     lines, notes = _known_rows(rows, row_id, notes)
     table = rows[lines]
+    if "placebo" in table.columns:
+        table = table.filter(~pl.col("placebo"))
+        aside = counted(len(lines) - len(table), "placebo row")
+        notes = [*notes, f"{aside} set aside: read, but their steps moved no weight"]
     if "tokens" in table.columns and "length" not in table.columns:
         table = table.with_columns(length=pl.col("tokens").list.len())
     kept = np.isin(row_id, table["row_id"].to_numpy())
@@ -209,7 +216,7 @@ def lay_out(
         weight=_weights(table, rules.weights),
         row_id=row_id[kept],
         checkpoints=checkpoints,
-        covariates=table.drop("row_id", "treatment_step", "batch", "tokens", strict=False),
+        covariates=table.drop(_NO_COVARIATES, strict=False),
         notes=(*notes, *_late(step, checkpoints)),
         step=step,
     )

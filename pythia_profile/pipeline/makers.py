@@ -12,6 +12,7 @@ import polars as pl
 from pythia_profile.errors import StudyError
 from pythia_profile.pipeline.inputs import (
     imported_scores,
+    read_inputs,
     read_tables,
     ready_suite,
     suite_if_known,
@@ -74,7 +75,12 @@ def make_sample(folder: Path, study: Study, _: StageOptions) -> str:
     rows = sample_rows(suite, study.sample, checkpoints=study.checkpoints or None, near=folder)
     write_table(rows, folder / "rows.parquet", ROWS)
     controls = rows["treatment_step"].null_count()
-    return f"sample: {len(rows) - controls:,} treated and {controls:,} never-treated rows"
+    placebo = int(rows["placebo"].sum()) if "placebo" in rows.columns else 0
+    others = f", and {placebo:,} placebo rows" if placebo else ""
+    return (
+        f"sample: {len(rows) - controls - placebo:,} treated and {controls:,} never-treated "
+        f"rows{others}"
+    )
 
 
 def make_covariates(folder: Path, study: Study, options: StageOptions) -> str:
@@ -159,8 +165,13 @@ def make_profile(folder: Path, study: Study, _: StageOptions) -> str:
 def make_check(folder: Path, study: Study, _: StageOptions) -> str:
     """Check what the effects rest on."""
     from pythia_profile.profiles.diagnostics import check
+    from pythia_profile.profiles.placebo_effects import placebo_lines
 
-    found = check(study_estimates(folder, study))
+    # the estimates hold no placebo rows, so these are estimated from the tables
+    known = pl.read_parquet_schema(folder / "rows.parquet")
+    tables = read_inputs(folder, study) if "placebo" in known else None
+    placebo = tables and placebo_lines(*tables, study.estimation, study.outcomes)
+    found = check(study_estimates(folder, study), placebo=placebo)
     for table in CHECKS:
         write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)
     suspects = found.leave_one_out.filter("suspect")["checkpoint"].unique().sort().to_list()

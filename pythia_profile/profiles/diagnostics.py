@@ -37,6 +37,7 @@ from pythia_profile.did.estimation import cluster_by, effects
 from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.profiles.alternative_lines import alternative_lines
 from pythia_profile.profiles.estimates import Estimates, Frame, RunEstimate, estimates_of
+from pythia_profile.profiles.placebo_effects import placebo_lines
 from pythia_profile.profiles.profile import cohorts_with_common_base
 from pythia_profile.profiles.sentences import check_sentences
 from pythia_profile.tables import (
@@ -101,14 +102,18 @@ def check(
     settings: Estimation = DEFAULT,
     *,
     outcomes: str | Sequence[str] = ("log_likelihood",),
+    placebo: tuple[list[dict[str, Any]], list[str]] | None = None,
 ) -> Checks:
     """Check every run; all intervals are pointwise.
 
     Parameters
     ----------
     rows, scores, settings, outcomes : as in `estimate`; or in place of all, what it returned.
+    placebo : what `placebo_lines` found, where estimates are given; else it is asked here.
     """
     given = estimates_of(rows, scores, settings, outcomes)
+    if placebo is None and not isinstance(rows, Estimates) and scores is not None:
+        placebo = placebo_lines(rows, scores, settings, outcomes)
     lines: dict[str, list[dict[str, Any]]] = {table.name: [] for table in CHECKS}
     notes: list[str] = []
     found: dict[tuple[str, int, str], dict[str, AttGt]] = {}
@@ -130,6 +135,9 @@ def check(
         named = {"suite": suite, "seed": seed, "outcome": outcome}
         made = _contrast_lines(by_size, given.settings.level, notes)
         lines[CONTRASTS.name] += [{**named, **line} for line in made]
+    if placebo is not None:
+        lines[CONTRASTS.name] += placebo[0]
+        notes += placebo[1]
     tables = {table.name: _frame(lines[table.name], table) for table in CHECKS}
     return Checks(**tables, notes=tuple(dict.fromkeys(notes)))
 

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from pythia_profile.did.inference.honest import WINDOW
+from pythia_profile.profiles.placebo_effects import PLACEBO_ROWS
 from pythia_profile.tables import RUN
 
 __all__ = ["Group", "check_groups", "check_sentences"]
@@ -233,6 +234,12 @@ _MEANS = (
     "checkpoint (residual); pointwise intervals in brackets."
 )
 _CONTRASTED = (
+    (
+        PLACEBO_ROWS,
+        "Rows that were read and moved no weight",
+        "Masked rows, and rows of steps at rate 0 or skipped: their effect must be 0. An interval "
+        "that excludes 0 speaks against the order, the checkpoints or the controls.",
+    ),
     ("cohorts", "Late minus early cohorts", _MEANS),
     ("sizes", "Sizes against each other, on the same rows", _MEANS),
 )

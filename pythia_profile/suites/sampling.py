@@ -4,145 +4,31 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 import polars as pl
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from data_order import NeoxOrder, TokenRows, TrainingOrder
-from data_order.errors import OrderError
-from data_order.sample import HELD_OUT, Draw, RowSource, held_out_table
+from data_order.sample import HELD_OUT, Draw, RowSource, held_out_table, rows_table
 from data_order.sample import sample_rows as draw_rows
-from data_order.shuffled.repetition import is_masked
 from data_order.shuffled.rows import ShuffledRows
 from data_order.shuffled.runs import ShuffledRun
 from pythia_profile.errors import NotFoundError, StudyError
-from pythia_profile.settings import Settings
 from pythia_profile.suites.beside import check_maps, held_out_rows, index_maps
+from pythia_profile.suites.draw_settings import Sampling
+from pythia_profile.suites.listed_rows import drawn_of_files
 from pythia_profile.suites.model import Suite
+from pythia_profile.suites.placebo_rows import (
+    check_skipped,
+    idle_rows,
+    steps_at_rate_0,
+    with_states,
+)
 from pythia_profile.tables import NEVER, ROWS, conform
 
 __all__ = ["Sampling", "open_rows", "sample_rows"]
 
 log = logging.getLogger(__name__)
-
-_MOST = 2**31
-_LATER = (
-    *("published", "held_out", "held_out_tokenizer"),
-    *("single_exposure", "documents", "document_split"),
-)
-"""Settings that older studies do not have."""
-
-
-class Sampling(Settings):
-    """Which rows are drawn; `study.toml` has them as `sample`.
-
-    Examples
-    --------
-    >>> Sampling(rows_per_cohort=25)
-    Traceback (most recent call last):
-        ...
-    pythia_profile.errors.SettingsError: rows_per_cohort: got 25, expected a multiple of
-    batches_per_cohort (10)
-    """
-
-    rows_per_cohort: int = Field(
-        100, ge=1, lt=_MOST, description="treated rows drawn for each cohort, or all it has"
-    )
-    batches_per_cohort: int = Field(
-        10,
-        ge=0,
-        lt=_MOST,
-        description="batches they are drawn from, the same number of rows of each; 0 draws over "
-        "all rows of the cohort",
-    )
-    never_treated: int = Field(
-        2000,
-        ge=0,
-        lt=_MOST,
-        description="control rows, past the last step that a scored checkpoint has read",
-    )
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of the draw")
-    published: bool = Field(
-        False,
-        description="whether to draw the rows of the published study of Pythia (its seeds 1994 and "
-        "1234, whatever the seed here), with its row ids as the column published_row_id",
-    )
-    held_out: str = Field(
-        "",
-        description="text that the run never read, from which control rows are drawn: a store of "
-        "rows or a file of documents (.jsonl), relative to the study's folder or absolute; empty "
-        "draws them from the suite's rows past the last step",
-    )
-    held_out_tokenizer: str = Field(
-        "",
-        description="tokenizer.json for a held_out file of documents; empty takes the suite's",
-    )
-    single_exposure: bool = Field(
-        False,
-        description="whether to draw only rows of whose text no other row that was read holds any",
-    )
-    documents: str = Field(
-        "",
-        description="the .idx of the documents that the run shuffled, relative to the study's "
-        "folder or absolute; with the suite's data seed it says how much of each row had been read "
-        "before; empty where that is known, or need not be",
-    )
-    document_split: str = Field(
-        "",
-        description="document split of that run, 969,30,1 for instance; empty where it read all "
-        "documents",
-    )
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.published and (self.rows_per_cohort, self.batches_per_cohort) != (100, 10):
-            raise ValueError(
-                f"published: its draw is 100 rows from 10 batches of each 1,000 steps, got "
-                f"rows_per_cohort {self.rows_per_cohort}, batches_per_cohort "
-                f"{self.batches_per_cohort}; leave them at 100 and 10"
-            )
-        if self.published and self.single_exposure:
-            raise ValueError("single_exposure: got true, but the published draw is fixed")
-        if self.published and self.never_treated and not self.held_out:
-            raise ValueError(
-                "held_out: missing, expected the text from which the published draw takes its "
-                "never-treated rows, or never_treated = 0"
-            )
-        if self.held_out and not self.never_treated:
-            raise ValueError("held_out: got text, but never_treated = 0 draws no row of it")
-        if self.held_out_tokenizer and ".jsonl" not in Path(self.held_out).suffixes:
-            raise ValueError(
-                f"held_out_tokenizer: got '{self.held_out_tokenizer}', but held_out is no .jsonl "
-                "file of documents"
-            )
-        if self.document_split and not self.documents:
-            raise ValueError(
-                f"document_split: got '{self.document_split}', but no documents that were split"
-            )
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A study that does not use the later settings keeps the key that it had before them.
-        unset = {name for name in _LATER if not getattr(self, name)}
-        return {name: value for name, value in plain(self).items() if name not in unset}
-
-    @model_validator(mode="after")
-    def _shared_out(self) -> Self:
-        if self.batches_per_cohort and self.rows_per_cohort % self.batches_per_cohort:
-            raise ValueError(
-                f"rows_per_cohort: got {self.rows_per_cohort}, expected a multiple of "
-                f"batches_per_cohort ({self.batches_per_cohort})"
-            )
-        return self
-
-    @classmethod
-    def of(cls, suite: Suite) -> Self:
-        """Return what a suite proposes, and the defaults elsewhere."""
-        proposed = suite.study_defaults.items()
-        return cls(**{name: value for name, value in proposed if name in cls.model_fields})
 
 
 def sample_rows(
@@ -179,22 +65,38 @@ def sample_rows(
         A setting does not fit the suite.
     """
     chosen = settings or Sampling.of(suite)
+    if chosen.store:
+        suite = replace(suite, store=str((near or Path()) / chosen.store))
     steps = list(checkpoints or _grid(suite))
+    check_skipped(suite, chosen.skipped_steps)
+    idle = steps_at_rate_0(suite, max(steps, default=0))
     maps = _maps(suite, chosen, near)
     held_out = _held_out(suite, chosen, near)
     store = open_rows(suite, last=max(steps, default=0))
     draw = _draw_of(chosen, single=chosen.single_exposure and maps is not None)
     if isinstance(store, ShuffledRows):
         own = draw if held_out is None else replace(draw, never=0)
-        rows = _drawn_once(store, steps, own, chosen)
+        skipped = store.skipped_steps.union(chosen.skipped_steps)
+        rows = drawn_of_files(replace(store, skipped_steps=skipped), steps, own, chosen)
         if held_out is not None:
             controls = held_out_table(held_out, store.order.training, draw)
-            controls = controls.with_columns(earlier_exposure=pl.lit(0.0))
-            rows = pl.concat([rows, controls], how="vertical_relaxed")
+            controls = controls.with_columns(
+                earlier_exposure=pl.lit(0.0), state=pl.lit("never read"), placebo=pl.lit(False)
+            )
+            rows = pl.concat([rows, controls.select(rows.columns)], how="vertical_relaxed")
     else:
         past = 0 if held_out is not None else chosen.never_treated
         window = _window(suite.order, len(store), steps, past)
         rows = draw_rows(store, window, steps, draw, never_from=held_out, maps=maps)
+        if chosen.skipped_steps and not chosen.placebo:
+            steps_of = pl.col("treatment_step").fill_null(NEVER)
+            rows = rows.filter(~steps_of.is_in(list(chosen.skipped_steps)))
+        if chosen.placebo:
+            still = np.union1d(idle, np.array(chosen.skipped_steps, np.int64))
+            found = idle_rows(window, steps, still, chosen.placebo, chosen.seed)
+            others = np.setdiff1d(found, rows["row_id"].to_numpy())
+            more = rows_table(store, window, others, maps)
+            rows = pl.concat([rows, more], how="diagonal_relaxed").sort("row_id")
     if maps is not None:
         inside = rows.filter(pl.col("row_id") < HELD_OUT)
         ids, tokens = inside["row_id"].to_numpy(), np.array(inside["tokens"].to_list())
@@ -204,6 +106,10 @@ def sample_rows(
         log.warning("%s", note)
     if suite.single_pass and maps is None and not isinstance(store, ShuffledRows):
         rows = rows.with_columns(earlier_exposure=pl.lit(0.0))
+    if chosen.placebo and not isinstance(store, ShuffledRows):
+        rows = with_states(rows, idle, chosen.skipped_steps)
+    if chosen.placebo:
+        log.info("%s placebo rows, whose effect must be 0", f"{rows['placebo'].sum():,}")
     return conform(rows, ROWS)
 
 
@@ -250,52 +156,6 @@ def _held_out(suite: Suite, chosen: Sampling, near: Path | None = None) -> RowSo
     if not chosen.held_out:
         return None
     return held_out_rows(suite, chosen.held_out, chosen.held_out_tokenizer, near or Path())
-
-
-def _drawn_once(
-    store: ShuffledRows, steps: list[int], draw: Draw, settings: Sampling
-) -> pl.DataFrame:
-    """Draw rows of token files, of which the list may hold some more than once.
-
-    Never-treated rows have no copy that a step has read: as many more are drawn as are dropped.
-    `earlier_exposure` is 1 where a copy had been read before, else 0. Rows that a filter masked
-    are dropped on both sides, and those that were read only in steps that moved no weight: they
-    are no treatment, and masked text is unlike other text. Under single exposure, rows of which
-    another copy was read are dropped, too.
-
-    Raises
-    ------
-    OrderError
-        There are not so many.
-    """
-    window, wanted = store.order.training, draw.never
-    asked, available = wanted, len(store) - window.rows
-    while True:
-        rows = draw_rows(store, window, steps, replace(draw, never=asked))
-        reads = store.reads_of(store.order.rows_at(rows["row_id"].to_numpy()))
-        own = rows["treatment_step"].fill_null(NEVER).to_numpy()
-        tokens = rows["tokens"].explode().to_numpy().reshape(len(rows), -1)
-        masked = is_masked(tokens) if store.filtered else np.zeros(len(rows), bool)
-        never, earliest = own == NEVER, reads[:, 0]
-        sound = never & (earliest == NEVER) & ~masked
-        if (missing := wanted - int(sound.sum())) <= 0:
-            break
-        if asked == available:
-            raise OrderError(
-                f"never-treated: {wanted:,} were asked for, but there are {wanted - missing:,} "
-                "rows of which no copy was read"
-            )
-        asked = min(available, asked + max(64, 2 * missing))
-    kept = np.random.default_rng([settings.seed, 1]).permutation(np.flatnonzero(sound))[:wanted]
-    idle = np.isin(own, np.array(sorted(store.idle_steps), dtype=np.int64))
-    chosen = ~never & ~masked & ~idle
-    if dropped := int((~chosen & ~never).sum()):
-        log.info("%s treated rows moved no weight (masked, or at rate 0): left out", f"{dropped:,}")
-    if settings.single_exposure:
-        chosen &= (reads != NEVER).sum(axis=1) <= 1
-    chosen[kept] = True
-    exposed = (earliest < own).astype(np.float64)
-    return rows.with_columns(earlier_exposure=exposed).filter(pl.Series(chosen))
 
 
 def _short_cohorts(rows: pl.DataFrame, steps: list[int], asked: int) -> list[str]:

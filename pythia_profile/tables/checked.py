@@ -152,7 +152,8 @@ CONTRASTS = Table(
     ("suite", "seed", "outcome", "between", "group_a", "group_b", "kind"),
 )
 """Difference of two means over cohorts, `group_a` minus `group_b`, with its pointwise interval,
-between cohorts (late minus early ones of a size) or sizes (on the same rows, matched)."""
+between cohorts (late minus early ones of a size), sizes (on the same rows, matched), or placebo
+rows and controls: the effect on rows that were read and moved no weight, which must be 0."""
 
 ALTERNATIVES = Table(
     "alternatives",

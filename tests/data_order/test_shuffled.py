@@ -258,7 +258,7 @@ def test_states_name_rows_that_moved_no_weight(run, tmp_path):
     in_second = set(order.rows_of(2).tolist()) - {2}
     in_first = set(order.rows_of(1).tolist()) - {2}
     for row, state in states.items():
-        expected = "in an idle step" if row in in_second else "read once"
+        expected = "read at rate 0" if row in in_second else "read once"
         assert state == (
             "masked"
             if row == 2 and order.times_read([2])[0]
