@@ -206,10 +206,12 @@ def status(study: StudyFolder, as_json: AsJson = False) -> None:
 
     Lists faulty and missing checkpoints, too, and branches that have moved on the hub.
     """
-    from pythia_profile.pipeline.stages import explain_stages
+    from pythia_profile.pipeline.stages import explain_stages, of_earlier_versions
 
     states = explain_stages(study)
     notes = _checkpoint_notes(study)
+    if unread := of_earlier_versions(study):
+        notes.append(f"of an earlier version, read by nothing, to be deleted: {', '.join(unread)}")
     if as_json:
         why = {name: found.why for name, found in states.items() if found.why}
         more = {"why": why, "notes": notes, "next": _next_command(study, states)}

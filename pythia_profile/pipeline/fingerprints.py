@@ -47,7 +47,8 @@ class Fingerprints:
         return digest([(str(p.relative_to(path)), self._of_file(p)) for p in files])
 
     def _of_file(self, path: Path) -> str:
-        name, stat = str(path.relative_to(self.folder)), path.stat()
+        inside = path.is_relative_to(self.folder)
+        name, stat = str(path.relative_to(self.folder) if inside else path), path.stat()
         state = [stat.st_size, stat.st_mtime_ns]
         known = self._known.get(name)
         if isinstance(known, list) and known[:2] == state and isinstance(known[-1], str):

@@ -19,6 +19,7 @@ from pythia_profile.pipeline.stages import (
     STAGES,
     Stage,
     facts_now,
+    inputs_of,
     is_current,
     is_own,
     key_of,
@@ -125,8 +126,8 @@ def run_all(
 
 def _older(folder: Path, study: Study, stage: Stage) -> list[str]:
     """Name the stages that `stage` draws on and that were run, but not with what is there now."""
-    states = stage_states(folder)
-    makers = [s for s in STAGES if s.wanted(study) and set(s.outputs) & set(stage.inputs)]
+    states, inputs = stage_states(folder), {*inputs_of(folder, study, stage)}
+    makers = [s for s in STAGES if s.wanted(study) and set(s.outputs) & inputs]
     return [maker.name for maker in makers if states[maker.name] == "out of date"]
 
 

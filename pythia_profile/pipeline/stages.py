@@ -9,7 +9,9 @@ remembers.
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -52,10 +54,12 @@ __all__ = [
     "StageState",
     "explain_stages",
     "facts_now",
+    "inputs_of",
     "is_current",
     "is_own",
     "key_of",
     "left_out",
+    "of_earlier_versions",
     "stage_states",
     "versions",
 ]
@@ -64,6 +68,7 @@ IMPORTED = "imported"
 _NEED_SCORES = (
     *("sample", "covariates", "score", "precision", "profile", "check", "counterfactual"),
 )
+_EARLIER = ("gaps.parquet", "influence.parquet", "witnesses.parquet", "twins")
 _TO_DO = ("out of date", "not run", "partly run")
 _LIBRARIES = ("torch", "transformers", "numpy", "polars", "scipy", "tokenizers", "safetensors")
 
@@ -78,6 +83,7 @@ class Stage:
     make : reads, computes and writes; returns a message: one line, then notes.
     settings : fields of `Study` on which its output depends.
     inputs, outputs : files and folders, relative to the study.
+    named : further inputs, by settings: files of the study, or beside it, or anywhere.
     wanted : whether a study has this stage at all.
     """
 
@@ -86,6 +92,7 @@ class Stage:
     settings: tuple[str, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    named: Callable[[Study], tuple[str, ...]] = lambda _: ()
     wanted: Callable[[Study], bool] = lambda _: True
 
 
@@ -136,7 +143,8 @@ def _state(
     """State of one stage; `stale` names the outputs that are to be made again, and by whom."""
     if reason := left_out(folder, study, stage):
         return StageState("left out", reason)
-    awaited = dict.fromkeys(stale[name] for name in stage.inputs if name in stale)
+    inputs = inputs_of(folder, study, stage)
+    awaited = dict.fromkeys(stale[name] for name in inputs if name in stale)
     current = is_current(folder, study, stage, files)
     if current and not awaited:
         return StageState("up to date")
@@ -146,7 +154,7 @@ def _state(
     if record is None:
         begun = stage.name == "score" and any((folder / "scores").rglob("done.json"))
         return StageState("partly run", "units are left") if begun else StageState("not run")
-    found = [] if current else differences(record, facts_now(files, study, stage))
+    found = [] if current else differences(record, facts_now(files, study, stage, record))
     if not found:
         found = [f"{name} is to be run" for name in awaited]
     return StageState("out of date", ", ".join(found) or "settings or inputs changed")
@@ -174,6 +182,11 @@ def left_out(folder: Path, study: Study, stage: Stage) -> str:
     return ""
 
 
+def of_earlier_versions(folder: Path) -> list[str]:
+    """Name files and folders that studies of format 1 had and that nothing reads any more."""
+    return [name for name in _EARLIER if (folder / name).exists()]
+
+
 def is_current(folder: Path, study: Study, stage: Stage, files: Fingerprints | None = None) -> bool:
     """Whether the stage's outputs are those of its present settings and inputs."""
     record = read_lock(folder).get("stages", {}).get(stage.name)
@@ -181,7 +194,7 @@ def is_current(folder: Path, study: Study, stage: Stage, files: Fingerprints | N
         not (folder / output).exists() for output in stage.outputs
     ):
         return False
-    facts = facts_now(files or Fingerprints(folder), study, stage)
+    facts = facts_now(files or Fingerprints(folder), study, stage, record)
     return bool(record.get("key") == key_of(facts) and record.get("outputs") == facts["outputs"])
 
 
@@ -194,11 +207,36 @@ def _report(folder: Path, study: Study, _: StageOptions) -> str:
     return f"report: {path}"
 
 
-def facts_now(files: Fingerprints, study: Study, stage: Stage) -> dict[str, Any]:
-    """Everything that the stage's output depends on, and the hashes of the output."""
+def inputs_of(folder: Path, study: Study, stage: Stage) -> tuple[str, ...]:
+    """Files that a stage reads: those of every study, and those that this one's settings name.
+
+    Of a store that is named by its prefix, all its files. What is nowhere here (on the hub, or a
+    suite of the package) is not among them: its own hashes are pinned in the lock file.
+    """
+    found = list(stage.inputs)
+    for name in filter(None, stage.named(study)):
+        path = folder / name
+        with suppress(OSError, ValueError):  # no name that a file can have
+            if path.exists() or name == COVARIATES_FILE:
+                found.append(name)
+                continue
+            shards = path.parent.glob(f"{escape(path.name)}[.-]*")
+            found += sorted(str(Path(name).with_name(p.name)) for p in shards if p.is_file())
+    return tuple(found)
+
+
+def facts_now(
+    files: Fingerprints, study: Study, stage: Stage, record: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Everything that the stage's output depends on, and the hashes of the output.
+
+    A file outside the study that a stage has read (`record`) and that is gone is taken to be what
+    it was: a study that moved without its sources stays current.
+    """
+    inputs = files.of(inputs_of(files.folder, study, stage))
     return {
         "settings": {name: _plain(getattr(study, name)) for name in stage.settings},
-        "inputs": files.of(stage.inputs),
+        "inputs": {**(record or {}).get("inputs", {}), **inputs},
         "version": versions()["pythia-profile"],
         "outputs": files.of(stage.outputs),
     }
@@ -228,31 +266,70 @@ def versions() -> dict[str, str]:
 
 _WHAT = ("suite", "sizes", "training_seed", "checkpoints")
 _INFERENCE = ("outcomes", "estimation", "score", "sizes", "checkpoints")
-_INPUTS = ("rows.parquet", "scores", "covariates.parquet")
+_INPUTS = ("rows.parquet", "scores")
+COVARIATES_FILE = "covariates.parquet"
 _TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
 _CHECK_TABLES = tuple(f"{table.name}.parquet" for table in CHECKS)
 _AUDIT_TABLES = ("counterfactual.parquet", "counterfactual_summary.parquet")
 
+
+def _suite_file(study: Study) -> tuple[str, ...]:
+    return (f"{study.suite}/suite.toml",)  # of a suite that is a folder
+
+
+def _texts(study: Study) -> tuple[str, ...]:
+    chosen = study.sample
+    return (*_suite_file(study), chosen.held_out, chosen.held_out_tokenizer, chosen.documents)
+
+
+def _used_covariates(study: Study) -> tuple[str, ...]:
+    """Return the table of covariates where effects are estimated at equal ones."""
+    own = {*study.estimate.covariates} - {"sizes"}  # other sizes' outcomes are in the scores
+    return (COVARIATES_FILE,) if own else ()
+
+
 STAGES = (
-    Stage("sample", make_sample, (*_WHAT, "sample"), (), ("rows.parquet",)),
+    Stage("sample", make_sample, (*_WHAT, "sample"), (), ("rows.parquet",), named=_texts),
     Stage(
         "covariates",
         make_covariates,
         (*_WHAT, "reference"),
         ("rows.parquet",),
-        ("covariates.parquet",),
+        (COVARIATES_FILE,),
+        named=lambda study: (*_suite_file(study), study.reference),
     ),
-    Stage("score", make_score, (*_WHAT, "score"), ("rows.parquet",), ("scores",)),
-    Stage("att", make_att, _INFERENCE, _INPUTS, _TABLES[:2]),
-    Stage("precision", make_precision, _INFERENCE, _INPUTS, ("precision.parquet",)),
-    Stage("profile", make_profile, _INFERENCE, _INPUTS, _TABLES[2:]),
-    Stage("check", make_check, _INFERENCE, _INPUTS, _CHECK_TABLES),
+    Stage(
+        "score",
+        make_score,
+        (*_WHAT, "score"),
+        ("rows.parquet",),
+        ("scores",),
+        named=_suite_file,
+    ),
+    Stage("att", make_att, _INFERENCE, _INPUTS, _TABLES[:2], named=_used_covariates),
+    Stage(
+        "precision",
+        make_precision,
+        _INFERENCE,
+        (*_INPUTS, COVARIATES_FILE),
+        ("precision.parquet",),
+    ),
+    Stage(
+        "profile",
+        make_profile,
+        _INFERENCE,
+        _INPUTS,
+        _TABLES[2:],
+        named=lambda study: (*_used_covariates(study), *_suite_file(study)),  # its learning rates
+    ),
+    Stage("check", make_check, _INFERENCE, (*_INPUTS, COVARIATES_FILE), _CHECK_TABLES),
     Stage(
         "counterfactual",
         make_counterfactual,
         ("audit", *_INFERENCE),
         _INPUTS,
         _AUDIT_TABLES,
+        named=_used_covariates,
         wanted=lambda study: bool(study.audit.size),
     ),
     Stage("plot", make_plot, ("outcomes",), (*_TABLES, *_AUDIT_TABLES), ("figures",)),
@@ -260,7 +337,7 @@ STAGES = (
         "report",
         _report,
         tuple(Study.model_fields),  # the page states them
-        (*_TABLES, *_CHECK_TABLES, *_AUDIT_TABLES, "figures"),
+        (*_TABLES, "precision.parquet", *_CHECK_TABLES, *_AUDIT_TABLES, "figures"),
         ("report.html",),
     ),
 )

@@ -1,10 +1,12 @@
 """Several workers on one run: equal work is shared equally, nothing is fetched twice."""
 
+import sys
 import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,8 @@ from pythia_profile.checkpoints.prefetch import Prefetcher
 from pythia_profile.errors import RefusedError
 from pythia_profile.scoring import engine
 from pythia_profile.scoring.engine import Session, score_units
-from pythia_profile.scoring.settings import Scoring
+from pythia_profile.scoring.run import score
+from pythia_profile.scoring.settings import RunOptions, Scoring
 from pythia_profile.scoring.units import units_of
 from tests.checkpoints.conftest import MODELS, QUICK, tiny_files
 from tests.checkpoints.test_fetch_faults import sent
@@ -87,6 +90,70 @@ def test_two_workers_share_equal_units_equally(many, rows, monkeypatch):
     alone = {request.path for request in many.hub.requests("cdn")}
     assert len(alone) == UNITS  # nothing was fetched twice
     assert seconds <= 1.15 * (seconds - waited)  # but for the first fetch, none waits
+
+
+WITNESS = """
+import os, sys, time
+from pathlib import Path
+def note(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith("done.json"):
+        with Path(os.environ["WITNESS"], str(os.getpid())).open("a") as file:
+            print(time.time(), file=file)
+sys.addaudithook(note)
+"""
+
+
+def scored_by_processes(workers, published, rows, tmp_path, monkeypatch):
+    """Score with worker processes; returns when each of them finished its units."""
+    for name in ("patch", "witness"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "patch" / "sitecustomize.py").write_text(WITNESS)
+    monkeypatch.setenv("WITNESS", str(tmp_path / "witness"))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'patch'}:{Path(__file__).parents[2]}")
+    score(published.suite, rows, folder=tmp_path / "scores", options=RunOptions(workers=workers))
+    return [
+        [float(line) for line in path.read_text().split()]
+        for path in (tmp_path / "witness").iterdir()
+    ]
+
+
+@pytest.mark.slow
+def test_two_worker_processes_share_equal_units_equally(many, rows, tmp_path, monkeypatch):
+    """The hub sets the pace, and lets both begin together: how busy this machine is says nothing.
+
+    That each fetches while the other does, the bench of scoring shows in seconds.
+    """
+    many.hub.misbehave("gate", match="model.safetensors", times=2)
+    many.hub.misbehave("latency", match="model.safetensors", seconds=0.8, times=None)
+
+    finished = scored_by_processes(2, many, rows, tmp_path, monkeypatch)
+
+    counts = [len(times) for times in finished]
+    assert sum(counts) == UNITS
+    assert len(counts) == 2
+    assert all(abs(count - UNITS // 2) <= 2 for count in counts), counts
+    fetched = [request.path for request in many.hub.requests("cdn", "GET") if request.sent]
+    assert len([path for path in fetched if "model.safetensors" in path]) == UNITS
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("workers", [1, 2])
+def test_wall_time_of_worker_processes(workers, many, rows, tmp_path, monkeypatch, capsys):
+    """From the first finished unit to the last, over what as many waits for the hub take."""
+    wait = 1.5
+    many.hub.misbehave("gate", match="model.safetensors", times=workers)
+    many.hub.misbehave("latency", match="model.safetensors", seconds=wait, times=None)
+
+    finished = scored_by_processes(workers, many, rows, tmp_path, monkeypatch)
+
+    every = sorted(moment for times in finished for moment in times)
+    ideal = wait * (UNITS / workers - 1)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{workers} workers, units of each {[*map(len, finished)]}, from the first unit to "
+            f"the last {every[-1] - every[0]:.1f} s, ideal {ideal:.1f} s, ratio "
+            f"{(every[-1] - every[0]) / ideal:.2f}\n"
+        )
 
 
 def test_a_bad_checkpoint_is_fetched_twice_in_all_however_many_workers_there_are(

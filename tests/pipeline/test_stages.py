@@ -8,13 +8,24 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pythia_profile.cli import app
+from pythia_profile.cli.app import run
 from pythia_profile.did import estimation
 from pythia_profile.did.settings import Estimation
 from pythia_profile.mini.settings import Audit
 from pythia_profile.pipeline import fingerprints
+from pythia_profile.pipeline.fingerprints import Fingerprints
 from pythia_profile.pipeline.kept import load_estimate, save_estimate, study_estimates
+from pythia_profile.pipeline.reasons import differences
 from pythia_profile.pipeline.running import run_all, run_stage
-from pythia_profile.pipeline.stages import explain_stages, stage_states
+from pythia_profile.pipeline.stages import (
+    STAGES,
+    explain_stages,
+    facts_now,
+    inputs_of,
+    key_of,
+    stage_states,
+)
 from pythia_profile.profiles.estimates import estimate
 from pythia_profile.study import Sampling, Study, create_study, open_study
 
@@ -207,3 +218,77 @@ def test_a_new_study_has_not_run(tmp_path):
     create_study(tmp_path, Study(suite="mini", sizes=("xs",)))
 
     assert {found.state for found in explain_stages(tmp_path).values()} == {"not run"}
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """A study beside the files that its settings name."""
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "suite.toml").write_text("batch_size = 1")
+    for name in ("held.bin", "held.idx", "pile.idx", "scores.parquet"):
+        (tmp_path / name).write_text(name)
+    folder = tmp_path / "study"
+    sample = Sampling(held_out="../held", documents=str(tmp_path / "pile.idx"))
+    create_study(
+        folder,
+        Study(suite="../suite", sizes=("s",), sample=sample, reference="../scores.parquet"),
+    )
+    return folder
+
+
+NAMED = {
+    "held.bin": ["sample"],
+    "held.idx": ["sample"],
+    "pile.idx": ["sample"],
+    "scores.parquet": ["covariates"],
+    "suite/suite.toml": ["sample", "covariates", "score", "profile"],
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_file_that_a_setting_names_is_an_input_by_its_content(texts, name):
+    study, files = open_study(texts), Fingerprints(texts)
+    before = {stage.name: facts_now(files, study, stage) for stage in STAGES}
+
+    (texts.parent / name).write_text("other")
+
+    now = {stage.name: facts_now(Fingerprints(texts), study, stage) for stage in STAGES}
+    changed = [name for name in now if key_of(now[name]) != key_of(before[name])]
+    assert changed == NAMED[name]
+    said = differences(before[changed[0]], now[changed[0]])
+    assert [words.endswith(f"{name} changed") for words in said] == [True]
+
+
+def test_a_study_that_moved_without_its_sources_stays_current(texts):
+    (sample,) = [stage for stage in STAGES if stage.name == "sample"]
+    study = open_study(texts)
+    record = facts_now(Fingerprints(texts), study, sample)
+
+    shutil.rmtree(texts.parent / "suite")
+    (texts.parent / "pile.idx").unlink()
+
+    assert key_of(facts_now(Fingerprints(texts), study, sample, record)) == key_of(record)
+
+
+def test_covariates_that_no_effect_uses_make_no_effect_out_of_date(study):
+    table = pl.read_parquet(study / "covariates.parquet")
+    table.with_columns(pl.lit(1.0).alias("features.new")).write_parquet(
+        study / "covariates.parquet"
+    )
+    # balance and precision are about all covariates that there are
+    assert set(why(study)) == {"covariates", "precision", "check", "report"}
+
+    used = Estimation(draws=50, covariates=("features.unigram",))
+    create_study(study, open_study(study).replace(estimate=used), replace=True)
+    (att,) = [stage for stage in STAGES if stage.name == "att"]
+    assert "covariates.parquet" in inputs_of(study, open_study(study), att)
+
+
+def test_files_that_only_an_earlier_version_read_are_named(tmp_path, capsys):
+    create_study(tmp_path, Study(suite="mini", sizes=("xs",)))
+    (tmp_path / "gaps.parquet").write_text("")
+    (tmp_path / "twins").mkdir()
+
+    assert run(app, ["status", str(tmp_path)]) == 0
+
+    assert "read by nothing, to be deleted: gaps.parquet, twins" in capsys.readouterr().out

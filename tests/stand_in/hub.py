@@ -22,6 +22,7 @@ Faults (`misbehave(kind, at=..., match=..., times=..., after=...)`):
     cut           close the connection before a single byte
     stall         wait `seconds` before the answer (longer than the client waits)
     latency       wait `seconds`, then answer rightly
+    gate          wait until `times` requests have come, then answer them all rightly
     circle        redirect to the same address
     garbage       announce gzip and send something else
     next          name an address that is none as the next page
@@ -82,6 +83,7 @@ class Fault:
     share: float = 0.5
     seconds: float = 0.0
     rate: float = 0.0
+    gate: threading.Barrier | None = None
 
 
 @dataclass
@@ -129,6 +131,8 @@ class Hub:
     def misbehave(self, kind: str, at: str = "cdn", **settings) -> Fault:
         """Add a fault; `kind` and `settings` as in the module's description."""
         fault = Fault(kind, at, **settings)
+        if kind == "gate":
+            fault.gate = threading.Barrier(fault.times, timeout=300)
         with self.lock:
             self._faults.append(fault)
         return fault
@@ -219,6 +223,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.hub.fault_for(host, path)
         if fault and fault.kind in ("latency", "stall"):
             time.sleep(fault.seconds)
+        if fault and fault.kind == "gate":
+            fault.gate.wait()
         if fault and fault.kind == "cut":
             self.close_connection = True
         elif fault and fault.kind == "circle":
