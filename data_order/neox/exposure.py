@@ -59,6 +59,33 @@ class Exposures:
         """Share of each row's tokens that had been read before: (n,), 0 to 1."""
         return self.tokens / self.row_tokens
 
+    def read_again(self, after: npt.ArrayLike, share: float = 0.5) -> Int64:
+        """Step by which a share of each row's tokens had been read again in other copies: (n,).
+
+        Parameters
+        ----------
+        after : (n,) steps; only later reads count. `before` has to lie behind them all.
+        share : of the row's tokens, each counted at its first such read.
+
+        Returns
+        -------
+        Steps; NEVER where so many tokens are not read again.
+        """
+        later, needed = as_integers(after, "after"), max(1, int(np.ceil(share * self.row_tokens)))
+        order = np.argsort(self.rows, kind="stable")
+        owner = order[np.searchsorted(self.rows[order], self.reads["row_id"].to_numpy())]
+        used = self.reads["repeated"].to_numpy() & (self.reads["by_step"].to_numpy() > later[owner])
+        owner, reads = owner[used], self.reads.filter(pl.Series(used))
+        start, tokens, step = (reads[name].to_numpy() for name in ("start", "tokens", "by_step"))
+        found = np.full(len(self.rows), NEVER, np.int64)
+        ends = np.flatnonzero(np.append(np.diff(owner) != 0, True)) + 1  # reads of a row adjoin
+        for begin, end in zip([0, *ends[:-1]], ends if len(owner) else (), strict=False):
+            first = np.full(self.row_tokens, NEVER, np.int64)
+            for at in range(end - 1, begin - 1, -1):  # steps ascend: the earliest is written last
+                first[start[at] : start[at] + tokens[at]] = step[at]
+            found[owner[begin]] = np.partition(first, needed - 1)[needed - 1]
+        return found
+
     def frame(self) -> pl.DataFrame:
         """One line per row: row_id, before, tokens, repeated, earlier_exposure (share).
 

@@ -22,10 +22,7 @@ from pythia_profile.did.inference.aggregates import (
     aggregate as aggregate,
     overall_of as overall_of,
 )
-from pythia_profile.did.inference.att_table import (
-    estimate as estimate,
-    stream_estimate as stream_estimate,
-)
+from pythia_profile.did.inference.att_table import estimate as estimate
 from pythia_profile.did.inference.bootstrap import (
     BootstrapSpec as BootstrapSpec,
     contrast_draws as contrast_draws,
@@ -63,5 +60,4 @@ from pythia_profile.did.inference.simultaneous import (
 from pythia_profile.did.panels import Panel as Panel, panel as panel
 from pythia_profile.did.stored import from_arrays as from_arrays, to_arrays as to_arrays
 from pythia_profile.did.precision import batch_icc as batch_icc, reliability as reliability
-from pythia_profile.did.stream import stream_effects as stream_effects
 from pythia_profile.tables import NEVER as NEVER

@@ -25,7 +25,7 @@ from pythia_profile.did import arguments
 from pythia_profile.did.ancova import Slopes, adjust
 from pythia_profile.did.comparison import Comparison, compare
 from pythia_profile.did.covariates import Covariates, covariates_of
-from pythia_profile.did.errors import CovariateError, NoRowsError, OptionError
+from pythia_profile.did.errors import CovariateError, OptionError
 from pythia_profile.did.group_means import GroupMeans, counts, group_means
 from pythia_profile.did.known_rows import KnownMeans
 from pythia_profile.did.missing import pseudo_values
@@ -61,7 +61,7 @@ class Fit:
     control : control rows of each cell.
     variance : variance of each cell by the rows it comes from, with its degrees of freedom.
     slopes : for ancova, how the estimated slopes move the cells.
-    rows : the rows in canonical order; None where only their sums are known.
+    rows : the rows in canonical order.
     regressions : means whose rows have influences of their own: on covariates, or over the rows
         that are known at a checkpoint.
     """
@@ -73,14 +73,8 @@ class Fit:
     control: GroupMeans
     variance: VarianceComponents
     slopes: Slopes | None
-    rows: Rows | None
+    rows: Rows
     regressions: Regressions | KnownMeans | None = None
-
-    def rows_for(self, purpose: str) -> Rows:
-        """Return the rows, or refuse to serve a purpose that needs them."""
-        if self.rows is None:
-            raise NoRowsError(f"{purpose}: this estimate was made from moments alone")
-        return self.rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -278,35 +272,32 @@ def effects_of_rows(
         whole = ~gaps.any(axis=1)
         notes = (f"{(~whole).sum()} of {len(y)} rows dropped: not scored at every checkpoint",)
         y, cohort, given = y[whole], cohort[whole], given.keep(whole)
-    elif gaps.any():
+    if given.second is not None:
+        y = np.where(checkpoints >= given.second[:, None], np.nan, y)
+    if (gaps := np.isnan(y)).any():
         if given.covariates is not None:
+            rule = "missing='balanced'" if given.second is None else "second_reading='drop'"
             raise CovariateError(
-                f"{gaps.any(axis=1).sum()} of {len(y)} rows lack a score; covariates need all of "
-                "them: choose missing='balanced'"
+                f"{gaps.any(axis=1).sum()} of {len(y)} rows lack a score, or are cut where they "
+                f"are read again; covariates need all of them: choose {rule}"
             )
-        scored = y
-        y = pseudo_values(y, cohort, checkpoints, given.weights, settings.estimator)
+        scored, may_end = y, given.second is not None
+        y = pseudo_values(y, cohort, checkpoints, given.weights, settings.estimator, may_end)
     rows = gather(y, cohort, given, levels=settings.estimator != "did", scored=scored)
-    att = effects_of_sums(summarize(rows), checkpoints, settings, rows, small_sample)
+    att = _every_cell(rows, checkpoints, settings, small_sample)
     if given.covariates is not None:
         att = at_equal_covariates(att, given.covariates.keep(rows.input_index))
     return replace(att, notes=(*notes, *att.notes))
 
 
-def effects_of_sums(
-    sums: Sums,
+def _every_cell(
+    rows: Rows,
     checkpoints: Num[np.ndarray, " C"],
     settings: Estimation,
-    rows: Rows | None = None,
-    small_sample: bool | None = None,
+    small_sample: bool | None,
 ) -> AttGt:
-    """Estimate every cell from the groups' sums: the way of all estimates, streamed or not.
-
-    Parameters
-    ----------
-    rows : the rows of these sums; None where they were streamed.
-    small_sample : as in `att_gt`; by default only where rows are clustered.
-    """
+    """Estimate every cell from the groups' sums."""
+    sums = summarize(rows)
     cohorts = sums.labels[sums.labels != NEVER]
     never = len(cohorts) < len(sums.labels)
     comparison = compare(cohorts, checkpoints, never=never, settings=settings)
@@ -316,15 +307,15 @@ def effects_of_sums(
         sums = replace(sums, factor=sums.clusters / (sums.clusters - 1))
     slopes = None
     if settings.estimator == "ancova":
-        if rows is None:
-            raise NoRowsError("ancova: slopes are estimated from rows, got moments alone")
         theta, slopes = adjust(comparison, rows)
         comparison = replace(comparison, theta=theta)
     treated, control = group_means(comparison, sums)
     variance = cell_components(comparison, sums, treated, control)
-    if slopes is not None and rows is not None:
+    if slopes is not None:
         variance = with_slopes(variance, comparison, slopes, rows, sums, control)
-    known = (control.rows > 0) & ((comparison.base >= 0) | (comparison.theta == 0))
+    n_treated, n_control = counts(comparison, sums, rows)
+    known = (n_control > 0) & ((comparison.base >= 0) | (comparison.theta == 0))
+    known &= n_treated > 0  # a cohort may be read again as a whole
     with np.errstate(invalid="ignore"):
         effect = treated.mean - control.mean
         total = variance.treated + variance.control
@@ -333,7 +324,6 @@ def effects_of_sums(
         treated=np.where(known, variance.treated, 0.0),
         control=np.where(known, variance.control, 0.0),
     )
-    n_treated, n_control = counts(comparison, sums, rows)
     att = AttGt(
         cohorts=cohorts,
         checkpoints=checkpoints,
@@ -348,7 +338,7 @@ def effects_of_sums(
 
 def at_equal_covariates(att: AttGt, covariates: Covariates) -> AttGt:
     """Adjust an estimate for covariates, in the canonical order of its rows."""
-    fit, rows = att.fit, att.fit.rows_for("covariates")
+    fit, rows = att.fit, att.fit.rows
     if fit.slopes is not None:
         raise OptionError(
             "covariates: got estimator 'ancova'; choose did, with the base outcome as a covariate"
@@ -371,7 +361,8 @@ def _unidentified(att: AttGt) -> tuple[str, ...]:
     cells = att.att.size
     if not (without := cells - int(att.identified.sum())):
         return ()
-    return (f"{without} of {cells} cells have no controls or no base, and no estimate",)
+    lacking = "controls or no base" if att.n_treated.all() else "rows, no controls or no base"
+    return (f"{without} of {cells} cells have no {lacking}, and no estimate",)
 
 
 def few_clusters(att: AttGt) -> tuple[str, ...]:

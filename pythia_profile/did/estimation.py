@@ -38,7 +38,7 @@ def effects(panel: Panel, settings: Estimation = DEFAULT) -> AttGt:
     clusters = panel.cluster if by == "batch" else None
     chosen_covariates = panel.covariate_values(settings.covariates)
     covariates = covariates_of(chosen_covariates, panel.y.shape) if chosen_covariates else None
-    given = RowLabels(clusters, panel.weight, panel.row_id, covariates)
+    given = RowLabels(clusters, panel.weight, panel.row_id, covariates, panel.second)
     if np.isnan(panel.y).any():  # the panel kept its gaps on purpose
         settings = settings.model_copy(update={"missing": "available"})
     att = effects_of_rows(panel.y, panel.cohort, panel.checkpoints, given, settings)

@@ -64,11 +64,11 @@ def _means(
 
 
 def counts(
-    comparison: Comparison, sums: Sums, rows: Rows | None
+    comparison: Comparison, sums: Sums, rows: Rows
 ) -> tuple[Int[np.ndarray, "G C"], Int[np.ndarray, "G C"]]:
     """Treated and control rows of each cell that were scored at its checkpoint; (G, C)."""
     by_group = np.repeat(sums.rows[:, None], comparison.base.shape[1], axis=1)
-    if rows is not None and rows.scored is not None:
+    if rows.scored is not None:
         known = ~np.isnan(rows.scored)
         by_group = np.stack([known[rows.group(h)].sum(axis=0) for h in rows.groups()])
     treated = by_group[comparison.own_group, comparison.columns]

@@ -32,6 +32,7 @@ def pseudo_values(
     checkpoints: Num[np.ndarray, " C"],
     weights: Float[np.ndarray, " U"] | None = None,
     estimator: Estimator = "did",
+    may_end: bool = False,
 ) -> Float[np.ndarray, "U C"]:
     """Complete `y` (U, C), NaN where a row was not scored, by pseudo-values of the same mean.
 
@@ -40,6 +41,8 @@ def pseudo_values(
     Parameters
     ----------
     estimator : `diff` needs means of levels alone, `did` changes alone, and `ancova` both.
+    may_end : whether all rows of a cohort may lack the last checkpoints, at which they are then 0
+        and no estimate.
 
     Raises
     ------
@@ -60,14 +63,19 @@ def pseudo_values(
     gaps = np.isnan(y)
     for g in np.unique(cohort[gaps.any(axis=1)]):
         rows = cohort == g
-        scored = ~gaps[rows]
-        _check_coverage(scored, g, checkpoints)
-        outcomes = np.where(scored, y[rows], 0.0)
+        any_row = np.flatnonzero(~gaps[rows].all(axis=0))
+        ends = may_end and g != NEVER and any_row.size
+        last = int(any_row[-1]) + 1 if ends else len(checkpoints)
+        scored = ~gaps[rows][:, :last]
+        _check_coverage(scored, g, checkpoints[:last])
+        outcomes = np.where(scored, y[rows][:, :last], 0.0)
+        part = np.zeros((len(scored), len(checkpoints)))
         if estimator == "diff":
-            complete[rows] = _means(outcomes, scored, mass[rows])
+            part[:, :last] = _means(outcomes, scored, mass[rows])
         else:
             levels = estimator == "ancova"
-            complete[rows] = _least_squares(outcomes, scored, mass[rows], levels=levels)
+            part[:, :last] = _least_squares(outcomes, scored, mass[rows], levels=levels)
+        complete[rows] = part
     return complete
 
 

@@ -45,21 +45,24 @@ class RowLabels:
     weights : (U,) positive sampling weights.
     units : (U,) ids, which name the rows' random multipliers and match them across panels.
     covariates : what rows are compared at equal values of.
+    second : (U,) step from which a row's outcomes no longer count, as its text is read again; NEVER
+        for none.
     """
 
     clusters: Int[np.ndarray, " U"] | None = None
     weights: Float[np.ndarray, " U"] | None = None
     units: Int[np.ndarray, " U"] | None = None
     covariates: Covariates | None = None
+    second: Int[np.ndarray, " U"] | None = None
 
     def keep(self, rows: Bool[np.ndarray, " U"]) -> "RowLabels":
         """Return those of some rows."""
         given = [
             None if values is None else values[rows]
-            for values in (self.clusters, self.weights, self.units)
+            for values in (self.clusters, self.weights, self.units, self.second)
         ]
         kept = None if self.covariates is None else self.covariates.keep(rows)
-        return RowLabels(given[0], given[1], given[2], kept)
+        return RowLabels(given[0], given[1], given[2], kept, given[3])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,7 +7,7 @@ scored checkpoint at or after the step that read it. Gaps are never interpolated
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -22,9 +22,10 @@ from pythia_profile.did.errors import (
     NoRowsError,
     UnbalancedPanelError,
 )
+from pythia_profile.did.panel_tables import as_lazy, check_keys, check_tables, only_run
+from pythia_profile.did.readings import readings_of
 from pythia_profile.did.settings import DEFAULT, Estimation, MissingRule
-from pythia_profile.errors import TableError
-from pythia_profile.tables import NEVER, ROWS, RUN, SCORES
+from pythia_profile.tables import NEVER, ROWS, SCORES
 
 Early = Literal["error", "drop"]
 
@@ -48,6 +49,8 @@ class Panel:
     notes : what was dropped, and why.
     beside : (U, C) outcomes of other runs at the same checkpoints, by the name of the covariate.
     step : (U,) treatment step of each row; NEVER for never-treated rows; None where not known.
+    second : (U,) step from which outcomes do not count, as the row's text is read again; NEVER for
+        none; None where all outcomes count (`readings`).
     """
 
     run: tuple[str, str, int]
@@ -62,6 +65,7 @@ class Panel:
     notes: tuple[str, ...]
     beside: Mapping[str, Float[np.ndarray, "U C"]] = field(default_factory=dict)
     step: Int[np.ndarray, " U"] | None = None
+    second: Int[np.ndarray, " U"] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -113,30 +117,15 @@ class Panel:
             covariates=self.covariates.filter(pl.Series(rows)),
             beside={name: values[rows] for name, values in self.beside.items()},
             step=None if self.step is None else self.step[rows],
+            second=None if self.second is None else self.second[rows],
             notes=(*self.notes, f"{len(self) - len(kept)} of {len(self)} rows dropped: {why}"),
         )
 
 
-_NO_COVARIATES = ["row_id", "treatment_step", "batch", "tokens", "state", "placebo"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """How a panel is laid out: see `panel`.
-
-    Attributes
-    ----------
-    outcome : column of the scores.
-    early : what to do with rows that have no base.
-    weights : column of the rows with their sampling weights, or None.
-    """
-
-    outcome: str = "log_likelihood"
-    early: Early = "error"
-    weights: str | None = None
-
-    def __post_init__(self) -> None:
-        check_option(self.early, Early, "early")
+_NO_COVARIATES = [
+    *("row_id", "treatment_step", "second_step", "batch", "tokens", "state", "placebo"),
+]
+"""Columns of the rows that are no covariates."""
 
 
 def panel(
@@ -156,8 +145,9 @@ def panel(
     rows : `ROWS`, of which `row_id` and `treatment_step` are needed here, and `batch` to cluster
         by it; only rows of both tables are used.
     settings : of these, `missing` says what to do where rows were not scored at every checkpoint
-        (`available` keeps their gaps as NaN, see `pythia_profile.did.missing`); `anticipation`
-        says which rows have a base.
+        (`available` keeps their gaps as NaN, see `pythia_profile.did.missing`); `second_reading`,
+        what to do with rows whose text is read again (`pythia_profile.did.readings`);
+        `anticipation` says which rows have a base.
     outcome : any numeric column of the scores; its sign is kept.
     early : what to do with rows read at or before the first checkpoint, or so soon after it that
         they have no base before `anticipation`: `error` leaves them to `effects`, which refuses
@@ -173,146 +163,55 @@ def panel(
     UnbalancedPanelError, MissingOutcomeError, NoRowsError
         Rows with gaps, infinite outcomes, no rows left.
     """
+    check_option(early, Early, "early")
     lazy = as_lazy(scores, SCORES.name)
-    rules = Rules(outcome=outcome, early=early, weights=weights)
-    table = check_tables(lazy, rows, rules)
+    table = check_tables(lazy, rows, outcome, weights)
     run = only_run(lazy)
     values = lazy.select("row_id", "checkpoint", pl.col(outcome).cast(pl.Float64)).collect()
     check_keys(values)
     checkpoints = values["checkpoint"].unique().sort().to_numpy().astype(np.int64)
-    laid = lay_out(values, table, checkpoints, run, rules, settings)
-    if not len(laid):
-        raise NoRowsError(f"no row is left: {'; '.join(laid.notes)}")
-    return laid
-
-
-def lay_out(
-    values: pl.DataFrame,
-    rows: pl.DataFrame,
-    checkpoints: Int[np.ndarray, " C"],
-    run: tuple[str, str, int],
-    rules: Rules,
-    settings: Estimation,
-) -> Panel:
-    """Lay out `row_id`, `checkpoint` and the outcome on a grid of checkpoints that is given."""
-    row_id, y, notes = _matrix(values, checkpoints, rules.outcome)
-    _check_values(y, rules.outcome, row_id, checkpoints)
-    lines, notes = _known_rows(rows, row_id, notes)
-    table = rows[lines]
+    row_id, y, notes = _matrix(values, checkpoints, outcome)
+    _check_values(y, outcome, row_id, checkpoints)
+    lines, notes = _known_rows(table, row_id, notes)
+    table = table[lines]
     if "placebo" in table.columns:
         table = table.filter(~pl.col("placebo"))
         aside = counted(len(lines) - len(table), "placebo row")
         notes = [*notes, f"{aside} set aside: read, but their steps moved no weight"]
+    read = readings_of(table)
     if "tokens" in table.columns and "length" not in table.columns:
         table = table.with_columns(length=pl.col("tokens").list.len())
     kept = np.isin(row_id, table["row_id"].to_numpy())
     step = table["treatment_step"].fill_null(NEVER).to_numpy()
+    twice = read.notes(settings.second_reading, int(checkpoints[-1]))
     laid = Panel(
         run=run,
-        outcome=rules.outcome,
+        outcome=outcome,
         y=y[kept],
         cohort=cohort_of_steps(step, checkpoints),
         cluster=table["batch"].fill_null(NEVER).to_numpy(),
-        weight=_weights(table, rules.weights),
+        weight=_weights(table, weights),
         row_id=row_id[kept],
         checkpoints=checkpoints,
         covariates=table.drop(_NO_COVARIATES, strict=False),
-        notes=(*notes, *_late(step, checkpoints)),
+        notes=(*notes, *_late(step, checkpoints), *twice),
         step=step,
+        second=read.cut(settings.second_reading),
     )
-    if rules.early == "drop":
+    if (dropped := read.dropped(settings.second_reading)).any():
+        laid = laid.keep(~dropped, "their text is read more than once")
+    if early == "drop":
         laid = _without_base_dropped(laid, settings.anticipation)
-    return _settle_gaps(laid, settings.missing)
-
-
-def check_tables(
-    scores: pl.LazyFrame, rows: pl.DataFrame | pl.LazyFrame, rules: Rules
-) -> pl.DataFrame:
-    """Refuse tables without the columns that are needed; return the rows, steps as integers."""
-    schema = scores.collect_schema()
-    need_columns(schema, [*RUN, "checkpoint", "row_id", rules.outcome], SCORES.name)
-    named = [] if rules.weights is None else [rules.weights]
-    table = as_lazy(rows, ROWS.name).collect()
-    if "batch" not in table.columns:
-        table = table.with_columns(batch=pl.lit(None, pl.Int64))
-    needed = ["row_id", "treatment_step", *named]
-    need_columns(table.schema, needed, ROWS.name)
-    for frame, name, columns in (
-        (schema, SCORES.name, ["checkpoint", "row_id", rules.outcome]),
-        (table.schema, ROWS.name, [*needed, "batch"]),
-    ):
-        for column in columns:
-            if not (frame[column].is_numeric() or frame[column] in (pl.Boolean, pl.Null)):
-                raise TableError(f"table '{name}': '{column}' is {frame[column]}, expected numbers")
-    _no_nulls(table.select("row_id"), ROWS.name)
-    return table.with_columns(_whole(table[name]) for name in ("row_id", "treatment_step", "batch"))
-
-
-def as_lazy(frame: Any, table: str) -> pl.LazyFrame:
-    """Take a table as a query, eager or lazy; refuse what is no polars frame."""
-    if not isinstance(frame, pl.DataFrame | pl.LazyFrame):
-        package, _, _ = type(frame).__module__.partition(".")
-        name = type(frame).__qualname__
-        raise TableError(
-            f"table '{table}': got {name if package == 'builtins' else f'{package} {name}'}, "
-            "expected a polars frame; make one with pl.DataFrame(...)"
-        )
-    lazy: pl.LazyFrame = frame.lazy()
-    return lazy
-
-
-def need_columns(schema: pl.Schema, columns: Sequence[str], table: str) -> None:
-    """Refuse a table without one of these columns, and say which it has."""
-    missing = [f"'{name}' is missing" for name in columns if name not in schema]
-    if missing:
-        raise TableError(
-            f"table '{table}': {'; '.join(missing)}; it has {', '.join(schema.names())}"
-        )
-
-
-def check_keys(values: pl.DataFrame) -> None:
-    """Refuse scores whose row or checkpoint is not known."""
-    _no_nulls(values.select("row_id", "checkpoint"), SCORES.name)
-
-
-def _no_nulls(keys: pl.DataFrame, table: str) -> None:
-    for column in keys.iter_columns():
-        if nulls := column.null_count():
-            raise TableError(
-                f"table '{table}': '{column.name}' holds {counted(nulls, 'null')}, expected none"
-            )
-
-
-def _whole(values: pl.Series) -> pl.Series:
-    """Whole numbers as Int64, also where another tool has made them floats to hold nulls."""
-    if not values.dtype.is_float():
-        return values.cast(pl.Int64)
-    known = values.fill_nan(None)
-    if (broken := int((known != known.round()).sum())) > 0:
-        raise TableError(
-            f"table '{ROWS.name}': {counted(broken, 'value')} of '{values.name}' "
-            f"{'is no whole number' if broken == 1 else 'are no whole numbers'}"
-        )
-    return known.cast(pl.Int64)
+    laid = _settle_gaps(laid, settings.missing)
+    if not len(laid):
+        raise NoRowsError(f"no row is left: {'; '.join(laid.notes)}")
+    return laid
 
 
 def _weights(table: pl.DataFrame, column: str | None) -> Float[np.ndarray, " U"]:
     if column is None:
         return np.ones(len(table))
     return table[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
-
-
-def only_run(scores: pl.LazyFrame) -> tuple[str, str, int]:
-    """Suite, size and seed of the scores, which must be of one run."""
-    runs = scores.select(RUN).unique().sort(RUN).collect(engine="streaming")
-    if len(runs) != 1:
-        names = "; ".join(" ".join(map(str, run)) for run in runs.rows()[:5]) or "none"
-        raise TableError(
-            f"table '{SCORES.name}': {counted(len(runs), 'run')} ({names}), expected one; filter "
-            "by suite, size and seed"
-        )
-    suite, size, seed = runs.row(0)
-    return suite, size, seed
 
 
 def _matrix(

@@ -29,14 +29,9 @@ def reliability(att: AttGt) -> Float[np.ndarray, "G C"]:
     """Correlation ρ of Y_c and Y_b within the treated and the control rows of each cell; (G, C).
 
     NaN where one of the two does not vary, and where a cell has no base or no controls.
-
-    Raises
-    ------
-    NoRowsError
-        The estimate was made from moments alone.
     """
     plan = att.fit.comparison
-    sums = cross_products(plan, att.fit.rows_for("reliability"))
+    sums = cross_products(plan, att.fit.rows)
     c, b = plan.columns, np.maximum(plan.base, 0)
 
     def within(pairs: Pairs) -> Float[np.ndarray, "3 G C"]:
@@ -64,7 +59,7 @@ def batch_icc(att: AttGt, clusters: Int[np.ndarray, " U"]) -> Float[np.ndarray, 
     ----------
     clusters : (U,) cluster of each row, in the order of the rows given to `att_gt`.
     """
-    plan, rows = att.fit.comparison, att.fit.rows_for("batch_icc")
+    plan, rows = att.fit.comparison, att.fit.rows
     labels = per_row(clusters, rows.y, "clusters", np.int64)[rows.input_index]
     icc = np.full(att.att.shape, np.nan)
     for g in range(len(icc)):

@@ -15,6 +15,7 @@ __all__ = [
     "Estimation",
     "Estimator",
     "MissingRule",
+    "SecondReading",
 ]
 
 Control = Literal["never", "not_yet", "both"]
@@ -23,6 +24,7 @@ Estimator = Literal["did", "diff", "ancova"]
 Adjustment = Literal["regression", "doubly_robust"]
 ClusterBy = Literal["auto", "row", "batch"]
 MissingRule = Literal["error", "balanced", "available"]
+SecondReading = Literal["cut", "keep", "drop"]
 
 MOST_DRAWS = 100_000
 
@@ -80,6 +82,12 @@ class Estimation(Settings):
         default="error",
         description="what to do where a row lacks a score: error, balanced (leave the row out), "
         "or available (use what is there)",
+    )
+    second_reading: SecondReading = Field(
+        default="cut",
+        description="rows whose text is read again: cut (leave out their cells from the second "
+        "reading on), keep (use all cells), or drop (leave out these rows, and those whose text "
+        "had been read before)",
     )
     draws: int = Field(
         default=1000, ge=10, strict=True, le=MOST_DRAWS, description="bootstrap draws"

@@ -279,7 +279,7 @@ def standard_error_of_mean(parts: Sequence[tuple[Placebo, npt.NDArray[np.bool_]]
     names, values = [], []
     for placebo, chosen in parts:
         att = placebo.att
-        rows = att.fit.rows_for("counterfactual check")
+        rows = att.fit.rows
         grid = np.zeros(att.att.shape)
         grid[placebo.row, placebo.columns[chosen]] = 1 / cells
         weights = sparse.csr_array(grid.reshape(1, -1))

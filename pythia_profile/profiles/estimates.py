@@ -21,7 +21,7 @@ from pythia_profile.did.inference.aggregates import first_cohort_note
 from pythia_profile.did.inference.att_table import att_table, cell_bands
 from pythia_profile.did.inference.pretrends import Placebo
 from pythia_profile.did.inference.simultaneous import Bands
-from pythia_profile.did.panels import as_lazy, need_columns
+from pythia_profile.did.panel_tables import as_lazy, need_columns
 from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.errors import TableError, not_found
 from pythia_profile.tables import ATT, PLACEBO, ROWS, RUN, SCORES, conform

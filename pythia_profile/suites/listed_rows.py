@@ -105,4 +105,8 @@ def _stated(
     own = rows["treatment_step"].fill_null(NEVER).to_numpy()
     states = states_of_reads(reads, masked, store.idle_steps, store.skipped_steps)
     exposed = (reads[:, 0] < own).astype(np.float64)
-    return marked(rows.with_columns(earlier_exposure=exposed, state=pl.Series(states)))
+    still = np.array(sorted(store.idle_steps | store.skipped_steps), dtype=np.int64)
+    later = (reads > own[:, None]) & ~np.isin(reads, still)  # a step that moves no weight is none
+    second = pl.Series(np.where(later, reads, NEVER).min(axis=1)).replace(NEVER, None)
+    known = rows.with_columns(earlier_exposure=exposed, second_step=second)
+    return marked(known.with_columns(state=pl.Series(states)))

@@ -24,6 +24,7 @@ from pythia_profile.suites.placebo_rows import (
     steps_at_rate_0,
     with_states,
 )
+from pythia_profile.suites.second_readings import read_again, with_twins
 from pythia_profile.tables import NEVER, ROWS, conform
 
 __all__ = ["Sampling", "open_rows", "sample_rows"]
@@ -54,7 +55,9 @@ def sample_rows(
     The `ROWS` table. `earlier_exposure` is what the index maps say where `documents` are given,
     else 0 where the suite's run passes over its text once, null where that is not known; of a suite
     over token files, 1 where the same place of the same file had been read before; 0 for held-out
-    rows wherever it is known for the others.
+    rows wherever it is known for the others. A column `second_step` is there where rows are known
+    to be read again: the first step after a row's own that reads its text a second time (of index
+    maps, by which half of its tokens had been read again).
 
     Raises
     ------
@@ -83,7 +86,7 @@ def sample_rows(
             controls = controls.with_columns(
                 earlier_exposure=pl.lit(0.0), state=pl.lit("never read"), placebo=pl.lit(False)
             )
-            rows = pl.concat([rows, controls.select(rows.columns)], how="vertical_relaxed")
+            rows = pl.concat([rows, controls], how="diagonal_relaxed").select(rows.columns)
     else:
         past = 0 if held_out is not None else chosen.never_treated
         window = _window(suite.order, len(store), steps, past)
@@ -102,6 +105,7 @@ def sample_rows(
         ids, tokens = inside["row_id"].to_numpy(), np.array(inside["tokens"].to_list())
         check_maps(maps, (near or Path()) / chosen.documents, ids, tokens)
         rows = rows.with_columns(pl.col("earlier_exposure").fill_null(0.0))
+        rows = rows.join(read_again(maps, suite.order, inside), on="row_id", how="left")
     for note in _short_cohorts(rows, steps, chosen.rows_per_cohort):
         log.warning("%s", note)
     if suite.single_pass and maps is None and not isinstance(store, ShuffledRows):
@@ -110,7 +114,7 @@ def sample_rows(
         rows = with_states(rows, idle, chosen.skipped_steps)
     if chosen.placebo:
         log.info("%s placebo rows, whose effect must be 0", f"{rows['placebo'].sum():,}")
-    return conform(rows, ROWS)
+    return conform(rows if suite.single_pass else with_twins(rows), ROWS)
 
 
 def _draw_of(chosen: Sampling, *, single: bool) -> Draw:

@@ -17,7 +17,8 @@ ROWS = Table(
 )
 """Sampled rows; `treatment_step` is null for never-treated rows. Effects need `row_id` and
 `treatment_step` only: `batch` is optional unless they are clustered by it, `tokens` unless rows are
-scored or a design is planned, `earlier_exposure` always."""
+scored or a design is planned, `earlier_exposure` always. So is a column `second_step`, the first
+step after a row's own that reads its text again (null for none): `Estimation.second_reading`."""
 
 SCORES = Table(
     "scores",

@@ -9,7 +9,6 @@ Measured on "vm", two cores of an AMD EPYC, load 1.0:
     Pythia's size, from parquet to effects, standard errors, 1,000 draws, bands and four
     aggregates     1.23 s and 0.90 s after 0.26 s of imports, 426 MB
     diff-diff 3.13, fit with 1,000 draws on a frame in memory     11.9 s, 1,969 MB; ratio 13.1
-    ten times the rows, streamed, with bands     3.4 s, 397 MB
 """
 
 import json
@@ -92,17 +91,6 @@ report(seconds=time.perf_counter() - imported, importing=imported - start,
        overall=float(found[-1].estimate[0]), rows=len(laid), critical=found[0].critical)
 """
 
-STREAMED = """
-import time; start = time.perf_counter()
-import polars as pl
-from pythia_profile.did import stream_estimate
-from pythia_profile.did.settings import Estimation
-table = stream_estimate(
-    pl.scan_parquet(folder + "/scores/**/*.parquet", hive_partitioning=True),
-    pl.read_parquet(folder + "/rows.parquet"), Estimation(clusters="row"), workers=2)
-report(seconds=time.perf_counter() - start, cells=len(table), mean=float(table["att"].mean()))
-"""
-
 DIFF_DIFF = """
 import time, warnings; warnings.simplefilter("ignore")
 import numpy as np, pandas as pd, polars as pl
@@ -167,16 +155,3 @@ def test_pythias_panel_takes_two_seconds_and_a_tenth_of_the_time_of_diff_diff(py
     assert best["rows"] == 16_300
     assert best["overall"] == pytest.approx(other["overall"], abs=1e-10)
     assert best["megabytes"] <= 700
-
-
-def test_ten_times_the_rows_are_streamed_in_two_gigabytes(tmp_path):
-    folder = write_panel(tmp_path / "ten", batches=100, never=20_000)
-
-    found = measure(STREAMED, folder)
-
-    print(
-        f"\n{machine()}\nstreamed, 163,000 rows, 144 checkpoints, 23.5 million lines, 1,000 draws: "
-        f"{found['seconds']:.1f} s, {found['megabytes']:.0f} MB"
-    )
-    assert found["cells"] == COHORTS * (COHORTS + 1)
-    assert found["megabytes"] <= 2048

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pythia_profile.did import NEVER, aggregate, att_gt, bands, contrast
-from pythia_profile.did.errors import DegenerateError, EmptyFamilyError, NoRowsError, OptionError
+from pythia_profile.did.errors import DegenerateError, EmptyFamilyError, OptionError
 from pythia_profile.did.inference.bootstrap import BootstrapSpec, cell_draws, contrast_draws
 from pythia_profile.did.inference.multipliers import multipliers
 from pythia_profile.did.inference.simultaneous import bands_of, interquartile_sigma
@@ -168,35 +168,6 @@ def test_the_spread_of_draws_is_the_analytic_standard_error():
     ratio = draws.std(axis=2)[att.se > 0] / att.se[att.se > 0]
 
     assert abs(ratio - 1).max() < 5 / np.sqrt(2 * 20_000)  # five standard errors of a deviation
-
-
-def test_covariance_draws_have_the_covariance_of_the_multiplier_draws():
-    panel = planted(rows=60, never=100)
-    curve = aggregate(estimates(panel, control="both"), "event_time", shares="estimated")
-
-    (drawn,) = contrast_draws([curve], BootstrapSpec(40_000, 0, "covariance"))
-
-    covariance = curve.covariance()
-    scale = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
-    assert abs(drawn @ drawn.T / 40_000 - covariance).max() < 6 * scale.max() / np.sqrt(40_000)
-
-
-def test_estimates_from_moments_alone_ask_for_covariance_draws():
-    att = estimates(planted())
-    att = replace(att, fit=replace(att.fit, rows=None))
-
-    assert bands(att, 200, multiplier="covariance").critical > 1.9
-    with pytest.raises(NoRowsError, match="expected 'covariance': this estimate was made"):
-        bands(att)
-
-
-def test_two_panels_cannot_be_drawn_from_their_moments():
-    one, two = (estimates(planted(seed), units=np.arange(57)) for seed in (1, 2))
-    gap = aggregate(one, "overall") - aggregate(two, "overall")
-
-    assert bands(gap, 200).critical > 1.5
-    with pytest.raises(NoRowsError, match="common rows are not known"):
-        bands(gap, 200, multiplier="covariance")
 
 
 def test_interquartile_sigma_of_normal_numbers_is_their_deviation():

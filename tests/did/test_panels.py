@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pythia_profile.did import NEVER, att_gt, bands, effects, estimate, panel, stream_effects
+from pythia_profile.did import NEVER, att_gt, bands, effects, estimate, panel
 from pythia_profile.did.errors import (
     DuplicateError,
     EarlyCohortError,
@@ -113,8 +113,6 @@ def test_a_column_of_weights_weighs_the_rows(scored):
     np.testing.assert_array_equal(laid.weight, 1.0 + laid.row_id % 3)
     alone = att_gt(laid.y, laid.cohort, laid.checkpoints, weights=laid.weight, units=laid.row_id)
     np.testing.assert_array_equal(effects(laid, settings).att, alone.att)
-    streamed = stream_effects(scores.lazy(), heavy, settings, weights="weight", block=10)
-    np.testing.assert_allclose(streamed.se, alone.se, atol=1e-12)
     with pytest.raises(TableError, match="table 'rows': 'weight' is missing"):
         panel(scores, rows, weights="weight")
     with pytest.raises(OptionError, match="not above 0"):

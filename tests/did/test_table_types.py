@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pythia_profile.did import effects, estimate, panel, stream_effects
+from pythia_profile.did import effects, estimate, panel
 from pythia_profile.did.errors import OptionError
 from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import TableError
@@ -45,12 +45,11 @@ def scored():
         ),
     ],
 )
-@pytest.mark.parametrize("read", [panel, stream_effects])
-def test_unknown_keys_and_words_for_numbers_are_refused(scored, spoil, message, read):
+def test_unknown_keys_and_words_for_numbers_are_refused(scored, spoil, message):
     scores, rows = spoil(*scored)
 
     with pytest.raises(TableError, match=message):
-        read(scores, rows)
+        panel(scores, rows)
 
 
 def as_pandas(values):
@@ -73,11 +72,9 @@ def test_columns_of_other_types_with_the_same_values_change_nothing(scored, chan
     plain = effects(panel(*scored), Estimation(clusters="batch"))
 
     other = effects(panel(*change(*scored)), Estimation(clusters="batch"))
-    streamed = stream_effects(*change(*scored), Estimation(clusters="batch"))
 
     np.testing.assert_array_equal(other.att, plain.att)
     np.testing.assert_array_equal(other.se, plain.se)
-    np.testing.assert_allclose(streamed.se, plain.se, atol=1e-12)
 
 
 def test_the_table_of_cells_has_no_bands_over_aggregates(scored):

@@ -200,8 +200,27 @@ def test_documents_and_seed_say_what_had_been_read_before(twice, tmp_path):
     exposed = exposures(maps, rows["row_id"].to_numpy()).share
     assert np.array_equal(rows["earlier_exposure"].to_numpy(), exposed)
     assert exposed.max() == 1
+    for row, own, second in rows.select("row_id", "treatment_step", "second_step").iter_rows():
+        assert second == half_read_again(maps, row, own)
+    assert 0 < rows["second_step"].null_count() < len(rows)
     unknown = sample_rows(suite, ONCE.replace(documents=""), checkpoints=[0, 15, 30])
     assert unknown["earlier_exposure"].null_count() == len(unknown)
+
+
+def half_read_again(maps, row, own):
+    """Step by which 3 of a row's 6 tokens had been read again in other copies of documents."""
+    pieces = maps.pieces(slice(0, 240))
+    owner, mine, steps = pieces.owner(), maps.pieces([row]), []
+    for document, offset, length, entry in zip(
+        mine.document, mine.offset, mine.length, mine.entry, strict=True
+    ):
+        for token in range(offset, offset + length):
+            holds = (pieces.document == document) & (pieces.entry != entry)
+            holds &= (pieces.offset <= token) & (token < pieces.offset + pieces.length)
+            reads = pieces.rows[owner[holds]] // 8 + 1
+            steps.append(min((int(s) for s in reads if s > own), default=None))
+    known = sorted(step for step in steps if step is not None)
+    return known[2] if len(known) > 2 else None
 
 
 def test_single_exposure_rows_are_read_in_no_other_row(twice, tmp_path):

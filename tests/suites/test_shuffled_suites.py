@@ -101,6 +101,11 @@ def test_no_copy_of_a_control_was_read_and_second_readings_are_marked(make):
         step = position // 8
         assert exposure == float(tokens in read[: step * 8])
     assert treated["earlier_exposure"].n_unique() == 2
+    for position, tokens, second in treated.select("row_id", "tokens", "second_step").iter_rows():
+        later = [
+            at // 8 + 1 for at, row in enumerate(read) if row == tokens and at // 8 > position // 8
+        ]
+        assert second == min(later, default=None)
     states = dict(zip(map(tuple, read), store.states(np.arange(160)), strict=True))
     assert set(states.values()) == {"read once", "read again"}
     with pytest.raises(OrderError, match=r"never-treated: 130 were asked for, but there are \d+"):

@@ -47,7 +47,7 @@ def baseline_balance(att: AttGt) -> Balance:
     first[~att.fit.comparison.post.any(axis=1)] = -1
     g = np.arange(len(att.cohorts))
     b = np.maximum(att.fit.comparison.base[g, first], 0)
-    sums = cross_products(att.fit.comparison, att.fit.rows_for("balance"))
+    sums = cross_products(att.fit.comparison, att.fit.rows)
     base = np.broadcast_to(b[:, None], att.att.shape)
     means, variances = [], []
     for pairs in (sums.treated(base, base), sums.controls(base, base)):

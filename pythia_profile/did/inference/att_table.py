@@ -1,6 +1,6 @@
 """The `ATT` table: effects with their simultaneous bands, one line for each cell.
 
-In: `Panel`, or scores and rows that are streamed, and `Estimation`. Out: the table `ATT`.
+In: `Panel` and `Estimation`. Out: the table `ATT`.
 """
 
 import logging
@@ -13,11 +13,11 @@ from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import OptionError
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.aggregates import Kind
-from pythia_profile.did.inference.bootstrap import BootstrapSpec, Process
+from pythia_profile.did.inference.bootstrap import BootstrapSpec
+from pythia_profile.did.inference.multipliers import Multiplier
 from pythia_profile.did.inference.simultaneous import Bands, bands_of
-from pythia_profile.did.panels import Early, Panel, only_run
+from pythia_profile.did.panels import Panel
 from pythia_profile.did.settings import DEFAULT, Estimation
-from pythia_profile.did.stream import stream_effects
 from pythia_profile.tables import ATT, RUN, conform
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def estimate(
     panel: Panel,
     settings: Estimation = DEFAULT,
     *,
-    multiplier: Process = "normal",
+    multiplier: Multiplier = "normal",
     workers: int = 1,
 ) -> pl.DataFrame:
     """ATT table of a panel: one line for each cohort and checkpoint, with simultaneous bands.
@@ -46,25 +46,12 @@ def estimate(
     return att_table(att, panel.run, panel.outcome, found)
 
 
-def stream_estimate(
-    scores: pl.LazyFrame | pl.DataFrame,
-    rows: pl.DataFrame | pl.LazyFrame,
+def cell_bands(
+    att: AttGt,
     settings: Estimation = DEFAULT,
     *,
-    outcome: str = "log_likelihood",
-    early: Early = "error",
-    weights: str | None = None,
+    multiplier: Multiplier = "normal",
     workers: int = 1,
-) -> pl.DataFrame:
-    """ATT table from blocks of rows; bands are simulated from the covariance of the cells."""
-    att = stream_effects(scores, rows, settings, outcome=outcome, early=early, weights=weights)
-    found = cell_bands(att, settings, multiplier="covariance", workers=workers)
-    log_notes(att, found)
-    return att_table(att, only_run(scores.lazy()), outcome, found)
-
-
-def cell_bands(
-    att: AttGt, settings: Estimation = DEFAULT, *, multiplier: Process = "normal", workers: int = 1
 ) -> list[Bands]:
     """Bands over a family of cells, and over the placebo cells where the family is `post`."""
     family = settings.family

@@ -1,14 +1,12 @@
 """Random draws of the estimation error of every cell, all cells jointly.
 
 In: `AttGt`, a number of draws, a seed. Out: for each cohort the draws (C, B) of its cells' errors,
-and draws of contrasts (K, B), in units of the outcome. A draw perturbs each group's sums,
+and draws of contrasts (K, B), in units of the outcome. A draw perturbs each group's sums by
 
-    multiplier   Σ_k ε_k Σ_{i∈k} z_i       from the rows, ε of mean 0 and variance 1 by cluster
-    covariance   N(0, moment_h)            from the moments alone
+    Σ_k ε_k Σ_{i∈k} z_i,    ε of mean 0 and variance 1, one for each cluster k
 
-and a cell's error is the same combination of its groups as its estimate. The sums of the
-multiplier draws are taken on a grid of whole numbers, so they are exact: any chunking and any
-number of workers give the same bits.
+and a cell's error is the same combination of its groups as its estimate. These sums are taken on a
+grid of whole numbers, so they are exact: any chunking and any number of workers give the same bits.
 
 Source: Callaway and Sant'Anna (2021), algorithm 1.
 """
@@ -16,15 +14,14 @@ Source: Callaway and Sant'Anna (2021), algorithm 1.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from pythia_profile.did.ancova import slope_scores
+from pythia_profile.did.ancova import Slopes, slope_scores
 from pythia_profile.did.arguments import check_option
 from pythia_profile.did.att import AttGt
-from pythia_profile.did.errors import NoRowsError, OptionError
+from pythia_profile.did.errors import OptionError
 from pythia_profile.did.group_means import GroupMeans
 from pythia_profile.did.inference.contrasts import Contrast
 from pythia_profile.did.inference.influence import Part
@@ -34,8 +31,6 @@ from pythia_profile.did.moments import Rows
 from pythia_profile.did.regression import Regressions
 from pythia_profile.did.settings import Estimation
 from pythia_profile.did.threads import one_blas_thread
-
-Process = Literal["normal", "rademacher", "mammen", "webb", "covariance"]
 
 CHUNK = 2048
 """Clusters whose multipliers are held at once."""
@@ -49,20 +44,20 @@ class BootstrapSpec:
     ----------
     draws : number of draws B.
     seed : seed of the multipliers.
-    process : their distribution; `covariance` needs no rows.
+    process : their distribution.
     workers : threads; changes nothing but the time.
     chunk : clusters drawn at once; changes nothing but memory.
     """
 
     draws: int = 1000
     seed: int = 0
-    process: Process = "normal"
+    process: Multiplier = "normal"
     workers: int = 1
     chunk: int = CHUNK
 
     @classmethod
     def of(
-        cls, settings: Estimation, process: Process = "normal", workers: int = 1
+        cls, settings: Estimation, process: Multiplier = "normal", workers: int = 1
     ) -> "BootstrapSpec":
         """Take number of draws and seed from the settings of an estimate."""
         return cls(settings.draws, settings.seed, process, workers)
@@ -72,7 +67,7 @@ class BootstrapSpec:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise OptionError(f"{name}: got {value!r}, expected a whole number from {least} on")
-        check_option(self.process, Process, "multiplier")
+        check_option(self.process, Multiplier, "multiplier")
 
 
 def cell_draws(att: AttGt, spec: BootstrapSpec) -> Iterator[Float[np.ndarray, "C1 B"]]:
@@ -101,7 +96,7 @@ def cell_draws(att: AttGt, spec: BootstrapSpec) -> Iterator[Float[np.ndarray, "C
         cells = _error(sums, theta, att.fit.treated, g)
         cells -= _error(pooled, theta, att.fit.control, g)
         if att.fit.slopes is not None:
-            cells += _slope_errors(att, g, spec)
+            cells += _slope_errors(att, att.fit.slopes, g, spec)
         cells[~att.identified[g]] = np.nan
         return np.concatenate([cells, own[-1:]])
 
@@ -123,12 +118,7 @@ def _regression_errors(
     att: AttGt, regressions: Regressions | KnownMeans, spec: BootstrapSpec
 ) -> Callable[[int], Float[np.ndarray, "C1 B"]]:
     """From a cohort to the draws of its cells' errors, where effects are at equal covariates."""
-    if spec.process == "covariance":
-        raise NoRowsError(
-            "covariates: errors of regressions do not follow from moments; choose "
-            "multiplier='normal'"
-        )
-    fit, rows, kind = att.fit, att.fit.rows_for("bands"), spec.process
+    fit, rows, kind = att.fit, att.fit.rows, spec.process
     # The controls' multipliers serve every cohort, so they are made once.
     random = {h: _patterns(rows, h, spec, kind) for h in fit.comparison.controls}
 
@@ -207,25 +197,21 @@ def add_cohort(
 
 def group_draws(att: AttGt, h: int, spec: BootstrapSpec) -> Float[np.ndarray, "C1 B"]:
     """Draws of the sums of z over group `h`, (C + 1, B)."""
-    if spec.process == "covariance":
-        return _from_moment(att.fit.sums.factor[h] * att.fit.sums.moment[h], h, spec)
-    rows = att.fit.rows_for(f"multiplier '{spec.process}', expected 'covariance'")
+    rows = att.fit.rows
     drawn = _multiplied(rows, rows.cluster_sums(h), h, spec, spec.process)
     drawn *= att.fit.sums.factor[h] ** 0.5
     return drawn
 
 
-def _slope_errors(att: AttGt, g: int, spec: BootstrapSpec) -> Float[np.ndarray, "C B"]:
+def _slope_errors(
+    att: AttGt, slopes: Slopes, g: int, spec: BootstrapSpec
+) -> Float[np.ndarray, "C B"]:
     """Errors of the cells of cohort `g` that come from the slopes of regression adjustment."""
     plan, rows = att.fit.comparison, att.fit.rows
-    if rows is None or att.fit.slopes is None or spec.process == "covariance":
-        raise NoRowsError(
-            "ancova: errors of slopes do not follow from moments; choose multiplier='normal'"
-        )
     total = np.zeros((len(att.checkpoints), spec.draws))
     for h in rows.groups():
         if plan.uses(g, h).any():
-            scores = slope_scores(plan, att.fit.slopes, rows, att.fit.control, g, h)
+            scores = slope_scores(plan, slopes, rows, att.fit.control, g, h)
             drawn = _multiplied(rows, rows.by_cluster(scores, h), h, spec, spec.process)
             total += att.fit.sums.factor[h] ** 0.5 * drawn
     return total
@@ -277,14 +263,3 @@ def _whole_sums(
         total = total + factor * sums
     total *= step[:, None]
     return total
-
-
-def _from_moment(
-    moment: Float[np.ndarray, "C1 C1"], h: int, spec: BootstrapSpec
-) -> Float[np.ndarray, "C1 B"]:
-    # Not Cholesky: a moment is singular where checkpoints outnumber clusters.
-    values, vectors = np.linalg.eigh(moment)
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    normal = np.random.Generator(np.random.Philox(key=[spec.seed, h]))
-    drawn: Float[np.ndarray, "C1 B"] = root @ normal.standard_normal((len(moment), spec.draws))
-    return drawn

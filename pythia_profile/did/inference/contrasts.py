@@ -109,7 +109,7 @@ class Contrast:
         """
         if len(self.parts) != 1:
             raise NoRowsError("influence: a difference of panels has no single order of rows")
-        rows = self.parts[0].att.fit.rows_for("influence")
+        rows = self.parts[0].att.fit.rows
         psi = np.zeros((len(rows), len(self)))
         for h, scores in row_scores(self.parts[0]):
             psi[rows.input_index[rows.group(h)]] = len(rows) * scores
@@ -219,7 +219,7 @@ def _shared_scores(
     """
     keys, scores, factors, labels = [], [], [], []
     for part in parts:
-        rows, sums = part.att.fit.rows_for("contrast"), part.att.fit.sums
+        rows, sums = part.att.fit.rows, part.att.fit.sums
         if len(parts) > 1 and not rows.named:
             raise NoRowsError(
                 "difference of two panels: rows have no ids to match them by; pass units= to att_gt"

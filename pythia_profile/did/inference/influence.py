@@ -83,7 +83,7 @@ def quadratic_forms(
 
 def row_scores(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
     """For each group, what each of its rows contributes to the errors of the contrasts."""
-    att, fit, rows = part.att, part.att.fit, part.att.fit.rows_for("influence")
+    att, fit, rows = part.att, part.att.fit, part.att.fit.rows
     width = len(att.checkpoints)
     if fit.regressions is not None:
         yield from _regression_scores(part, rows, fit.regressions)

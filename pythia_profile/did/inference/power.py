@@ -28,7 +28,7 @@ from scipy.special import stdtrit
 
 from pythia_profile.did.arguments import check_option, counted, per_row
 from pythia_profile.did.att import AttGt
-from pythia_profile.did.errors import NoRowsError, OptionError
+from pythia_profile.did.errors import OptionError
 from pythia_profile.did.inference.aggregates import Kind, aggregate
 from pythia_profile.did.inference.contrasts import Contrast, contrast
 from pythia_profile.did.inference.influence import row_scores
@@ -74,18 +74,14 @@ def pilot(
     Raises
     ------
     OptionError
-        Another effect, or other controls than never-treated rows.
-    NoRowsError
-        The estimate was made from moments alone.
+        Another effect, another estimator, or other controls than never-treated rows.
     """
     if effect not in ("instantaneous", "persistent", "residual", "cohort"):
         raise OptionError(
             f"effect: got {effect!r}, expected instantaneous, persistent, residual or cohort"
         )
-    if att.fit.rows is None or att.fit.slopes is not None or att.settings.control != "never":
-        raise NoRowsError(
-            "pilot: expected an estimate from rows, by did or diff, with never-treated controls"
-        )
+    if att.fit.slopes is not None or att.settings.control != "never":
+        raise OptionError("pilot: expected an estimate by did or diff, with never-treated controls")
     each = aggregate(att, effect)
     single = each.only([at for at in each.labels if at is not None])
     mean = _mean(att, single)

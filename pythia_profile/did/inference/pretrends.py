@@ -24,8 +24,9 @@ from scipy.special import chdtrc, ndtri, stdtr
 
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import DegenerateError, EmptyFamilyError
-from pythia_profile.did.inference.bootstrap import BootstrapSpec, Process, cell_draws
+from pythia_profile.did.inference.bootstrap import BootstrapSpec, cell_draws
 from pythia_profile.did.inference.contrasts import contrast
+from pythia_profile.did.inference.multipliers import Multiplier
 from pythia_profile.did.inference.simultaneous import interquartile_sigma
 from pythia_profile.did.threads import one_blas_thread
 
@@ -75,7 +76,7 @@ def placebo(
     *,
     draws: int = 1000,
     seed: int = 0,
-    multiplier: Process = "normal",
+    multiplier: Multiplier = "normal",
     workers: int = 1,
 ) -> Placebo:
     """Test that the effects before treatment are 0, jointly and for each cohort.

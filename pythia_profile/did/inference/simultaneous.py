@@ -28,12 +28,12 @@ from pythia_profile.did.att import AttGt, few_clusters
 from pythia_profile.did.errors import (
     DegenerateError,
     EmptyFamilyError,
-    NoRowsError,
     OptionError,
 )
 from pythia_profile.did.inference.aggregates import Kind, aggregate
-from pythia_profile.did.inference.bootstrap import BootstrapSpec, Process, add_cohort, cell_draws
+from pythia_profile.did.inference.bootstrap import BootstrapSpec, add_cohort, cell_draws
 from pythia_profile.did.inference.contrasts import Contrast
+from pythia_profile.did.inference.multipliers import Multiplier
 from pythia_profile.did.threads import one_blas_thread
 
 NORMAL_IQR = 1.3489795003921634
@@ -79,7 +79,7 @@ class Bands:
     level: float
     draws: int
     seed: int
-    process: Process
+    process: Multiplier
     notes: tuple[str, ...] = ()
 
     @property
@@ -104,7 +104,7 @@ def bands(
     family: Family | None = None,
     *,
     level: float = 0.95,
-    multiplier: Process = "normal",
+    multiplier: Multiplier = "normal",
     workers: int = 1,
 ) -> Bands:
     """Simultaneous bands over a family of cells, or of contrasts.
@@ -117,8 +117,7 @@ def bands(
         or the name of an aggregate, such as `event_time`, which gives the bands of that curve; for
         `Contrast`: `all` (default), `post` and `placebo` (event times from 0 on, and before), or a
         (K,) mask.
-    multiplier : `normal`, `rademacher`, `mammen`, `webb`; or `covariance`, which simulates from the
-        moments and needs no rows.
+    multiplier : `normal`, `rademacher`, `mammen` or `webb`.
 
     Raises
     ------
@@ -157,11 +156,6 @@ def bands_of(
     """
     if not 0 < level < 1:
         raise OptionError(f"level: got {level!r}, expected a number between 0 and 1")
-    if spec.process == "covariance" and any(len(_panels(target)) > 1 for target in targets):
-        raise NoRowsError(
-            "multiplier 'covariance': two panels' common rows are not known from their moments; "
-            "choose multiplier='normal'"
-        )
     wanted = families or [None] * len(targets)
     names, members = zip(*map(family_members, targets, wanted), strict=True)
     largest = [_Largest(t, m, spec.draws) for t, m in zip(targets, members, strict=True)]
