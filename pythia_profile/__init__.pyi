@@ -20,6 +20,7 @@ from pythia_profile.profiles.estimands import (
 )
 from pythia_profile.profiles.estimates import estimate as estimate
 from pythia_profile.profiles.profile import profile as profile
+from pythia_profile.profiles.two_orders import crossover as crossover
 from pythia_profile.profiles.study_power import PowerPlan as PowerPlan, power as power
 from pythia_profile.scoring.noise import noise_floor as noise_floor
 from pythia_profile.scoring.forward import score_checkpoint as score_checkpoint

@@ -15,6 +15,7 @@ from pythia_profile.tables.checked import (
     LEAVE_ONE_OUT,
     SENSITIVITY,
 )
+from pythia_profile.tables.compared import CROSSOVER, CROSSOVER_MEANS
 from pythia_profile.tables.contract import (
     RUN,
     Table,
@@ -54,6 +55,8 @@ __all__ = [
     "COUNTERFACTUAL",
     "COUNTERFACTUAL_SUMMARY",
     "COVARIATES",
+    "CROSSOVER",
+    "CROSSOVER_MEANS",
     "DECAY",
     "ESTIMANDS",
     "FINDINGS",

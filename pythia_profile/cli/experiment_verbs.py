@@ -1,0 +1,57 @@
+"""Verbs for experiments hidden in the training: other orders of the same rows."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pythia_profile.cli.app import STUDY, verb
+from pythia_profile.cli.options import AsJson, StudyFolder, Workers, print_json
+
+
+@verb(
+    STUDY,
+    "crossover my-study other-seed",
+    "crossover my-mini-study --size xs --fork-at 128 --forks 2",
+)
+def crossover(
+    study: StudyFolder,
+    others: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders of studies whose runs read the same rows in other orders.",
+            show_default="forks of the study's own run, mini suite only",
+        ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Size that is forked.", show_default="its first")
+    ] = None,
+    fork_at: Annotated[
+        int | None,
+        typer.Option(help="Checkpoint of the forks.", show_default="a quarter of the run"),
+    ] = None,
+    forks: Annotated[int, typer.Option(min=1, max=64, help="How many forks.")] = 1,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Use runs with other orders as counterfactuals.
+
+    A row that one run has read and another has not is its own counterfactual. Effects by this
+    estimator, by difference-in-differences, and by both together: crossover.parquet, and their
+    means with standard errors side by side: crossover_means.parquet.
+    """
+    from pythia_profile.pipeline.other_orders import ForkPlan, crossover_of
+    from pythia_profile.text import text_table
+
+    if others and (size is not None or fork_at is not None or forks != 1):
+        raise typer.BadParameter("--size, --fork-at and --forks are for forks; got other studies")
+    plan = ForkPlan(size=size, at=fork_at, forks=forks)
+    found = crossover_of(study, others or (), plan, workers=workers)
+    lines = found.means.to_dicts()
+    if as_json:
+        print_json(lines)
+        return
+    shown = [line for line in lines if line["cohort"] is None]
+    columns = ["size", "outcome", "kind", "estimator", "att", "se", "lower", "upper"]
+    typer.echo(text_table(shown, [*columns, "did_se", "ratio"]))
+    typer.echo(str(found))

@@ -1,0 +1,50 @@
+"""Tables of experiments hidden in the training: other orders of the same rows, planted texts."""
+
+import polars as pl
+
+from pythia_profile.tables.contract import ESTIMATE, RUN, RUN_COLUMNS, Table
+
+__all__ = ["CROSSOVER", "CROSSOVER_MEANS"]
+
+CROSSOVER = Table(
+    "crossover",
+    pl.Schema(
+        {
+            **RUN_COLUMNS,
+            "outcome": pl.String(),
+            "estimator": pl.String(),
+            "cohort": pl.Int64(),
+            "checkpoint": pl.Int64(),
+            **ESTIMATE,
+            "weight": pl.Float64(),
+            "n_treated": pl.Int64(),
+            "n_control": pl.Int64(),
+        }
+    ),
+    (*RUN, "outcome", "estimator", "cohort", "checkpoint"),
+    frozenset(ESTIMATE),
+)
+"""ATT(g, c) by `estimator`: did (of the run alone), crossover SUITE SEED (against another run that
+read the same rows in another order), combined (both, each with its `weight` in the cell). `lower`
+and `upper` are pointwise; the estimate is null where a run has too few rows."""
+
+CROSSOVER_MEANS = Table(
+    "crossover_means",
+    pl.Schema(
+        {
+            **RUN_COLUMNS,
+            "outcome": pl.String(),
+            "estimator": pl.String(),
+            "kind": pl.String(),
+            "cohort": pl.Int64(),
+            **ESTIMATE,
+            "did_se": pl.Float64(),
+            "ratio": pl.Float64(),
+        }
+    ),
+    (*RUN, "outcome", "estimator", "kind", "cohort"),
+    frozenset({"cohort", "did_se", "ratio"}),
+)
+"""Means of the same cells: `kind` is instantaneous (each cohort, and null for their mean),
+persistent, residual or overall. `did_se` is the standard error of difference-in-differences over
+the estimator's own cells, and `ratio` the estimator's over it."""
