@@ -152,8 +152,14 @@ def write_table(frame: pl.DataFrame, path: Path, table: Table) -> pl.DataFrame:
     return checked
 
 
-def read_table(path: Path, table: Table, stage: str) -> pl.DataFrame:
+def read_table(
+    path: Path, table: Table, stage: str, *, where: pl.Expr | None = None
+) -> pl.DataFrame:
     """Read a table that `stage` writes, and check it against its contract.
+
+    Parameters
+    ----------
+    where : read only these lines; others are not checked.
 
     Raises
     ------
@@ -167,7 +173,11 @@ def read_table(path: Path, table: Table, stage: str) -> pl.DataFrame:
             f"no {path.name} in '{path.parent}'; run `pythia-profile {stage} {path.parent}` first"
         )
     try:
-        frame = pl.read_parquet(path)
+        lines = pl.scan_parquet(path)
+        names = lines.collect_schema().names()
+        if where is not None and {*where.meta.root_names()} <= {*names}:
+            lines = lines.filter(where)
+        frame = lines.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise TableError(

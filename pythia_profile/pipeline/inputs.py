@@ -5,7 +5,8 @@ scored yet.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -49,6 +50,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+_EFFECT_ROWS = {name: ROWS.columns[name] for name in ("row_id", "treatment_step")}
+
 
 def ready_suite(folder: Path, study: Study) -> Suite:
     """Return the study's suite, ready to read; remember its facts for the later stages."""
@@ -74,13 +77,24 @@ def suite_if_known(folder: Path) -> Suite | None:
     return known_suite(folder)
 
 
-def read_inputs(folder: Path, study: Study) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Read rows, with their covariates, and scores; neither needs the checkpoints any more."""
-    rows, suite = read_table(folder / "rows.parquet", ROWS, "sample"), suite_if_known(folder)
+def read_inputs(
+    folder: Path, study: Study, sizes: Sequence[str] = ()
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Read rows, with their covariates, and scores; neither needs the checkpoints any more.
+
+    Parameters
+    ----------
+    sizes : whose scores; all of the study unless given, which at Pythia's own grid are gigabytes.
+    """
+    sizes = sizes or study.sizes
+    of_others = imported_scores(folder)  # effects need neither tokens nor exposure of their rows
+    asked = replace(ROWS, columns=pl.Schema(_EFFECT_ROWS)) if of_others else ROWS
+    rows, suite = read_table(folder / "rows.parquet", asked, "sample"), suite_if_known(folder)
     rows = with_covariates(folder, rows)
-    scores = study_scores(folder, study, suite)
+    scores = study_scores(folder, study, suite, sizes)
     by_size = scores.group_by("size").agg(pl.col("checkpoint").unique())
-    warn_of_unscored(folder, study, {size: {*steps} for size, steps in by_size.iter_rows()})
+    scored = {size: {*steps} for size, steps in by_size.iter_rows()}
+    warn_of_unscored(folder, study, {size: scored.get(size, set()) for size in sizes})
     return rows, scores
 
 
@@ -110,34 +124,46 @@ def imported_scores(folder: Path) -> list[Path]:
     return sorted(path for path in scores.rglob("*.parquet") if not path.name.startswith("."))
 
 
-def _read_imported(paths: list[Path], study: Study) -> pl.DataFrame:
+def _read_imported(paths: list[Path], study: Study, sizes: Sequence[str]) -> pl.DataFrame:
     """Read tables of other origin: what names a line, and the outcomes of the study."""
     types = {
         name: SCORES.columns.get(name, pl.Float64()) for name in (*SCORES.key, *study.outcomes)
     }
     asked = Table(SCORES.name, pl.Schema(types), SCORES.key, frozenset(study.outcomes))
-    tables = [read_table(path, asked, "score").select(*types) for path in paths]
-    scores = conform(pl.concat(tables), asked).filter(pl.col("seed") == study.training_seed)
-    known = set(scores["size"].unique())
-    if lacking := [size for size in study.sizes if size not in known]:
+    wanted = (pl.col("seed") == study.training_seed) & pl.col("size").is_in(sizes)
+    tables = [read_table(path, asked, "score", where=wanted).select(*types) for path in paths]
+    filled = [table for table in tables if len(table)]
+    scores = conform(pl.concat(filled), asked) if len(filled) > 1 else (filled or tables)[0]
+    by_size = {size: scores.filter(pl.col("size") == size) for size in sizes}
+    if lacking := [size for size, lines in by_size.items() if not len(lines)]:
+        keys = pl.concat(pl.scan_parquet(path).select("size", "seed").unique() for path in paths)
+        known = keys.collect().filter(pl.col("seed") == study.training_seed)["size"].unique()
         raise MissingTableError(
             f"the tables in '{paths[0].parent}' have no scores of size '{lacking[0]}' and seed "
-            f"{study.training_seed}; they have {', '.join(sorted(known)) or 'none of that seed'}"
+            f"{study.training_seed}; they have {', '.join(known.sort()) or 'none of that seed'}"
         )
-    return pl.concat([scores.filter(pl.col("size") == size) for size in study.sizes])
+    return pl.concat(by_size.values())
 
 
-def study_scores(folder: Path, study: Study, suite: Suite | None) -> pl.DataFrame:
-    """Read the `SCORES` of a study at its checkpoints, without those it leaves out as faulty."""
+def study_scores(
+    folder: Path, study: Study, suite: Suite | None, sizes: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Read the `SCORES` of a study at its checkpoints, without those it leaves out as faulty.
+
+    Parameters
+    ----------
+    sizes : all of the study unless given.
+    """
+    sizes = sizes or study.sizes
     if imported := imported_scores(folder):
-        scores = _read_imported(imported, study)
+        scores = _read_imported(imported, study, sizes)
     else:
         suite = suite or known_suite(folder)
         scores = read_scores(
             folder / "scores",
             rows_hash(folder),
             suite=suite.name,
-            sizes=study.sizes,
+            sizes=sizes,
             seed=suite.seed,
             settings=study.score,
         )
@@ -157,7 +183,7 @@ def warn_of_unscored(folder: Path, study: Study, scored: Mapping[str, set[int]])
 
     Parameters
     ----------
-    scored : checkpoints of each size.
+    scored : checkpoints of each size to warn of.
     """
     suite = suite_if_known(folder)
     if suite is None and not study.checkpoints:
@@ -165,8 +191,7 @@ def warn_of_unscored(folder: Path, study: Study, scored: Mapping[str, set[int]])
     audit = read_lock(folder).get("audit", {})
     left_out = audit.get("faulty", []) if study.score.faulty == "skip" else []
     gone = {(line["size"], line["step"]) for line in left_out}
-    for size in study.sizes:
-        known = scored.get(size, set())
+    for size, known in scored.items():
         wanted = study.checkpoints or (suite.usual_checkpoints(size) if suite else ())
         lacking = [step for step in wanted if step not in known and (size, step) not in gone]
         if lacking:

@@ -50,14 +50,14 @@ def study_estimates(folder: Path, study: Study, files: Fingerprints | None = Non
         scored = {size: known[size, study.outcomes[0]].panel.checkpoints for size in study.sizes}
         warn_of_unscored(folder, study, {size: {*grid.tolist()} for size, grid in scored.items()})
     if len(known) < len(paths):
-        rows, scores = read_inputs(folder, study)
-        for outcome in study.outcomes:
-            lacking = [size for size in study.sizes if (size, outcome) not in known]
-            if lacking and "sizes" in settings.covariates:  # each needs the others' outcomes
-                lacking = [*study.sizes]
-            some = scores.filter(pl.col("size").is_in(lacking))
-            for one in estimate(rows, some, settings, outcomes=outcome).runs if lacking else ():
-                place = one.panel.run[1], outcome
+        together = "sizes" in settings.covariates  # each size needs the others' outcomes
+        for sizes in [study.sizes] if together else [(size,) for size in study.sizes]:
+            lacking = [o for o in study.outcomes if any((s, o) not in known for s in sizes)]
+            if not lacking:
+                continue
+            rows, scores = read_inputs(folder, study, sizes)  # of one size at a time: memory
+            for one in estimate(rows, scores, settings, outcomes=lacking).runs:
+                place = one.panel.run[1], one.panel.outcome
                 known[place] = one
                 save_estimate(one, paths[place])
         for path in (folder / "estimates").glob("*.npz"):
