@@ -16,9 +16,6 @@ from pythia_profile.tables import NEVER
 
 __all__ = ["alternative_lines"]
 
-LARGEST = 2**25
-"""Most numbers of a regression's design here (256 MiB; linearmodels needs several copies)."""
-
 
 def alternative_lines(
     att: AttGt, laid: Panel, clusters: str, notes: list[str]
@@ -37,14 +34,8 @@ def alternative_lines(
     named = laid.cluster if clusters == "batch" else None
     ours = _by_checkpoints_since(att.att, att)
     lines = [
-        *_regression("twfe", lambda: twfe(*given, clusters=named), 1, laid, notes),
-        *_regression(
-            "event_study",
-            lambda: event_study(*given, clusters=named),
-            2 * len(laid.checkpoints) - 2,
-            laid,
-            notes,
-        ),
+        *_regression("twfe", lambda: twfe(*given, clusters=named), notes),
+        *_regression("event_study", lambda: event_study(*given, clusters=named), notes),
         *(
             {"estimator": "naive_double_demeaned", "checkpoints_since": since, "estimate": mean}
             for since, mean in _by_checkpoints_since(naive_double_demeaned(*given), att).items()
@@ -63,14 +54,8 @@ def alternative_lines(
 
 
 def _regression(
-    name: str, fit: Callable[[], AlternativeEstimate], columns: int, laid: Panel, notes: list[str]
+    name: str, fit: Callable[[], AlternativeEstimate], notes: list[str]
 ) -> list[dict[str, Any]]:
-    size = laid.y.size * (columns + 1)
-    if size > LARGEST:
-        notes.append(
-            f"alternatives: {name} left out, its design has {size / 1e6:,.0f} million numbers"
-        )
-        return []
     try:
         found = fit()
     except (EstimationError, ValueError, np.linalg.LinAlgError) as error:

@@ -34,6 +34,7 @@ from pythia_profile.did.arguments import counted
 from pythia_profile.did.diagnostics.balance import Balance
 from pythia_profile.did.errors import EmptyFamilyError
 from pythia_profile.did.estimation import cluster_by, effects
+from pythia_profile.did.inference.event_studies import EventStudy, event_study_of
 from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.profiles.alternative_lines import alternative_lines
 from pythia_profile.profiles.estimates import Estimates, Frame, RunEstimate, estimates_of
@@ -174,16 +175,14 @@ def _sensitivity_lines(att: AttGt, level: float, notes: list[str]) -> list[dict[
         (mean, None, effect) for effect in ("average", "first", "last")
     ]
     targets += [(att, int(g), "average") for g in att.cohorts]
+    studies: dict[Any, EventStudy | None] = {}
     lines, without = [], 0
     for target, cohort, effect in targets:
+        if (study := _event_study(target, cohort, studies)) is None:
+            without += 1
+            continue
         for restriction in ("relative_magnitudes", "smoothness"):
-            try:
-                made = sensitivity(
-                    target, cohort=cohort, effect=effect, restriction=restriction, level=level
-                )
-            except EmptyFamilyError:
-                without += restriction == "relative_magnitudes"
-                continue
+            made = sensitivity(study, effect=effect, restriction=restriction, level=level)
             unit = "m_bar" if restriction == "relative_magnitudes" else "m"
             for bound, lower, upper in zip(made.bounds, made.lower, made.upper, strict=True):
                 lines.append(
@@ -204,6 +203,18 @@ def _sensitivity_lines(att: AttGt, level: float, notes: list[str]) -> list[dict[
             f"sensitivity: {without} of {len(targets)} effects have no checkpoint before their base"
         )
     return lines
+
+
+def _event_study(
+    target: Any, cohort: int | None, known: dict[Any, EventStudy | None]
+) -> EventStudy | None:
+    """Event study of a target, made once; None where it has no effect on one of the two sides."""
+    if cohort not in known:
+        try:
+            known[cohort] = event_study_of(target, cohort)
+        except EmptyFamilyError:
+            known[cohort] = None
+    return known[cohort]
 
 
 def _leave_one_out_lines(att: AttGt) -> Iterator[dict[str, Any]]:
@@ -244,17 +255,18 @@ def _contrast_lines(
         half = len(att.cohorts) // 2
         early, late = att.cohorts[:half].tolist(), att.cohorts[-half:].tolist()
         for kind in MEANS if half else ():
-            means = [_mean(att, kind, cohorts) for cohorts in (late, early)]
+            pair = [_mean(att, kind, cohorts) for cohorts in (late, early)]
             names = [f"{size}, cohorts {g[0]} to {g[-1]}" for g in (late, early)]
-            yield from _contrast_line("cohorts", names, kind, means, level)
+            yield from _contrast_line("cohorts", names, kind, pair, level)
+    means = {(size, kind): _mean(att, kind) for size, att in by_size.items() for kind in MEANS}
     for smaller, larger in combinations(by_size, 2):
-        pair = by_size[larger], by_size[smaller]
-        if not np.array_equal(pair[0].checkpoints, pair[1].checkpoints):
+        grids = by_size[larger].checkpoints, by_size[smaller].checkpoints
+        if not np.array_equal(*grids):
             notes.append(f"{larger} and {smaller} have other checkpoints and are not contrasted")
             continue
         for kind in MEANS:
-            means = [_mean(att, kind) for att in pair]
-            yield from _contrast_line("sizes", [larger, smaller], kind, means, level)
+            pair = [means[larger, kind], means[smaller, kind]]
+            yield from _contrast_line("sizes", [larger, smaller], kind, pair, level)
 
 
 def _mean(att: AttGt, kind: Any, cohorts: Sequence[int] | None = None) -> Contrast | None:

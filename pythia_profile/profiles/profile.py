@@ -8,15 +8,17 @@ ATT(g, c) with a standard error of its own, which counts that cells share their 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from pythia_profile.did import AttGt, Contrast, Panel, aggregate, bands
+from pythia_profile.did import AttGt, Contrast, Panel, aggregate, bands_of
 from pythia_profile.did.errors import EmptyFamilyError
 from pythia_profile.did.inference.aggregates import Kind
+from pythia_profile.did.inference.bootstrap import BootstrapSpec
 from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.profiles.estimates import Estimates, Frame, estimates_of
 from pythia_profile.suites.model import Suite
@@ -83,11 +85,14 @@ def profile_lines(att: AttGt, settings: Estimation) -> pl.DataFrame:
     found = {kind: aggregate_if_any(att, kind) for kind in KINDS}
     if all(one is None for one in found.values()):
         raise EmptyFamilyError(f"profiles: none of {att.att.size} cells after treatment is known")
+    curve = balanced_curve(att)
+    known = [one for one in (*found.values(), curve) if one is not None]
+    ends = iter(_intervals(known, settings))
     lines = [
-        _no_mean(kind) if one is None else _lines(one, settings) for kind, one in found.items()
+        _no_mean(kind) if one is None else _lines(one, *next(ends)) for kind, one in found.items()
     ]
-    if (curve := balanced_curve(att)) is not None:
-        lines.append(_lines(curve, settings).with_columns(kind=pl.lit(BALANCED)))
+    if curve is not None:
+        lines.append(_lines(curve, *next(ends)).with_columns(kind=pl.lit(BALANCED)))
     return pl.concat(lines)
 
 
@@ -159,13 +164,26 @@ def _cohorts_averaged(found: Contrast) -> list[int]:
     return counts
 
 
-def _lines(found: Contrast, settings: Estimation) -> pl.DataFrame:
-    is_mean = np.array([at is None for at in found.labels])
-    lower, upper = (np.array(end) for end in found.interval(settings.level))
-    testable = ~is_mean & (found.se > 0)
-    if testable.any():
-        band = bands(found, settings.draws, settings.seed, testable, level=settings.level)
-        lower[testable], upper[testable] = band.lower[testable], band.upper[testable]
+def _intervals(
+    found: Sequence[Contrast], settings: Estimation
+) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """Lower and upper ends: bands over the lines of each kind, an interval for its mean."""
+    testable = [np.array([at is not None for at in one.labels]) & (one.se > 0) for one in found]
+    banded = [(one, lines) for one, lines in zip(found, testable, strict=True) if lines.any()]
+    spec, level = BootstrapSpec.of(settings), settings.level
+    targets, families = zip(*banded, strict=True) if banded else ((), ())
+    made = iter(bands_of(targets, spec, families=families, level=level) if banded else ())
+    for one, lines in zip(found, testable, strict=True):
+        lower, upper = (np.array(end) for end in one.interval(level))
+        if lines.any():
+            band = next(made)
+            lower[lines], upper[lines] = band.lower[lines], band.upper[lines]
+        yield lower, upper
+
+
+def _lines(
+    found: Contrast, lower: npt.NDArray[np.float64], upper: npt.NDArray[np.float64]
+) -> pl.DataFrame:
     labels = pl.Series(found.labels, dtype=pl.Int64), pl.Series([None] * len(found), dtype=pl.Int64)
     if found.kind == "event_time":
         labels = labels[::-1]

@@ -42,7 +42,9 @@ def draw_rows(steps: int, seed: int) -> pl.DataFrame:
     """Ten batches of every thousand steps, ten rows of each; then rows that no step reads."""
     rng, batch_size = np.random.default_rng(seed), published_order(SUITE).batch_size
     batches = [STEPS * k + rng.choice(STEPS, BATCHES, replace=False) for k in range(steps // STEPS)]
-    read = [batch_size * b + rng.choice(batch_size, IN_BATCH, False) for b in np.concatenate(batches)]
+    read = [
+        batch_size * b + rng.choice(batch_size, IN_BATCH, False) for b in np.concatenate(batches)
+    ]
     row_id = np.sort(np.concatenate(read))
     never = steps * batch_size + np.arange(NEVER_READ)
     step = pl.Series([*(row_id // batch_size + 1).tolist(), *[None] * NEVER_READ], dtype=pl.Int64)

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from pythia_profile.did.ancova import Slopes, slope_scores
 from pythia_profile.did.arguments import check_option
@@ -84,13 +84,16 @@ def cell_draws(att: AttGt, spec: BootstrapSpec) -> Iterator[Float[np.ndarray, "C
     pools = _pool_draws(att, spec)
 
     def errors(g: int) -> Float[np.ndarray, "C1 B"]:
-        plan, c = att.fit.comparison, np.arange(len(att.checkpoints))
-        b, theta, pool = np.maximum(plan.base[g], 0), plan.theta[g], plan.pool[g]
+        plan, theta = att.fit.comparison, att.fit.comparison.theta[g]
+        # A base or pool that all cells of the cohort share is a view, not 144 copies of a line.
+        b, pool = (_one_if_alike(x) for x in (np.maximum(plan.base[g], 0), plan.pool[g]))
         # A draw perturbs the sums of groups, not cells: all cells of a cohort, and all cohorts with
         # common controls, then move together, as their errors do.
         own = group_draws(att, g, spec)
-        sums = own[c], own[b], own[-1:]
-        pooled = pools[pool, c], pools[pool, b], pools[pool, -1]
+        sums = own[:-1], own[b], own[-1:]
+        each = np.arange(len(own) - 1) if pool.size > 1 else slice(-1)
+        lines = pool if pool.size > 1 else int(pool[0])
+        pooled = pools[lines, each], pools[lines, b], np.atleast_2d(pools[lines, -1])
         if plan.own[g].any():  # the pool counts the cell's own cohort among the controls
             pooled = tuple(p - plan.own[g][:, None] * s for p, s in zip(pooled, sums, strict=True))
         cells = _error(sums, theta, att.fit.treated, g)
@@ -137,6 +140,11 @@ def _regression_errors(
     return errors
 
 
+def _one_if_alike(index: Int[np.ndarray, " C"]) -> Int[np.ndarray, " n"]:
+    """Keep the first of an index whose entries are all the same."""
+    return index[:1] if (index == index[0]).all() else index
+
+
 def _error(
     sums: tuple[Float[np.ndarray, "_ B"], ...],
     theta: Float[np.ndarray, " C"],
@@ -145,7 +153,7 @@ def _error(
 ) -> Float[np.ndarray, "C B"]:
     """Error of means of Y_c − θ Y_b, from draws of Σ Y_c, Σ Y_b and Σ 1."""
     at_c, at_b, ones = sums
-    error: Float[np.ndarray, "C B"] = at_c - theta[:, None] * at_b
+    error: Float[np.ndarray, "C B"] = at_c - (at_b if (theta == 1).all() else theta[:, None] * at_b)
     error -= means.mean[g][:, None] * ones
     with np.errstate(divide="ignore", invalid="ignore"):
         error /= means.weight[g][:, None]

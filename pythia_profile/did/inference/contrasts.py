@@ -197,10 +197,10 @@ def _variance(parts: tuple[Part, ...]) -> VarianceComponents:
             by_group[h] = np.where(variance > ROUNDING * scale, variance, 0.0)
     else:
         scores, factor, labels = _shared_scores(parts)
-        names, group, clusters = np.unique(labels, return_inverse=True, return_counts=True)
+        order = np.argsort(labels, kind="stable")
+        names, starts, clusters = np.unique(labels[order], return_index=True, return_counts=True)
         never = names == NEVER
-        by_group = np.zeros((len(names), scores.shape[1]))
-        np.add.at(by_group, group, factor[:, None] * scores**2)
+        by_group = np.add.reduceat((factor[:, None] * scores**2)[order], starts, axis=0)
     return group_components(by_group, clusters, never)
 
 
@@ -230,11 +230,11 @@ def _shared_scores(
             scores.append(rows.by_cluster(score, h))
             factors.append(np.full(k.stop - k.start, sums.factor[h]))
             labels.append(np.full(k.stop - k.start, sums.labels[h]))
-    _, first, number = np.unique(
-        np.concatenate(keys, axis=1), axis=1, return_index=True, return_inverse=True
-    )
-    total = np.zeros((len(first), scores[0].shape[1]))
-    np.add.at(total, number, np.concatenate(scores))
+    key = np.concatenate(keys, axis=1)
+    order = np.lexsort(key)  # stable: of equal keys, the first part's comes first
+    new = np.append(True, (np.diff(key[:, order], axis=1) != 0).any(axis=0))
+    total = np.add.reduceat(np.concatenate(scores)[order], np.flatnonzero(new), axis=0)
+    first = order[new]
     return total, np.concatenate(factors)[first], np.concatenate(labels)[first]
 
 

@@ -117,7 +117,7 @@ class Sensitivity:
 
 @one_blas_thread
 def sensitivity(
-    target: AttGt | Contrast,
+    target: AttGt | Contrast | EventStudy,
     *,
     cohort: Step | None = None,
     effect: Effect = "average",
@@ -130,7 +130,8 @@ def sensitivity(
 
     Parameters
     ----------
-    target : `AttGt`, or a `Contrast` over event times; with the universal base.
+    target : `AttGt`, or a `Contrast` over event times, with the universal base; or the `EventStudy`
+        of one, which several effects and restrictions then share.
     cohort : of `AttGt`, the cohort whose path is meant; without one, its aggregate over event
         times.
     effect : `average` over the checkpoints from the cohort on, the `first`, the `last`, an event
@@ -162,7 +163,7 @@ def sensitivity(
         raise OptionError(f"level: got {level!r}, expected a number between 0 and 1")
     if window is not None and (isinstance(window, bool) or window < 1):
         raise OptionError(f"window: got {window!r}, expected checkpoints from 1 on, or None")
-    study = event_study_of(target, cohort)
+    study = target if isinstance(target, EventStudy) else event_study_of(target, cohort)
     if restriction == "relative_magnitudes":
         study = study.near_base(window)
     weights = effect_weights(study, effect)
@@ -300,15 +301,19 @@ def folded_half_length(
     >>> folded_half_length(np.array([0.0, 1.0]), np.array([1.0, 0.0]), 0.95).round(3).tolist()
     [1.96, 1.0]
     """
-    # Between no error and no bias: the half length lies in between, and coverage rises with it.
-    low, high = bias.copy(), bias + ndtri((1 + level) / 2) * se
+    # Newton's method from below: beyond the bias, coverage is concave in the half length, so every
+    # step stops short of the root, and twelve reach it to the last digits.
+    found = bias + max(ndtri(level), 0.0) * se
     with np.errstate(divide="ignore", invalid="ignore"):
-        for _ in range(60):
-            middle = (low + high) / 2
-            inside = ndtr((middle - bias) / se) - ndtr((-middle - bias) / se)
-            short = inside < level
-            low, high = np.where(short, middle, low), np.where(short, high, middle)
-    half: Float[np.ndarray, " n"] = np.where(se > 0, high, bias)
+        for _ in range(12):
+            high, low = (found - bias) / se, (found + bias) / se
+            missing = level - (ndtr(high) - ndtr(-low))
+            density = (np.exp(-(high**2) / 2) + np.exp(-(low**2) / 2)) / np.sqrt(2 * np.pi)
+            step = missing * se / density
+            found = np.maximum(found + step, bias)
+            if not (np.abs(step) > 1e-15 * found).any():
+                break
+    half: Float[np.ndarray, " n"] = np.where(se > 0, found, bias)
     return half
 
 

@@ -14,7 +14,6 @@ from scipy import sparse
 
 from pythia_profile.did.ancova import slope_scores
 from pythia_profile.did.att import AttGt
-from pythia_profile.did.group_means import GroupMeans
 from pythia_profile.did.known_rows import KnownMeans
 from pythia_profile.did.moments import Rows
 from pythia_profile.did.regression import Regressions
@@ -43,32 +42,39 @@ def linear_forms(part: Part) -> Iterator[tuple[int, Float[np.ndarray, "K C1"]]]:
     An effect is Σ_h l_h · total_h. A group's own cells put weight on it, and the cells whose pool
     holds it take weight off. The last entry of each l_h makes its influence average to 0.
     """
-    att, plan = part.att, part.att.fit.comparison
-    groups, width = len(att.fit.sums.rows), len(att.checkpoints)
-    # Only cells with a weight are turned into weights on rows: an aggregate uses few of them.
-    used = np.unique(part.weights.indices)
-    weights = part.weights[:, used].tocsc()
-    treated, control = (_on_rows(att, means, used) for means in (att.fit.treated, att.fit.control))
-    of_cohort = np.searchsorted(used, width * np.arange(len(att.cohorts) + 1))
-    pool, within = plan.pool.ravel()[used], plan.own.ravel()[used]
+    plan, groups = part.att.fit.comparison, len(part.att.fit.sums.rows)
+    # Few cells have a weight, and each puts three numbers on rows: at its checkpoint, at its base,
+    # and on the 1 of z. Groups that neither hold such a cell nor control one are passed over.
+    given = part.weights.tocoo()
+    entries = given.row, given.col, given.data
+    cohort = given.col // len(part.att.checkpoints)
+    order = np.argsort(cohort, kind="stable")
+    bounds = np.searchsorted(cohort[order], np.arange(len(part.att.cohorts) + 1))
+    within, pool = plan.own.ravel()[given.col], plan.pool.ravel()[given.col]
     controls = plan.controls
+    joining = {int(p) + controls.start for p in np.unique(pool)} if len(controls) else set()
     # Pools are nested: a cell whose pool starts at group h has h and all later groups as controls.
     # So one running sum, grown as h ascends, is what all cells so far take off group h.
-    removed = np.zeros((weights.shape[0], width + 1))
+    removed: Float[np.ndarray, "K C1"] | None = None
     for h in range(groups):
-        total = np.zeros_like(removed)
-        if h < len(att.cohorts) and of_cohort[h] < of_cohort[h + 1]:
-            mine = slice(of_cohort[h], of_cohort[h + 1])
-            # A pool that holds the cell's own cohort counts it among the controls; the second term
-            # gives back what `removed` takes off too much.
-            own = treated[mine] + control[mine].multiply(within[mine, None])
-            total += (weights[:, mine] @ own).toarray()
+        total: Float[np.ndarray, "K C1"] | None = None
+        if h < len(bounds) - 1 and bounds[h] < bounds[h + 1]:
+            mine = order[bounds[h] : bounds[h + 1]]
+            total = _on_rows(part, "treated", entries, mine)
+            # A pool that holds the cell's own cohort counts it among the controls; this gives back
+            # what `removed` takes off too much.
+            if (inside := mine[within[mine]]).size:
+                total += _on_rows(part, "control", entries, inside)
             total[:, -1] += part.shares[h]
         if h in controls:
-            if (joining := np.flatnonzero(pool == h - controls.start)).size:
-                removed += (weights[:, joining] @ control[joining]).toarray()
-            total -= removed
-        if total.any():
+            if h in joining:
+                more = _on_rows(
+                    part, "control", entries, np.flatnonzero(pool == h - controls.start)
+                )
+                removed = more if removed is None else removed + more
+            if removed is not None:
+                total = -removed if total is None else total - removed
+        if total is not None and total.any():
             yield h, total
 
 
@@ -118,17 +124,23 @@ def _regression_scores(
     yield from sorted(totals.items())
 
 
-def _on_rows(att: AttGt, means: GroupMeans, cells: Int[np.ndarray, " n"]) -> sparse.csr_array:
-    """Weights of cells on the z of their treated, or of their control rows; (n, C + 1)."""
-    width = len(att.checkpoints)
-    known = att.identified.ravel()[cells]
-    divisor = np.where(known, means.weight.ravel()[cells], 1.0)
-    theta, mean = att.fit.comparison.theta.ravel()[cells], means.mean.ravel()[cells]
-    entries = np.stack([np.ones_like(theta), -theta, -mean], axis=-1) / divisor[:, None]
-    entries[~known] = 0.0
-    base = np.maximum(att.fit.comparison.base.ravel()[cells], 0)
-    columns = np.stack([cells % width, base, np.full_like(base, width)], axis=-1)
-    starts = np.arange(0, 3 * len(cells) + 1, 3)
-    return sparse.csr_array(
-        (entries.ravel(), columns.ravel(), starts), shape=(len(cells), width + 1)
-    )
+def _on_rows(
+    part: Part, side: str, entries: tuple[np.ndarray, ...], chosen: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "K C1"]:
+    """Weights of the contrasts on the z of treated or control rows, from the chosen entries.
+
+    Parameters
+    ----------
+    entries : contrast, cell and weight of every cell that has one.
+    """
+    att, means = part.att, getattr(part.att.fit, side)
+    contrast, cell, weight = (values[chosen] for values in entries)
+    known, width = att.identified.ravel()[cell], len(att.checkpoints) + 1
+    weight = np.where(known, weight, 0.0) / np.where(known, means.weight.ravel()[cell], 1.0)
+    theta, mean = att.fit.comparison.theta.ravel()[cell], means.mean.ravel()[cell]
+    base = np.maximum(att.fit.comparison.base.ravel()[cell], 0)
+    columns = np.stack([cell % (width - 1), base, np.full_like(base, width - 1)])
+    values = np.stack([weight, -theta * weight, np.where(known, -mean, 0.0) * weight])
+    size = part.weights.shape[0] * width
+    total = np.bincount((contrast * width + columns).ravel(), values.ravel(), minlength=size)
+    return total.reshape(-1, width)
