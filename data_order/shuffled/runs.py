@@ -25,7 +25,7 @@ from data_order.shuffled.rows import ShuffledRows
 from data_order.shuffled.slices import Slices
 from data_order.store.shards import ByteSource, LocalShards
 
-__all__ = ["RUNS", "FileList", "ShuffledRun"]
+__all__ = ["RUNS", "FileList", "OwnFiles", "ShuffledRun"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,14 @@ class FileList:
         return tuple(text.decode().split("\n"))
 
 
+@dataclass(frozen=True, slots=True)
+class OwnFiles:
+    """Token files of a run of one's own: paths below a folder; they are on no net."""
+
+    paths: tuple[str, ...]
+    address: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShuffledRun(TrainingOrder):
     """One published run.
@@ -75,7 +83,7 @@ class ShuffledRun(TrainingOrder):
 
     name: str
     models: str
-    files: FileList
+    files: FileList | OwnFiles
     seed: int
     row_tokens: int = 4096
     token_bytes: int = 4
@@ -148,6 +156,8 @@ class ShuffledRun(TrainingOrder):
         paths = self.files.paths
         source: ByteSource
         sizes: Sequence[int]
+        if where == "hub" and not self.files.address:
+            raise StoreNotFoundError(f"the token files of {self.name} are on no net; name a folder")
         if where == "hub":
             from data_order.shuffled.net import open_files
 
@@ -174,6 +184,7 @@ _STAGE_2_7B = FileList("olmo2_stage2_7b", "5164c43454b1")
 _STAGE_2_13B = FileList("olmo2_stage2_13b", "97379cf9500c")
 
 _OLMO_3_7B = FileList("olmo3_7b", "32f595cb8f24", "https://olmo-data.org/")
+_OLMO_3_32B = FileList("olmo3_32b", "ea3ce37af91a", "https://olmo-data.org/")
 
 _STAGE_1_ROWS = (950_933_504, 950_934_527)
 """The 7B ended its one pass at step 928,646 (`max_duration: 1ep`), the 13B saved step 464,323 at
@@ -191,6 +202,25 @@ def _stage_1(size: str, models: str, batch_size: int, steps: int, **facts: Any) 
         steps=steps,
         rows_between=_STAGE_1_ROWS,
         **facts,
+    )
+
+
+def _olmo_3(size: str, listed: FileList, batch_size: int, steps: int, **facts: Any) -> ShuffledRun:
+    """Pre-training of OLMo-3, of allenai/OLMo-core at fa6c501.
+
+    The runs themselves read files of other directories, equal in name and order.
+    """
+    usual = {"models": "allenai/Olmo-3-1025-7B", "filtered": False}
+    return ShuffledRun(
+        name=f"olmo3-{size}",
+        files=listed,
+        seed=34521,
+        batch_size=batch_size,
+        steps=steps,
+        row_tokens=8192,
+        first_pass=1,
+        note="which steps were skipped (SkipStepAdamW) is in the training logs only",
+        **{**usual, **facts},
     )
 
 
@@ -270,21 +300,18 @@ _LIST = [
             "(SkipStepAdamW) is in the training logs only"
         ),
     ),
-    ShuffledRun(
-        name="olmo3-7b",
-        models="allenai/Olmo-3-1025-7B",
-        # `OLMo-3-1025-7B-pretrain-{1,2}.py`, `OLMo-mix-0625-official.txt` of OLMo-core at fa6c501;
-        # the run itself read files of other directories, equal in name and order
-        files=_OLMO_3_7B,
-        seed=34521,
-        batch_size=512,
-        steps=1_413_814,
-        row_tokens=8192,
-        first_pass=1,
-        filtered=False,
-        # one pass of whole batches
-        rows_between=(1_413_814 * 512, 1_413_815 * 512 - 1),
-        note="which steps were skipped (SkipStepAdamW) is in the training logs only",
+    # `OLMo-mix-0625-official.txt`, `OLMo-3-1025-7B-pretrain-{1,2}.py`: one pass of whole batches
+    _olmo_3("7b", _OLMO_3_7B, 512, 1_413_814, rows_between=(1_413_814 * 512, 1_413_815 * 512 - 1)),
+    # `OLMo-mix-0925-official.txt`, `OLMo-3-1025-32B-pretrain.py`: one pass, whose length the sizes
+    # tell; its csv goes to step 679,000
+    _olmo_3(
+        "32b",
+        _OLMO_3_32B,
+        1024,
+        679_000,
+        models="allenai/Olmo-3-1125-32B",
+        filtered=True,
+        rows_between=(679_000 * 1024, 2**32 - 2),
     ),
     *_stage_2("1b", _1B, _STAGE_2_7B, (512, 23_852, 1_907_359), (42069, 666, 42)),
     *_stage_2("7b", _7B, _STAGE_2_7B, (1024, 11_931, 928_646), (42, 42069, 666)),

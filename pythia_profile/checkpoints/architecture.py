@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["MODEL_TYPES", "config_fault"]
 
-MODEL_TYPES = ("gpt_neox", "olmo", "olmo2")
+MODEL_TYPES = ("gpt_neox", "llama", "olmo", "olmo2", "olmo3")
 """Architectures whose token statistics are understood."""
 
 _MOST_LAYERS = 1024
@@ -20,7 +20,7 @@ def config_fault(config: Any) -> str:
     Examples
     --------
     >>> config_fault({"model_type": "mamba"})
-    "model_type is 'mamba', expected one of gpt_neox, olmo, olmo2"
+    "model_type is 'mamba', expected one of gpt_neox, llama, olmo, olmo2, olmo3"
     >>> config_fault({"model_type": "gpt_neox", "num_hidden_layers": 6})
     ''
     """

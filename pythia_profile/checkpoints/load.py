@@ -21,7 +21,14 @@ from typing import Any
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # transformers would ask another host to convert
 
 import torch
-from transformers import AutoConfig, GPTNeoXForCausalLM, Olmo2ForCausalLM, OlmoForCausalLM
+from transformers import (
+    AutoConfig,
+    GPTNeoXForCausalLM,
+    LlamaForCausalLM,
+    Olmo2ForCausalLM,
+    Olmo3ForCausalLM,
+    OlmoForCausalLM,
+)
 from transformers.initialization import no_init_weights
 from transformers.modeling_utils import PreTrainedModel
 
@@ -47,8 +54,10 @@ ATTENTIONS = ("sdpa", "eager")
 
 _CLASSES: dict[str, type[PreTrainedModel]] = {
     "gpt_neox": GPTNeoXForCausalLM,
+    "llama": LlamaForCausalLM,
     "olmo": OlmoForCausalLM,
     "olmo2": Olmo2ForCausalLM,
+    "olmo3": Olmo3ForCausalLM,
 }
 _RENAMED = {"embed_out.weight": "lm_head.weight"}
 _OLD_BUFFERS = re.compile(r"(attention\.(bias|masked_bias)|rotary_emb\.inv_freq)$")
@@ -60,8 +69,12 @@ _FORWARD = (
     "num_hidden_layers",
     "num_attention_heads",
     "num_key_value_heads",
+    "head_dim",
+    "layer_types",
+    "sliding_window",
     "hidden_act",
     "attention_bias",
+    "mlp_bias",
     "clip_qkv",
     "layer_norm_eps",
     "rms_norm_eps",
@@ -250,9 +263,17 @@ def _less_precise(stored: Mapping[torch.dtype, Mapping[str, int]]) -> list[str]:
     ]
 
 
-def _rotary_frequencies(config: Any) -> torch.Tensor | None:
-    """Rotary frequencies by their formula; None where they are scaled in some other way."""
+def _rotary_frequencies(config: Any, name: str = "") -> torch.Tensor | None:
+    """Rotary frequencies by their formula; None where they are scaled in some other way.
+
+    Parameters
+    ----------
+    name : of a buffer, which says of which layers they are where kinds of layers differ (OLMo 3).
+    """
     rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [kind for kind, of_kind in rope.items() if isinstance(of_kind, dict)]
+    if kinds:
+        rope = rope[next((kind for kind in kinds if kind in name), kinds[0])]
     if rope.get("rope_type") != "default":
         return None
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -276,8 +297,8 @@ def _near(found: torch.Tensor, frequencies: torch.Tensor | None, relative: float
 
 def _check_rotary(model: PreTrainedModel, folder: Path) -> None:
     """Refuse a model whose rotary buffers, which no file fills, are not those of its config."""
-    frequencies = _rotary_frequencies(model.config)
     for name, buffer in model.named_buffers():
+        frequencies = _rotary_frequencies(model.config, name)
         if name.endswith("inv_freq") and not _near(buffer, frequencies, 1e-5):
             raise CheckpointError(
                 f"'{folder}': the model's {name} is not what its config.json gives; its numbers "

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pythia_profile.cli.app import FACTS, verb
+from pythia_profile.cli.row_sources import bytes_bar, row_source, verified
 from pythia_profile.cli.shuffled_rows import Asked, show_shuffled
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from data_order.order import TrainingOrder
     from data_order.published import PublishedOrder
     from data_order.sample import RowSource
+    from data_order.shuffled.filed_runs import FiledRun
     from data_order.shuffled.runs import ShuffledRun
     from data_order.view import RowView
 
@@ -112,7 +113,7 @@ def order(
             )
         asked = Asked(step, row, file, offset, store, decode, show, as_json)
         with ExitStack() as stack:
-            show_shuffled(suite, shuffled, asked, _progress(stack))
+            show_shuffled(suite, shuffled, asked, bytes_bar(stack))
         return
     if file is not None:
         raise typer.BadParameter(f"--file is for runs over token files, {suite} is none")
@@ -120,6 +121,7 @@ def order(
     if corpus is None and run.published is None:
         store, decode = store or run.store, decode or run.tokenizer
     _check_choice(step, row, idx, documents or exposures, corpus, decode, store)
+    from data_order.hub.access import Hub
     from data_order.order import TrainingOrder
     from data_order.pack import open_tokenizer
     from data_order.view import view_rows
@@ -133,11 +135,14 @@ def order(
     rows = range(first, first + (min(show, count) if show and not as_json else count))
     tokenizer = None if decode is None else open_tokenizer(decode)
     with ExitStack() as stack:
-        progress = _progress(stack)
+        progress = bytes_bar(stack)
         layout = _layout(idx, seed, split, run, training, width)
         maps = None if idx is None or layout is None else _maps(idx, layout, training)
         vocabulary = run.vocabulary if own and width == run.row_tokens else None
-        source = _source(store, corpus, run.published, maps, width, vocabulary, progress)
+        if run.filed is not None and store is not None:
+            source: RowSource | None = run.filed.open(store, Hub(progress=progress))
+        else:
+            source = row_source(store, corpus, run.published, maps, width, vocabulary, progress)
         views = view_rows(
             training,
             rows,
@@ -147,7 +152,7 @@ def order(
             maps=maps if documents or exposures else None,
             with_exposures=exposures,
         )
-        verified = _verify(source, rows, run.published) if verify else ""
+        checked = verified(source, rows, run.published) if verify else ""
     if as_json:
         typer.echo(json.dumps([_as_json(view, label, documents) for view in views]))
         return
@@ -158,10 +163,12 @@ def order(
         )
     if layout is not None:
         typer.echo(f"order rebuilt from {idx} with data seed {layout.seed}")
+    if run.filed is not None:
+        typer.echo(run.filed.note)
     for view in views:
         typer.echo("\n".join(_lines(view, training.batch_size, label, width, documents)))
-    if verified:
-        typer.echo(verified)
+    if checked:
+        typer.echo(checked)
     if step is not None and len(views) < training.batch_size:
         typer.echo(f"... {training.batch_size - len(views):,} more; --show 0 shows all")
 
@@ -200,6 +207,7 @@ class _Run:
     vocabulary: int
     data_seed: int | None
     published: "PublishedOrder | None" = None
+    filed: "FiledRun | None" = None
     store: str | None = None
     tokenizer: Path | None = None
 
@@ -214,6 +222,7 @@ def _shuffled(name: str, training_seed: int | None) -> "ShuffledRun | None":
 
 def _run_of(name: str, training_seed: int | None) -> _Run:
     from data_order.published import PublishedOrder
+    from data_order.shuffled.filed_runs import FiledRun
     from pythia_profile.suites.registry import suite_there
 
     suite = suite_there(name, training_seed)
@@ -228,8 +237,10 @@ def _run_of(name: str, training_seed: int | None) -> _Run:
             order.seed,
             published=order,
         )
-    if suite.root is None:
+    filed = order if isinstance(order, FiledRun) else None
+    if suite.root is None and suite.data_seed is None and filed is None:
         raise typer.BadParameter(f"the order of the rows of '{name}' is not replayable here")
+    root = suite.root or Path()
     sizes = list(suite.sizes)
     return _Run(
         order,
@@ -238,8 +249,9 @@ def _run_of(name: str, training_seed: int | None) -> _Run:
         1,
         suite.vocabulary,
         suite.data_seed,
-        store=str(suite.root / suite.store) if suite.store else None,
-        tokenizer=suite.root / suite.tokenizer if suite.tokenizer else None,
+        filed=filed,
+        store=str(root / suite.store) if suite.store else None,
+        tokenizer=root / suite.tokenizer if suite.tokenizer else None,
     )
 
 
@@ -269,89 +281,6 @@ def _maps(idx: Path, layout: "Layout", training: Any) -> "NeoxOrder":
 
     log.info("rebuilding the order from %s; half a minute for Pythia", idx)
     return NeoxOrder.from_idx(idx, layout, training)
-
-
-def _verify(
-    source: "RowSource | None", rows: Sequence[int], published: "PublishedOrder | None"
-) -> str:
-    """Compare rows with a second fetch, or their local shards with the hub's hashes.
-
-    Raises
-    ------
-    StoreError
-        They differ; what a cache held of them is dropped.
-    """
-    from data_order.errors import StoreError
-    from data_order.hub.access import Hub
-    from data_order.hub.listings import pinned_dataset
-    from data_order.store.integrity import damaged_files, differing_rows, shards_of
-    from data_order.store.shards import LocalShards
-    from data_order.store.token_rows import TokenRows
-
-    if not isinstance(source, TokenRows):
-        raise typer.BadParameter("--verify needs --store: rows in training order")
-    if not isinstance(source.source, LocalShards):
-        differing = differing_rows(source, rows)
-        if len(differing):
-            raise StoreError(
-                f"{len(differing)} of {len(rows)} rows differ in a second fetch, the first is "
-                f"{differing[0]}; dropped from the cache, ask again"
-            )
-        return f"verified: {len(rows):,} rows are the same in a second fetch"
-    if published is None or published.row_store is None:
-        raise typer.BadParameter("--verify: no hashes of this store are published")
-    listed = pinned_dataset(published.row_store.repository, "main", Hub()).files
-    shards = shards_of(source, list(rows))
-    damaged = damaged_files(shards, {file.name: file.sha256 for file in listed if file.sha256})
-    if damaged:
-        raise StoreError(f"{damaged[0]}: is not the published file; its sha256 is another")
-    return f"verified: {', '.join(path.name for path in shards)} as published"
-
-
-def _source(
-    store: str | None,
-    corpus: str | None,
-    published: "PublishedOrder | None",
-    maps: "NeoxOrder | None",
-    width: int,
-    vocabulary: int | None,
-    progress: Callable[[int, int], None],
-) -> "RowSource | None":
-    from data_order.hub.access import Hub
-    from data_order.neox.documents import NeoxRows
-    from data_order.store.token_rows import TokenRows
-    from data_order.store.token_stream import TokenStream
-
-    if "hub" in (store, corpus) and published is None:
-        raise typer.BadParameter("'hub' stands for a published order; give a path")
-    if store is not None:
-        if store == "hub" and published is not None and published.row_store is None:
-            raise typer.BadParameter(
-                f"the rows of {published.name} are not published in training order; rebuild them "
-                "with --idx and --corpus hub"
-            )
-        where = store
-        if store == "hub" and published is not None and published.row_store is not None:
-            where = published.row_store.repository
-        return TokenRows.open(where, width, vocabulary=vocabulary, hub=Hub(progress=progress))
-    if corpus is not None and maps is not None:
-        where = published.documents.repository if corpus == "hub" and published else corpus
-        return NeoxRows(maps, TokenStream.open(where, hub=Hub(progress=progress)))
-    return None
-
-
-def _progress(stack: ExitStack) -> Callable[[int, int], None]:
-    """Make a bar of bytes that appears with the first of them."""
-    from pythia_profile.progress import Task, track
-
-    tasks: list[Task] = []
-
-    def show(done: int, total: int) -> None:
-        if not tasks:
-            tasks.append(stack.enter_context(track("reading rows", total, "bytes")))
-        tasks[0].advance(done - tasks[0].done)
-
-    return show
 
 
 def _as_json(view: "RowView", label: int, documents: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from data_order.shuffled.filed_runs import FiledRun
 from data_order.shuffled.runs import ShuffledRun
 from pythia_profile.suites.model import KnownFault, Size, Suite
 from pythia_profile.suites.registry import known_suites, suite_facts_of
@@ -63,6 +64,11 @@ def _order(suite: Suite) -> str:
             f"a permutation of the rows of {different:,} token files ({len(listed):,} listed), "
             f"seed {order.seed}"
         )
+    if isinstance(order, FiledRun):
+        known = "by step" if order.batch_known else "by file"
+        return f"{order.files:,} files of {order.file_rows:,} rows, known {known}"
+    if suite.data_seed is not None and suite.store is None:
+        return f"from its documents, data seed {suite.data_seed}"
     return suite.store or ("published" if suite.published else "not replayable here")
 
 

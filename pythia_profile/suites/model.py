@@ -11,15 +11,15 @@ import numpy.typing as npt
 
 from data_order.order import TrainingOrder
 from data_order.published import published_order
-from data_order.shuffled.runs import RUNS
+from data_order.shuffled.filed_runs import FILED_RUNS
+from data_order.shuffled.runs import RUNS, OwnFiles, ShuffledRun
 from pythia_profile.errors import NotFoundError, StudyError, not_found
 from pythia_profile.suites.schedule import SCHEDULES, Rates
 
-__all__ = ["KnownFault", "Size", "Suite"]
+__all__ = ["KnownFault", "Size", "Suite", "TokenFiles"]
 
 _REPOSITORY = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 _HUB = "hf://"
-_NUMBER = r"(?P<label>0|[1-9]\d*)"
 _MOST = 10**15
 """Of any count: beyond what was ever trained, and far from the end of 64 bits."""
 _SHOWN = 60
@@ -98,6 +98,28 @@ class KnownFault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFiles:
+    """Token files of a run of one's own, in the order of its configuration.
+
+    Attributes
+    ----------
+    paths : files below the suite's store, raw little-endian tokens; one may occur more than once.
+    seed : of the permutations.
+    token_bytes : bytes of a token, 2 or 4.
+    first_pass : 1 for OLMo-core, 0 for OLMo's older trainer.
+    together : rows that stay together: target row length over row length (OLMo-core).
+    filtered : whether rows with long repetitions were masked (`instance_filter`).
+    """
+
+    paths: tuple[str, ...]
+    seed: int
+    token_bytes: int = 4
+    first_pass: int = 1
+    together: int = 1
+    filtered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
     """Models trained on one order of rows.
 
@@ -120,9 +142,14 @@ class Suite:
     tokenizer : `tokenizer.json`, relative to `root`.
     single_pass : whether no text is read twice within the run; None where that is not known.
     study_defaults : settings with which a study of this suite begins, where they differ.
+    token_files : token files that the run read slices of, by one permutation a pass (OLMo,
+        OLMo-core); then `store` is their folder.
     revision : name of a checkpoint's branch on the hub, or of its folder; `{label}` is its step
-        times `label_steps`, `{tokens}` a number that only the repository knows.
+        times `label_steps`, over `step_labels`, plus `first_label`; `{tokens}` a number that only
+        the repository knows.
     label_steps : what one optimizer step adds to the label of a checkpoint.
+    step_labels, first_label : optimizer steps from one label to the next, where these are several;
+        label of step 0.
     seeds : training seeds that there are of this suite.
     faults : what was reported of its checkpoints.
     notes : what one should know of it.
@@ -146,8 +173,11 @@ class Suite:
     single_pass: bool | None = None
     study_defaults: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict, repr=False)
     decay_steps: int | float = 0
+    token_files: TokenFiles | None = None
     revision: str = "step{label}"
     label_steps: int = 1
+    step_labels: int = 1
+    first_label: int = 0
     seeds: tuple[int, ...] = ()
     faults: tuple[KnownFault, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
@@ -178,7 +208,8 @@ class Suite:
             )
         try:
             one, other = (self.revision.format(label=step, tokens="1") for step in (1, 2))
-        except (LookupError, ValueError, AttributeError):
+            re.compile(_pattern(self.revision))
+        except (LookupError, ValueError, AttributeError, re.error):
             one = other = ""
         if one == other or (self.root is not None and re.search(r"[/\\*?\[]|^\.", one)):
             raise StudyError(
@@ -200,9 +231,29 @@ class Suite:
     def order(self) -> TrainingOrder:
         """Which rows each optimizer step read: data_order's published order, if it is one."""
         own = TrainingOrder(self.batch_size, self.steps)
-        if self.published in RUNS:
-            return RUNS[self.published]
+        if self.token_files is not None:
+            return self._own_run(self.token_files)
+        for known in (RUNS, FILED_RUNS):
+            if self.published in known:
+                return known[self.published]
         return published_order(self.published) if self.published else own
+
+    def _own_run(self, files: TokenFiles) -> ShuffledRun:
+        """Order of a run of one's own over token files."""
+        return ShuffledRun(
+            name=self.name,
+            models="",
+            files=OwnFiles(files.paths),
+            seed=files.seed,
+            batch_size=self.batch_size,
+            steps=self.steps,
+            row_tokens=self.row_tokens,
+            token_bytes=files.token_bytes,
+            first_pass=files.first_pass,
+            together=files.together,
+            filtered=files.filtered,
+            single_pass=bool(self.single_pass),
+        )
 
     def size(self, name: str) -> Size:
         """Return the size called `name`; a typo is answered with near matches."""
@@ -263,19 +314,23 @@ class Suite:
 
     def revision_of(self, step: int) -> str:
         """Name of the branch of a checkpoint; `*` where only the repository knows a part of it."""
-        return self.revision.format(label=step * self.label_steps, tokens="*")
+        label = step * self.label_steps // self.step_labels + self.first_label
+        return self.revision.format(label=label, tokens="*")
 
     def step_of(self, revision: str) -> int | None:
         """Optimizer step of a branch; None where the branch is no checkpoint of this suite.
 
         Two labels of one step are never both a checkpoint: a label that is no multiple of
-        `label_steps` has no step.
+        `label_steps` has no step, nor has one that is not written as its own name.
         """
-        pattern = re.escape(self.revision).replace(r"\{label\}", _NUMBER)
-        found = re.fullmatch(pattern.replace(r"\{tokens\}", r"\d+"), revision)
-        if found is None or int(found["label"]) % self.label_steps:
+        found = re.fullmatch(_pattern(self.revision), revision)
+        if found is None:
             return None
-        return int(found["label"]) // self.label_steps
+        label = (int(found["label"]) - self.first_label) * self.step_labels
+        if label < 0 or label % self.label_steps:
+            return None
+        named = self.revision.format(label=int(found["label"]), tokens=found.groupdict().get("n"))
+        return label // self.label_steps if named == revision else None
 
     def repository(self, size: str) -> str | None:
         """Hub repository of a size; None where its weights lie in the suite's own folder."""
@@ -304,6 +359,12 @@ class Suite:
             )
         name = self.revision_of(step)
         return next(iter(sorted(home.glob(name))), home / name)
+
+
+def _pattern(revision: str) -> str:
+    """Regular expression for names of checkpoints."""
+    named = re.sub(r"\\\{label(:0\d+)?\\\}", r"(?P<label>\\d+)", re.escape(revision))
+    return named.replace(r"\{tokens\}", r"(?P<n>\d+)")
 
 
 def _shown(value: object) -> str:

@@ -1,7 +1,9 @@
 """OLMo 1, 2 and 3 as data: one suite a model, because each read an order of its own.
 
-The order of OLMo 2 and 3 is data_order's (`data_order.shuffled.runs`). That of OLMo 1 is not
-replayable here: its checkpoints can be listed, audited and scored on rows that one brings along.
+The order of OLMo 2 and 3 is data_order's (`data_order.shuffled.runs`). That of OLMo 1 is not known:
+before July 2023 rows were shuffled by torch, until August 2023 batches hung on the number of
+devices, and OLMo-7B read another list of files than its configuration's (allenai/OLMo#538). Its
+checkpoints can be listed, audited and scored on rows that one brings along.
 
 Sources: `configs/official*` of allenai/OLMo and `src/scripts/official/OLMo2` of allenai/OLMo-core,
 the model cards of allenai, and allenai/OLMo#915. The 13B's peak rate is 9e-4, as
@@ -16,7 +18,10 @@ from pythia_profile.suites.model import KnownFault, Size, Suite
 
 __all__ = ["OLMO"]
 
-_NO_ORDER = "the order of its rows is not replayable here yet: no store, no treated rows"
+_NO_ORDER = (
+    "the order of its rows is not known: it depends on when the run was made, on its number of "
+    "devices, or on a list of files that is not published (allenai/OLMo#538, #837, #879)"
+)
 _OWN_CODE = "its checkpoints need code of their own (model_type hf_olmo): listed, not loaded here"
 _STEPS = "which steps exist is what the repository lists"
 
@@ -130,6 +135,7 @@ _SAME_7B = KnownFault(
 _SHAPE_1B = _Shape(layers=16, width=2048, heads=16, hidden=8192)
 _SHAPE_7B = _Shape(layers=32, width=4096, heads=32, hidden=11_008)
 _SHAPE_13B = _Shape(layers=40, width=5120, heads=40, hidden=13_824)
+_SHAPE_32B = _Shape(layers=64, width=5120, heads=40, hidden=27_648, keys=1024)
 
 
 def _pretrained(batch_size: int, steps: int, peak_lr: float, warmup_steps: int) -> _Run:
@@ -142,6 +148,13 @@ def _pretrained(batch_size: int, steps: int, peak_lr: float, warmup_steps: int) 
         decay_tokens=5 * _TRILLION,
         schedule="olmo_cosine",
     )
+
+
+def _olmo_3(name: str, weights: str, shape: _Shape, run: _Run, *notes: str) -> Suite:
+    """Pre-training of OLMo 3."""
+    assumed = "names of its branches are assumed; its repository has the last word"
+    suite = _olmo(name, weights, shape, run, notes=(assumed, *notes))
+    return replace(suite, revision="stage1-step{label}")
 
 
 def _annealed(size: str, weights: str, shape: _Shape, run: tuple[int, int, float]) -> list[Suite]:
@@ -180,7 +193,13 @@ OLMO: list[Suite] = [
         _Shape(
             layers=16, width=2048, heads=16, hidden=8192, vocabulary=50_304, normed=False, tied=True
         ),
-        _Run(batch_size=2048, steps=739_328, row_tokens=2048, peak_lr=4.0e-4),
+        _Run(
+            batch_size=2048,
+            steps=739_328,
+            row_tokens=2048,
+            peak_lr=4.0e-4,
+            schedule="olmo1_cosine",
+        ),
         notes=(_OWN_CODE,),
     ),
     _olmo(
@@ -192,7 +211,7 @@ OLMO: list[Suite] = [
             steps=557_000,
             row_tokens=2048,
             peak_lr=3.0e-4,
-            schedule="linear",
+            schedule="olmo1_linear",
             warmup_steps=5000,
         ),
         notes=(
@@ -219,7 +238,7 @@ OLMO: list[Suite] = [
     _olmo(
         "olmo2-32b",
         "allenai/OLMo-2-0325-32B",
-        _Shape(layers=64, width=5120, heads=40, hidden=27_648, keys=1024),
+        _SHAPE_32B,
         _Run(
             batch_size=2048,
             steps=721_901,
@@ -228,25 +247,28 @@ OLMO: list[Suite] = [
             decay_steps=774_861,
         ),
     ),
-    replace(
-        _olmo(
-            "olmo3-7b",
-            "allenai/Olmo-3-1025-7B",
-            _SHAPE_7B,
-            _Run(
-                batch_size=512,
-                steps=1_413_814,
-                row_tokens=8192,
-                peak_lr=3.0e-4,
-                schedule="olmo3_extended",
-                decay_steps=1_668_931,
-            ),
-            notes=(
-                "names of its branches are assumed; its repository has the last word",
-                "checkpoints of model_type olmo3 are listed, not loaded here",
-            ),
+    _olmo_3(
+        "olmo3-7b",
+        "allenai/Olmo-3-1025-7B",
+        _SHAPE_7B,
+        _Run(
+            batch_size=512,
+            steps=1_413_814,
+            row_tokens=8192,
+            peak_lr=3.0e-4,
+            schedule="olmo3_extended",
+            decay_steps=1_668_931,
         ),
-        revision="stage1-step{label}",
+    ),
+    _olmo_3(
+        "olmo3-32b",
+        "allenai/Olmo-3-1125-32B",
+        _SHAPE_32B,
+        # a cosine from 6e-4 over the pass, whose length the sizes of 950 files would tell
+        _Run(batch_size=1024, steps=679_000, row_tokens=8192, peak_lr=0.0, schedule="olmo_cosine"),
+        "its rate is not known: a cosine from 6e-4 over the steps of one pass, of which the sizes "
+        "of its token files would tell how many they are",
+        "stage 2 begins at step 656,000, pre-training was saved until step 679,000",
     ),
     *_annealed("1b", "allenai/OLMo-2-0425-1B", _SHAPE_1B, (512, 23_852, 7.4487e-5)),
     *_annealed("7b", "allenai/OLMo-2-1124-7B", _SHAPE_7B, (1024, 11_931, 6.1499e-5)),

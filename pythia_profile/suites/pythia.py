@@ -12,6 +12,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from data_order.published import ORDERS, PublishedOrder
+from pythia_profile.suites.filed import FILED
+from pythia_profile.suites.hubble import HUBBLE
 from pythia_profile.suites.model import KnownFault, Size, Suite
 from pythia_profile.suites.olmo import OLMO
 
@@ -271,6 +273,8 @@ _LIST = [
     *[_polypythia(seed) for seed in range(10)],
     *[_decoupled(kind, seed) for kind in ("data", "weight") for seed in (1, 2, 3)],
     *OLMO,
+    *HUBBLE,
+    *FILED,
 ]
 
 PUBLISHED: dict[str, tuple[Suite, ...]] = {

@@ -11,6 +11,7 @@ import polars as pl
 from data_order import NeoxOrder, TokenRows, TrainingOrder
 from data_order.sample import HELD_OUT, Draw, RowSource, held_out_table, rows_table
 from data_order.sample import sample_rows as draw_rows
+from data_order.shuffled.filed_runs import FiledRun
 from data_order.shuffled.rows import ShuffledRows
 from data_order.shuffled.runs import ShuffledRun
 from pythia_profile.errors import NotFoundError, StudyError
@@ -69,7 +70,7 @@ def sample_rows(
     """
     chosen = settings or Sampling.of(suite)
     if chosen.store:
-        suite = replace(suite, store=str((near or Path()) / chosen.store))
+        suite = replace(suite, store=str(((near or Path()) / chosen.store).resolve()))
     steps = list(checkpoints or _grid(suite))
     check_skipped(suite, chosen.skipped_steps)
     idle = steps_at_rate_0(suite, max(steps, default=0))
@@ -112,6 +113,8 @@ def sample_rows(
         rows = rows.with_columns(earlier_exposure=pl.lit(0.0))
     if chosen.placebo and not isinstance(store, ShuffledRows):
         rows = with_states(rows, idle, chosen.skipped_steps)
+    if isinstance(suite.order, FiledRun) and not suite.order.batch_known:
+        rows = rows.with_columns(batch=pl.lit(None, pl.Int64))
     if chosen.placebo:
         log.info("%s placebo rows, whose effect must be 0", f"{rows['placebo'].sum():,}")
     return conform(rows if suite.single_pass else with_twins(rows), ROWS)
@@ -187,8 +190,12 @@ def open_rows(suite: Suite, *, last: int = 0) -> RowSource:
     StudyError
         Rows are read a second time before `last`, so that none of them is never-treated.
     """
+    here = suite.root is not None and not (suite.store or "hf://").startswith("hf://")
+    where = str((suite.root or Path()) / suite.store) if here and suite.store else suite.store
+    if isinstance(suite.order, FiledRun):
+        return suite.order.open(where or "hub", vocabulary=suite.vocabulary)
     if isinstance(suite.order, ShuffledRun):
-        store = suite.order.open(suite.store or "hub", steps=last)
+        store = suite.order.open(where or "hub", steps=last)
         once = store.order.segments[0].steps
         if len(store.order.segments) > 1:
             raise StudyError(
@@ -196,10 +203,11 @@ def open_rows(suite: Suite, *, last: int = 0) -> RowSource:
                 f"goes to checkpoint {last:,}; end it at step {once:,} at the latest"
             )
         return store
-    if suite.store is None:
-        raise NotFoundError(f"suite '{suite.name}' names no store of its rows in training order")
-    here = suite.root is not None and not suite.store.startswith("hf://")
-    where = (suite.root or Path()) / suite.store if here else suite.store
+    if where is None:
+        raise NotFoundError(
+            f"suite '{suite.name}' names no store of its rows in training order; write one with "
+            "`pythia-profile rows` from the documents, and name it in sample.store"
+        )
     return TokenRows.open(where, row_tokens=suite.row_tokens, vocabulary=suite.vocabulary)
 
 

@@ -141,6 +141,38 @@ def olmo_linear(
     return np.where(done < warmup, rising, peak + (minimum - peak) * fall)
 
 
+def olmo1_cosine(
+    updates: npt.ArrayLike, *, peak: float, minimum: float, warmup: int, total: float
+) -> Rates:
+    """Rate of each update of OLMo 1: as `olmo_cosine`, with a warm-up from a tenth of the peak.
+
+    Source: allenai/OLMo at 59a53e3, `olmo/optim.py` (`_linear_warmup` without `warmup_min_lr`).
+
+    Examples
+    --------
+    >>> olmo1_cosine([1, 2, 4, 6], peak=1.0, minimum=0.1, warmup=2, total=6).round(3).tolist()
+    [0.55, 1.0, 0.55, 0.1]
+    """
+    later = olmo_cosine(updates, peak=peak, minimum=minimum, warmup=warmup, total=total)
+    return _from_a_tenth(updates, later, peak, warmup)
+
+
+def olmo1_linear(
+    updates: npt.ArrayLike, *, peak: float, minimum: float, warmup: int, total: float
+) -> Rates:
+    """Rate of each update of OLMo-7B: as `olmo_linear`, with a warm-up from a tenth of the peak.
+
+    Source: as `olmo1_cosine` (LinearWithWarmup).
+    """
+    later = olmo_linear(updates, peak=peak, minimum=minimum, warmup=warmup, total=total)
+    return _from_a_tenth(updates, later, peak, warmup)
+
+
+def _from_a_tenth(updates: npt.ArrayLike, later: Rates, peak: float, warmup: int) -> Rates:
+    done = np.asarray(updates, dtype=np.float64)
+    return np.where(done < warmup, peak * (0.1 + 0.9 * done / max(warmup, 1)), later)
+
+
 def olmo3_extended(
     updates: npt.ArrayLike, *, peak: float, minimum: float, warmup: int, total: float
 ) -> Rates:
@@ -172,6 +204,8 @@ SCHEDULES: dict[str, Callable[..., Rates]] = {
     "linear": linear,
     "olmo_cosine": olmo_cosine,
     "olmo_linear": olmo_linear,
+    "olmo1_cosine": olmo1_cosine,
+    "olmo1_linear": olmo1_linear,
     "olmo3_extended": olmo3_extended,
 }
 """Schedules that a suite may name."""
