@@ -58,6 +58,10 @@ class Settings(BaseModel):
         """Return settings with other values, checked like new ones."""
         return type(self)(**{**dict(self), **changes})
 
+    def remarks(self) -> dict[str, str]:
+        """Say more of some fields, by their names, in the comments of a file."""
+        return {}
+
 
 def checked(kind: type[Kind], content: Mapping[str, Any], where: str) -> Kind:
     """Build settings, or a dataclass, from plain values.
@@ -196,11 +200,12 @@ def write_settings(
 
 def explained(settings: Settings, section: str = "") -> str:
     """Write settings as TOML, each field below its description, sections after single fields."""
-    lines, sections = [], []
+    lines, sections, remarks = [], [], settings.remarks()
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
+        said = [field.description or "", remarks.get(name, "")]
         comment = textwrap.wrap(
-            field.description or "", 98, initial_indent="# ", subsequent_indent="# "
+            "; ".join(filter(None, said)), 98, initial_indent="# ", subsequent_indent="# "
         )
         if isinstance(value, Settings):
             head = f"{section}.{name}".removeprefix(".")

@@ -9,26 +9,28 @@ The settings hold everything that a number depends on; options of a verb only ch
 Each section of them belongs to a room: `Sampling`, `Scoring`, `Estimation`, `Audit`.
 """
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pythia_profile.did.settings import Estimation
-from pythia_profile.errors import SettingsError, StudyError
+from pythia_profile.errors import NotFoundError, SettingsError, StudyError
+from pythia_profile.lock import read_lock, update_lock
 from pythia_profile.mini.settings import Audit
+from pythia_profile.scoring.columns import BASE, columns_of, is_scorer, scorer_columns
 from pythia_profile.scoring.settings import Scoring
 from pythia_profile.settings import (
     Settings,
     check_format,
     checked,
     explained,
-    fault_of,
     read_toml,
 )
-from pythia_profile.store import read_json, remove_leftovers, write_json, write_text
-from pythia_profile.suites.folder import suite_from_facts
+from pythia_profile.store import remove_leftovers, write_text
+from pythia_profile.suites.registry import is_known, suite_facts_of
 from pythia_profile.suites.sampling import Sampling
 
 __all__ = [
@@ -37,6 +39,8 @@ __all__ = [
     "Sampling",
     "Scoring",
     "Study",
+    "change_study",
+    "changed",
     "create_study",
     "demo_study",
     "new_study",
@@ -46,9 +50,7 @@ __all__ = [
 ]
 
 FILE_NAME = "study.toml"
-LOCK_NAME = "lock.json"
 _FORMAT = 2
-_COUNT = 2**31
 _KEYS = ("suite", "size", "seed", "checkpoint", "row_id")
 
 
@@ -90,6 +92,55 @@ class Study(Settings):
         description="Retraining without a cohort, to check the estimate against the true effect.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _scorers_as_outcomes(cls, values: Any) -> Any:
+        """Put a scorer's columns in place of its name, and the scorer among those that run."""
+        asked = values.get("outcomes") if isinstance(values, dict) else None
+        if not isinstance(asked, list | tuple) or not all(isinstance(x, str) for x in asked):
+            return values
+        score = values.get("score") or {}
+        score = dict(score) if isinstance(score, Mapping | Scoring) else score
+        scorers = score.get("scorers", ()) if isinstance(score, dict) else None
+        named = [name for name in asked if name not in columns_of(()) and is_scorer(name)]
+        if not named or not isinstance(scorers, list | tuple):
+            return values
+        columns = [
+            c for name in asked for c in (scorer_columns(name) if name in named else (name,))
+        ]
+        score["scorers"] = tuple(dict.fromkeys((*scorers, *(n for n in named if n != BASE))))
+        return {**values, "outcomes": tuple(columns), "score": score}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_suite_proposes(cls, values: Any) -> Any:
+        """Fill in what is left open as a known suite proposes: all ways in give one study."""
+        suite = values.get("suite") if isinstance(values, dict) else None
+        if not isinstance(suite, str) or not is_known(suite):
+            return values
+        seed = values.get("training_seed")
+        facts = suite_facts_of(suite, seed if isinstance(seed, int) and seed else None)
+        sample = values.get("sample") or {}
+        if isinstance(sample, Sampling):
+            sample = {name: getattr(sample, name) for name in sample.model_fields_set}
+        proposed = dict(facts.study_defaults)
+        own = {name: proposed.pop(name) for name in Sampling.model_fields if name in proposed}
+        if facts.published and "training_seed" not in values:
+            proposed["training_seed"] = facts.seed
+        drawn = sample
+        if isinstance(sample, dict) and not sample.get("published"):  # that draw is fixed
+            drawn = {**own, **sample}
+        return {**proposed, **values, "sample": drawn}
+
+    @model_validator(mode="after")
+    def _exists(self) -> Self:
+        """Refuse sizes and steps that a known suite does not have; of a folder, `score` does."""
+        if is_known(self.suite):
+            facts = suite_facts_of(self.suite, self.training_seed or None)
+            for size in self.sizes:
+                facts.check_steps(size, self.checkpoints)
+        return self
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         for name in ("sizes", "outcomes"):
@@ -110,6 +161,13 @@ class Study(Settings):
             )
         return self
 
+    def remarks(self) -> dict[str, str]:
+        """Name the columns that the study's scorers give."""
+        try:
+            return {"outcomes": f"there are {', '.join(columns_of(self.score.scorers))}"}
+        except NotFoundError:  # of a package that is not installed here
+            return {}
+
     @property
     def estimation(self) -> Estimation:
         """Settings of the estimate, with `auto` clusters as the rows are drawn: by batch, or not.
@@ -128,7 +186,7 @@ def demo_study(*, quick: bool = False, seed: int = 0) -> Study:
         suite="mini",
         sizes=("xs", "s", "m") if quick else ("xs", "s", "m", "l"),
         training_seed=seed,
-        sample=Sampling(rows_per_cohort=96, batches_per_cohort=0, never_treated=1024, seed=seed),
+        sample=Sampling(seed=seed),
         estimate=Estimation(seed=seed),
         audit=Audit(size="xs", cohorts=3 if quick else 5),
     )
@@ -155,13 +213,29 @@ def new_study(
     3
     """
     content: dict[str, Any] = {"suite": suite, "sizes": sizes}
-    for given, value in (settings or {}).items():
+    return checked(Study, _with_settings(content, settings or {}), "study")
+
+
+def changed(study: Study, settings: Mapping[str, object]) -> Study:
+    """Return a study with other settings, named and checked as in `new_study`.
+
+    Examples
+    --------
+    >>> study = Study(suite="mini", sizes=("xs",))
+    >>> changed(study, {"draws": 500, "outcomes": "first_8"}).outcomes
+    ('log_likelihood_first_8',)
+    """
+    return checked(Study, _with_settings(study.model_dump(), settings), "study")
+
+
+def _with_settings(content: dict[str, Any], settings: Mapping[str, object]) -> dict[str, Any]:
+    for given, value in settings.items():
         section, name, kind = _place(given)
         if isinstance(value, str) and get_origin(kind) is tuple:
             value = value.split(",")
         into = content.setdefault(section, {}) if section else content
         into[name] = value
-    return checked(Study, content, "study")
+    return content
 
 
 def _place(given: str) -> tuple[str, str, Any]:
@@ -206,13 +280,38 @@ def create_study(folder: Path | str, study: Study, *, replace: bool = False) -> 
         if found != study and not (replace and found.suite == study.suite):
             raise StudyError(
                 f"'{folder}' holds a study with other settings ({_difference(found, study)}); "
-                "choose another folder, or delete this one"
+                f"change them there with `pythia-profile set {shlex.quote(str(folder))} "
+                "NAME=VALUE`, or choose another folder"
             )
         if found == study:
             return found
         remove_leftovers(folder)
-    write_text(f"format = {_FORMAT}\n{explained(study)}", folder / FILE_NAME)
+    _write(folder, study)
     return study
+
+
+def change_study(folder: Path | str, settings: Mapping[str, object]) -> tuple[Study, str]:
+    """Write other settings into the study of `folder`; only stages that they concern run again.
+
+    Parameters
+    ----------
+    settings : by name, as in `new_study`.
+
+    Returns
+    -------
+    The study, and what changed, in words; empty where nothing did.
+    """
+    folder = Path(folder)
+    found = open_study(folder)
+    study = changed(found, settings)
+    if said := _difference(found, study, ("before", "now")):
+        remove_leftovers(folder)
+        _write(folder, study)
+    return study, said
+
+
+def _write(folder: Path, study: Study) -> None:
+    write_text(f"format = {_FORMAT}\n{explained(study)}", folder / FILE_NAME)
 
 
 def open_study(folder: Path | str) -> Study:
@@ -262,80 +361,16 @@ def _from_format_1(flat: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-class _Stage(BaseModel):
-    source: str = ""
-    key: str = ""
-    outputs: dict[str, str]
-    settings: dict[str, Any] = {}
-    inputs: dict[str, str] = {}
-    version: str = ""
-    seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
-
-
-class _Verdict(BaseModel):
-    size: str
-    step: int = Field(ge=0, lt=2**63)
-    verdict: str
-    reasons: list[str]
-
-
-class _Audited(BaseModel):
-    choice: str = ""
-    faulty: list[_Verdict] = []
-    missing: list[_Verdict] = []
-
-
-class _Lock(BaseModel):
-    """What `lock.json` holds; other sections pass."""
-
-    stages: dict[str, _Stage] = {}
-    audit: _Audited = _Audited()
-    notes: dict[str, list[str]] = {}
-    command: dict[str, str] = {}
-    versions: dict[str, str] = {}
-    sources: dict[str, str] = {}
-    rows: dict[str, str] = {}
-    suite: dict[str, Any] = {}
-    checkpoints: dict[str, Any] = {}
-
-
-def read_lock(folder: Path) -> dict[str, Any]:
-    """Return what has been pinned so far; empty for a new study.
-
-    Raises
-    ------
-    StudyError
-        The file is not one that was written here.
-    """
-    path = folder / LOCK_NAME
-    if not path.exists():
-        return {}
-    content: dict[str, Any] = read_json(path)
-    try:
-        _Lock.model_validate(content, strict=True)
-        if "suite" in content:
-            suite_from_facts(content["suite"])
-    except (ValidationError, SettingsError, StudyError) as error:
-        fault = fault_of(error)
-        raise StudyError(f"'{path}' is damaged ({fault}); delete it and run again") from None
-    return content
-
-
-def update_lock(folder: Path, section: str, facts: dict[str, Any]) -> None:
-    """Add `facts` to one section of the lock file."""
-    content = read_lock(folder)
-    content[section] = {**content.get(section, {}), **facts}
-    write_json(content, folder / LOCK_NAME)
-
-
-def _difference(found: Settings, asked: Settings, section: str = "") -> str:
+def _difference(
+    found: Settings, asked: Settings, words: tuple[str, str] = ("there", "here"), section: str = ""
+) -> str:
     named = []
     for name in type(found).model_fields:
         old, new = getattr(found, name), getattr(asked, name)
         if old == new:
             continue
         if isinstance(old, Settings):
-            named.append(_difference(old, new, f"{name}."))
+            named.append(_difference(old, new, words, f"{name}."))
         else:
-            named.append(f"{section}{name} is {old!r} there, {new!r} here")
+            named.append(f"{section}{name} is {old!r} {words[0]}, {new!r} {words[1]}")
     return ", ".join(named)

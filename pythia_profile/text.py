@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
-__all__ = ["steps_text", "text_table"]
+__all__ = ["duration", "steps_text", "text_table"]
 
 _UNBOUNDED = 10_000
 """Width of a table that goes to a file or a pipe."""
@@ -77,6 +77,29 @@ def steps_text(steps: Sequence[int], most: int | None = None) -> str:
             words.append(str(steps[start]))
             start += 1
     return ", ".join(words)
+
+
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def duration(seconds: float) -> str:
+    """Name a time in its two largest units.
+
+    Examples
+    --------
+    >>> duration(0.2), duration(95), duration(8_100), duration(1.5e6)
+    ('0.2 s', '1 min 35 s', '2 h 15 min', '17 d 8 h')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    left, words = round(seconds), list[tuple[int, str]]()
+    for name, length in _UNITS:
+        count, left = divmod(left, length)
+        if count or words:
+            words.append((count, name))
+        if len(words) == 2:
+            break
+    return " ".join(f"{count:,} {name}" for count, name in words if count)
 
 
 def _cell(value: Any) -> str:

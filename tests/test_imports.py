@@ -30,10 +30,11 @@ MAY_IMPORT = {
     "training": {"errors", "settings", "suites", "checkpoints"},
     "mini": BASE
     | {"settings", "store", "progress", "execute", "suites", "scoring", "did", "training"},
-    "study": BASE | {"store", "settings", "suites", "scoring", "did", "mini"},
+    "lock": BASE | {"store", "settings", "suites"},
+    "study": BASE | {"store", "settings", "lock", "suites", "scoring", "did", "mini"},
     "pipeline": BASE
     | {"redaction", "store", "settings", "progress", "execute", "study", "suites", "checkpoints"}
-    | {"scoring", "did", "profiles", "figures", "report", "mini"},
+    | {"scoring", "did", "profiles", "figures", "report", "mini", "text"},
 }
 
 

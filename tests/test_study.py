@@ -120,7 +120,10 @@ def test_the_file_explains_every_setting(tmp_path):
         ({"estimate": 3}, "estimate: got 3"),
         ({"sample": {"never_treated": -1}}, "sample.never_treated: got -1"),
         ({"sample": {"never_treated": 0}}, "sample.never_treated: got 0, expected 1 or more, or"),
-        ({"sample": {"rows_per_cohort": 25}}, "sample.rows_per_cohort: got 25, expected a multipl"),
+        (
+            {"sample": {"rows_per_cohort": 25, "batches_per_cohort": 10}},
+            "sample.rows_per_cohort: got 25, expected a multiple",
+        ),
         ({"audit": {"size": "l", "cohorts": 2}}, "audit.size: got 'l', expected one of the sizes"),
         ({"audit": {"size": "xs"}}, "audit.size and cohorts go together"),
         ({"checkpoints": (32, 0)}, "checkpoints: expected ascending steps"),
@@ -189,7 +192,7 @@ def test_files_are_utf8_whatever_the_locale(tmp_path):
     code = (
         "import sys; from pathlib import Path; from pythia_profile.study import *;"
         "from pythia_profile.store import read_json, write_json;"
-        "folder = Path(sys.argv[1]); create_study(folder, new_study('mini', ('xs\\u00e9',)));"
+        "folder = Path(sys.argv[1]); create_study(folder, new_study('tiny', ('xs\\u00e9',)));"
         "assert open_study(folder).sizes == ('xs\\u00e9',);"
         "write_json({'a': '\\u00b1'}, folder / 'a.json');"
         "(folder / 'b.json').write_bytes('{\"a\": \"\\u00b1\"}'.encode());"

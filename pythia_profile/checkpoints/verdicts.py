@@ -134,6 +134,18 @@ def faulty(verdicts: Iterable[Verdict]) -> list[Verdict]:
     return [verdict for verdict in verdicts if verdict.verdict != OK]
 
 
+def tally(faulty: int, missing: int, of: int | None) -> str:
+    """Count faulty and missing checkpoints in the words that every verb uses.
+
+    Examples
+    --------
+    >>> tally(3, 1, 154), tally(0, 0, 154)
+    ('3 of 154 checkpoints are faulty, 1 missing', '0 of 154 checkpoints are faulty')
+    """
+    whole = "" if of is None else f" of {of:,}"
+    return f"{faulty:,}{whole} checkpoints are faulty" + (f", {missing:,} missing" * bool(missing))
+
+
 def _verdict(suite: Suite, size: str, step: int, found: list[Fault], same: set[int]) -> Verdict:
     notes = tuple(
         f"reported: {fault.what} [{', '.join(fault.threads) or 'no thread'}]"

@@ -8,6 +8,7 @@ stderr. Everything heavy is imported inside the verbs, so that `--help` answers 
 import sys
 
 from pythia_profile.cli import (
+    change_verbs,
     experiment_verbs,
     order_rows,
     power_verb,
@@ -18,7 +19,10 @@ from pythia_profile.cli import (
 )
 from pythia_profile.cli.app import app, end_on_sigterm, run
 
-VERBS = experiment_verbs, order_rows, power_verb, rows_verb, stage_verbs, study_verbs, suite_verbs
+VERBS = (
+    *(study_verbs, change_verbs, stage_verbs, order_rows, power_verb, rows_verb, suite_verbs),
+    experiment_verbs,
+)
 """Modules that have put their verbs into `app`."""
 
 __all__ = ["VERBS", "app", "main"]

@@ -21,24 +21,46 @@ SECTIONS = START, STUDY, STAGES, FACTS = (
     "The stages of a study, in order",
     "Facts and planning",
 )
-"""Of the list of verbs."""
+"""Of the list of verbs; others that a verb names follow."""
+MORE = "More"
+ORDER = (
+    *("demo", "init", "set", "plan", "run", "status", "compare", "verify", "import", "export"),
+    *("sample", "covariates", "score", "att", "precision", "profile", "estimands", "check"),
+    *("findings", "counterfactual", "plot", "report"),
+)
+"""Verbs in the order in which a study uses them."""
+ANYWHERE = {"-q", "--quiet", "--debug"}
+"""Global options, which may stand behind the verb, too."""
 
 
 class _Verbs(TyperGroup):
     """The verbs by section, each line whole."""
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Order the verbs as a study goes; others come behind these."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read global options wherever they stand before a `--`."""
+        end = args.index("--") if "--" in args else len(args)
+        found = [word for word in args[:end] if word in ANYWHERE]
+        rest = [word for word in args[:end] if word not in ANYWHERE]
+        return super().parse_args(ctx, [*found, *rest, *args[end:]])
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each group of verbs."""
         verbs = [self.commands[name] for name in self.list_commands(ctx)]
-        for section in SECTIONS:
-            with formatter.section(section):
-                formatter.write_dl(
-                    [
-                        (f"{verb.name:<14}", verb.get_short_help_str(60))
-                        for verb in verbs
-                        if getattr(verb, "rich_help_panel", None) == section
-                    ]
-                )
+        panels = [getattr(verb, "rich_help_panel", None) or MORE for verb in verbs]
+        for section in dict.fromkeys((*SECTIONS, *panels)):
+            listed = [
+                (f"{verb.name:<14}", verb.get_short_help_str(60))
+                for verb, panel in zip(verbs, panels, strict=True)
+                if panel == section
+            ]
+            if listed:
+                with formatter.section(section):
+                    formatter.write_dl(listed)
 
 
 _EXIT_CODES = (
@@ -46,6 +68,8 @@ _EXIT_CODES = (
     "quarantined checkpoints, 4 refused beforehand, 130 and 143 interrupted (the same command "
     "resumes)."
 )
+
+_GLOBAL = "Options of every verb: -q or --quiet (no progress), --debug (tracebacks)."
 
 app = typer.Typer(
     name="pythia-profile",
@@ -62,12 +86,21 @@ app = typer.Typer(
 def verb(section: str, *examples: str) -> Callable[[Verb], Verb]:
     """Make a function a verb of a section of the help; its first line must fit there.
 
+    A module of verbs is mounted by importing it in `cli/__init__.py`; a group of verbs of its own
+    by `app.add_typer(group, name=..., rich_help_panel=section)`.
+
     Parameters
     ----------
     examples : as they are typed behind `pythia-profile`.
     """
     listed = "".join(f"\n  pythia-profile {example}" for example in examples)
-    return app.command(rich_help_panel=section, epilog=f"\b\nExamples:{listed}")
+    epilog = f"\b\nExamples:{listed}\n\n{_EXIT_CODES}\n\n{_GLOBAL}"
+
+    def register(function: Verb) -> Verb:
+        name = function.__name__.rstrip("_").replace("_", "-")  # `set_` is the verb `set`
+        return app.command(name, rich_help_panel=section, epilog=epilog)(function)
+
+    return register
 
 
 class Terminated(BaseException):

@@ -7,9 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["AsJson", "StudyFolder", "Workers", "numbers_of", "print_json", "steps_of"]
+__all__ = [
+    "HERE",
+    "AsJson",
+    "StudyFolder",
+    "Workers",
+    "numbers_of",
+    "parsed_settings",
+    "print_json",
+    "steps_of",
+]
 
-StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study.", show_default=False)]
+StudyFolder = Annotated[
+    Path, typer.Argument(help="Folder of the study.", show_default="this folder")
+]
+HERE = Path()
+"""Folder of the study where none is named."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[
     int | None,
@@ -26,6 +39,22 @@ _MOST_STEPS = 100_000
 def print_json(content: Any) -> None:
     """Print plain values as JSON on stdout."""
     typer.echo(json.dumps(content, indent=2))
+
+
+def parsed_settings(pairs: list[str], option: str) -> dict[str, object]:
+    """Read NAME=VALUE pairs as TOML; a value that is not TOML is a word."""
+    import tomllib
+
+    values: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{option}: got '{pair}', expected NAME=VALUE")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except (ValueError, RecursionError):
+            values[name.strip()] = value
+    return values
 
 
 def numbers_of(text: str, option: str, kind: Callable[[str], Any]) -> list[Any]:

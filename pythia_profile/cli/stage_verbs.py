@@ -1,28 +1,35 @@
 """One verb for each stage of a study; each leaves a table, figures or the report."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pythia_profile.cli.app import STAGES, verb
-from pythia_profile.cli.options import AsJson, StudyFolder, Workers, numbers_of, print_json
+from pythia_profile.cli.options import (
+    HERE,
+    AsJson,
+    StudyFolder,
+    Workers,
+    numbers_of,
+    print_json,
+)
 
 
 @verb(STAGES, "sample my-study")
-def sample(study: StudyFolder) -> None:
+def sample(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
     """Draw the rows to score: treated and never-treated ones."""
-    _run(study, "sample")
+    _run(study, "sample", as_json=as_json)
 
 
 @verb(STAGES, "covariates my-study")
-def covariates(study: StudyFolder, workers: Workers = None) -> None:
+def covariates(study: StudyFolder = HERE, workers: Workers = None, as_json: AsJson = False) -> None:
     """Collect features and reference scores of the rows.
 
     Features of their tokens that need no model, and the outcomes of the reference model that
     study.toml names.
     """
-    _run(study, "covariates", workers)
+    _run(study, "covariates", workers, as_json)
 
 
 @verb(
@@ -32,7 +39,7 @@ def covariates(study: StudyFolder, workers: Workers = None) -> None:
     "score my-study --noise-floor",
 )
 def score(
-    study: StudyFolder,
+    study: StudyFolder = HERE,
     workers: Workers = None,
     retry: Annotated[
         bool, typer.Option("--retry", help="Score quarantined checkpoints again, too.")
@@ -55,22 +62,18 @@ def score(
     checkpoint: Annotated[
         int | None, typer.Option(help="Checkpoint for the noise floor.", show_default="the last")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the noise floor as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score the rows at every checkpoint; resumes.
 
     Checkpoints that failed are always tried again; quarantined ones only with --retry.
     """
-    from pythia_profile.pipeline.makers import StageOptions
-    from pythia_profile.pipeline.running import run_stage
-
     if noise_floor:
         _print_noise(study, size, checkpoint, as_json)
         return
-    if size is not None or checkpoint is not None or as_json:
-        raise typer.BadParameter("--size, --checkpoint and --json go with --noise-floor")
-    options = StageOptions(workers=workers, retry=retry, shard=_shard(shard))
-    typer.echo(run_stage(study, "score", options))
+    if size is not None or checkpoint is not None:
+        raise typer.BadParameter("--size and --checkpoint go with --noise-floor")
+    _run(study, "score", workers, as_json, retry=retry, shard=_shard(shard))
 
 
 def _print_noise(study: Path, size: str | None, checkpoint: int | None, as_json: bool) -> None:
@@ -99,28 +102,28 @@ def _shard(text: str) -> tuple[int, int] | None:
 
 
 @verb(STAGES, "att my-study")
-def att(study: StudyFolder) -> None:
+def att(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
     """Estimate ATT(g, c), with bands and placebo tests."""
-    _run(study, "att")
+    _run(study, "att", as_json=as_json)
 
 
 @verb(STAGES, "precision my-study")
-def precision(study: StudyFolder) -> None:
+def precision(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
     """Compare precision with and without covariates.
 
     How much smaller standard errors are at equal features of the rows, and at equal outcomes of a
     reference model.
     """
-    _run(study, "precision")
+    _run(study, "precision", as_json=as_json)
 
 
 @verb(STAGES, "profile my-study")
-def profile(study: StudyFolder) -> None:
+def profile(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
     """Aggregate to memorization profiles; compare sizes.
 
     Instantaneous, persistent and residual memorization, and effects by event time.
     """
-    _run(study, "profile")
+    _run(study, "profile", as_json=as_json)
 
 
 @verb(
@@ -130,7 +133,7 @@ def profile(study: StudyFolder) -> None:
     "estimands my-study --by earlier_exposure --cut 2",
 )
 def estimands(
-    study: StudyFolder,
+    study: StudyFolder = HERE,
     event_times: Annotated[
         str,
         typer.Option(
@@ -191,7 +194,7 @@ def _ends(text: str) -> tuple[int, int]:
 
 @verb(STAGES, "check my-study --json")
 def check(
-    study: StudyFolder,
+    study: StudyFolder = HERE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the tables as JSON.")] = False,
 ) -> None:
     """Diagnose how robust the effects are.
@@ -222,28 +225,38 @@ def check(
 
 
 @verb(STAGES, "counterfactual my-study")
-def counterfactual(study: StudyFolder, workers: Workers = None) -> None:
+def counterfactual(
+    study: StudyFolder = HERE, workers: Workers = None, as_json: AsJson = False
+) -> None:
     """Compare estimates with counterfactual retraining.
 
     Trains a size again without a cohort; the difference is the true effect (mini suite only).
     """
-    _run(study, "counterfactual", workers)
+    _run(study, "counterfactual", workers, as_json)
 
 
 @verb(STAGES, "plot my-study")
-def plot(study: StudyFolder) -> None:
+def plot(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
     """Draw the figures (SVG and PNG)."""
-    _run(study, "plot")
+    _run(study, "plot", as_json=as_json)
 
 
 @verb(STAGES, "report my-study")
-def report(study: StudyFolder) -> None:
+def report(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
     """Write report.html, one page that works offline."""
-    _run(study, "report")
+    _run(study, "report", as_json=as_json)
 
 
-def _run(study: Path, stage: str, workers: int | None = None) -> None:
+def _run(
+    study: Path, stage: str, workers: int | None = None, as_json: bool = False, **options: Any
+) -> None:
+    """Run a stage; print what it says, or that as JSON: the first line, then its notes."""
     from pythia_profile.pipeline.makers import StageOptions
     from pythia_profile.pipeline.running import run_stage
 
-    typer.echo(run_stage(study, stage, StageOptions(workers=workers)))
+    message = run_stage(study, stage, StageOptions(workers=workers, **options))
+    if not as_json:
+        typer.echo(message)
+        return
+    first, *notes = (line.strip() for line in message.splitlines())
+    print_json({"stage": stage, "message": first.removeprefix(f"{stage}: "), "notes": notes})

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pythia_profile.cli.app import START, STUDY, verb
-from pythia_profile.cli.options import AsJson, StudyFolder, Workers, print_json, steps_of
-from pythia_profile.text import steps_text, text_table
+from pythia_profile.cli.options import (
+    HERE,
+    AsJson,
+    StudyFolder,
+    Workers,
+    parsed_settings,
+    print_json,
+    steps_of,
+)
+from pythia_profile.text import duration, steps_text, text_table
 
 if TYPE_CHECKING:
     from pythia_profile.pipeline.planning import Plan
@@ -31,31 +39,41 @@ def demo(
         int, typer.Option(help="Seed of corpus, weights, sample and bootstrap.", min=0)
     ] = 0,
     workers: Workers = None,
+    as_json: AsJson = False,
 ) -> None:
     """Profile four tiny models, trained on the spot.
 
     Trains the mini suite, profiles it, and compares the profile with counterfactual retraining,
     without network or GPU. The same command resumes an interrupted run and reuses a finished one.
     """
-    from pythia_profile.pipeline.running import run_all
     from pythia_profile.study import create_study, demo_study
 
     create_study(out, demo_study(quick=quick, seed=seed), replace=True)
-    run_all(out, workers, typer.echo)
-    _show_result(out)
+    _run_all(out, workers, as_json)
 
 
-def _show_result(study: Path) -> None:
-    """Print the three means of every size, and where the report is."""
-    from pythia_profile.pipeline.inputs import read_tables
-    from pythia_profile.report.words import summary
-    from pythia_profile.study import open_study
+def _run_all(study: Path, workers: int | None, as_json: bool) -> None:
+    """Run a study; end with the means of every size, and where the report is."""
+    from pythia_profile.pipeline.results import study_summary
+    from pythia_profile.pipeline.running import run_all
 
-    settings = open_study(study)
-    found = summary(read_tables(study, settings), settings.outcomes)
+    said: list[str] = []
+    run_all(study, workers, said.append if as_json else _show_stage)
+    found = study_summary(study)
+    page = (study / "report.html").resolve().as_uri()
+    if as_json:
+        stages = dict(line.split(": ", 1) for line in said)
+        print_json({"stages": stages, "summary": found.to_dicts(), "report": page})
+        return
     if len(found):
         typer.echo(f"\n{text_table(found.to_dicts(), found.columns)}")
-    typer.echo(f"\n{(study / 'report.html').resolve().as_uri()}")
+    typer.echo(f"\n{page}")
+
+
+def _show_stage(message: str) -> None:
+    """Print what a stage says; where the report is comes last, as a link."""
+    if not message.startswith("report: ") or message == "report: up to date":
+        typer.echo(message)
 
 
 @verb(
@@ -64,7 +82,7 @@ def _show_result(study: Path) -> None:
     "init my-study --models base-model fine-tuned --read train.jsonl --held-out other.jsonl",
 )
 def init(
-    study: StudyFolder,
+    study: StudyFolder = HERE,
     suite: Annotated[
         str, typer.Option(help="Name of a suite, or a folder with suite.toml.", show_default=False)
     ] = "",
@@ -101,11 +119,16 @@ def init(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeatable."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write study.toml, the commented settings of a new study."""
     if (models is None) == (not suite):
         raise typer.BadParameter("give one of --suite and --models")
-    others = {"sample.seed": seed, "estimate.seed": seed, **_parsed(settings or [])}
+    others = {
+        "sample.seed": seed,
+        "estimate.seed": seed,
+        **parsed_settings(settings or [], "--set"),
+    }
     if models is not None:
         if read is None or held_out is None:
             raise typer.BadParameter("--models needs --read and --held-out")
@@ -120,12 +143,16 @@ def init(
             row_tokens=row_tokens,
             settings=others,
         )
-        typer.echo(f"{study / 'study.toml'}: {models[0]} before, {models[1]} after")
+        what = f"{models[0]} before, {models[1]} after"
     else:
         named = {"training_seed": training_seed, **others}
         wanted = _of_suite(study, suite, sizes, checkpoints, named)
-        typer.echo(f"{study / 'study.toml'}: suite {suite}, sizes {', '.join(wanted)}")
-    typer.echo(f"next: pythia-profile run {shlex.quote(str(study))}")
+        what = f"suite {suite}, sizes {', '.join(wanted)}"
+    following = f"pythia-profile run {shlex.quote(str(study))}"
+    if as_json:
+        print_json({"study": str(study / "study.toml"), "what": what, "next": following})
+    else:
+        typer.echo(f"{study / 'study.toml'}: {what}\nnext: {following}")
 
 
 def _of_suite(
@@ -147,7 +174,11 @@ def _of_suite(
     chosen: dict[str, object] = {**facts.study_defaults}
     if checkpoints:
         chosen["checkpoints"] = _known_steps(facts, wanted, steps_of(checkpoints))
-    create_study(study, new_study(suite, wanted, {**chosen, **settings, "training_seed": run}))
+    from pythia_profile.pipeline.inputs import check_outcomes
+
+    made = new_study(suite, wanted, {**chosen, **settings, "training_seed": run})
+    check_outcomes(study, made)
+    create_study(study, made)
     return wanted
 
 
@@ -157,38 +188,25 @@ def _known_steps(suite: "Suite", sizes: tuple[str, ...], steps: list[int]) -> tu
     return tuple(steps)
 
 
-def _parsed(settings: list[str]) -> dict[str, object]:
-    """Read NAME=VALUE pairs as TOML; a value that is not TOML is a word."""
-    import tomllib
-
-    values: dict[str, object] = {}
-    for pair in settings:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"--set: got '{pair}', expected NAME=VALUE")
-        try:
-            values[name.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except (ValueError, RecursionError):
-            values[name.strip()] = value
-    return values
-
-
 @verb(STUDY, "run my-study")
 def run(
-    study: StudyFolder,
+    study: StudyFolder = HERE,
     workers: Workers = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would run, and why.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run every stage that is not up to date.
 
     These are the stages that have not been run, or whose settings or inputs have changed.
     """
-    from pythia_profile.pipeline.running import run_all
-    from pythia_profile.pipeline.stages import explain_stages
-
+    if dry_run and as_json:
+        status(study, as_json=True)
+        return
     if dry_run:
+        from pythia_profile.pipeline.stages import explain_stages
+
         states = explain_stages(study)
         typer.echo("\n".join(_state_lines(study, states)))
         if states["score"].to_do:
@@ -196,12 +214,11 @@ def run(
             plan(study, workers=workers)
         return
 
-    run_all(study, workers, typer.echo)
-    _show_result(study)
+    _run_all(study, workers, as_json)
 
 
 @verb(STUDY, "status my-study --json")
-def status(study: StudyFolder, as_json: AsJson = False) -> None:
+def status(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
     """Show which stages are out of date, and why.
 
     Lists faulty and missing checkpoints, too, and branches that have moved on the hub.
@@ -241,15 +258,24 @@ def _next_command(study: Path, states: Mapping[str, "StageState"]) -> str:
 
 
 def _checkpoint_notes(study: Path) -> list[str]:
-    """List faulty and missing checkpoints of a study, and branches that moved since it began."""
+    """Count and list faulty and missing checkpoints, and branches that moved since it began."""
+    from pythia_profile.checkpoints.verdicts import tally
     from pythia_profile.study import read_lock
 
     lock = read_lock(study)
     audit = lock.get("audit", {})
-    notes = [
-        f"{line['size']} step {line['step']} is {line['verdict']}: {'; '.join(line['reasons'])}"
-        f" ({audit.get('choice', 'refuse')})"
-        for line in audit.get("faulty", []) + audit.get("missing", [])
+    bad = {name: audit.get(name, []) for name in ("faulty", "missing")}
+    notes = []
+    if any(bad.values()):
+        count = tally(len(bad["faulty"]), len(bad["missing"]), audit.get("checkpoints"))
+        notes.append(f"{count} (faulty = '{audit.get('choice', 'refuse')}')")
+    alike: dict[tuple[str, str, str], list[int]] = {}
+    for line in bad["faulty"] + bad["missing"]:
+        key = line["size"], line["verdict"], "; ".join(line["reasons"])
+        alike.setdefault(key, []).append(line["step"])
+    notes += [
+        f"{size} step {steps_text(steps)} is {verdict}: {why}"
+        for (size, verdict, why), steps in alike.items()
     ]
     if lock.get("checkpoints"):
         from pythia_profile.errors import ProfileError
@@ -266,7 +292,7 @@ def _checkpoint_notes(study: Path) -> list[str]:
 
 @verb(STUDY, "plan my-study", "plan my-study --device h200 --bandwidth 20 --json")
 def plan(
-    study: StudyFolder,
+    study: StudyFolder = HERE,
     bandwidth: Annotated[float, typer.Option(help="MB per second from the hub.")] = 50.0,
     workers: Workers = None,
     device: Annotated[
@@ -290,6 +316,21 @@ def plan(
         typer.echo("\n".join(_plan_lines(found)))
 
 
+def _time_in_words(found: "Plan") -> str:
+    """Say in one line how long it takes, what takes it, and whether that was measured."""
+    states = found.states
+    if not states.get("to do"):
+        return "nothing is to do"
+    fetching = found.fetch_hours > found.device_hours / max(1, found.workers)
+    what = "fetching takes longest" if fetching else "computing takes longest"
+    known = all(cost.share is None for cost in found.costs)
+    basis = "at speeds measured here" if known else "at assumed speeds, see below"
+    return (
+        f"about {duration(3600 * found.wall_hours)} for {states['to do']:,} checkpoints on "
+        f"{found.device}: {what}, {basis}"
+    )
+
+
 def _plan_lines(found: "Plan") -> list[str]:
     groups: dict[tuple[str, str, str], list[int]] = {}
     for unit in found.units:
@@ -310,21 +351,22 @@ def _plan_lines(found: "Plan") -> list[str]:
             "to do": cost.checkpoints,
             "GB to fetch": round(cost.fetch_bytes / 1e9, 3),
             "GB of memory": round(cost.memory_bytes / 1e9, 1),
-            "hours": f"{cost.hours:.3g}",
+            "time": duration(3600 * cost.hours),
             "TFLOP/s": f"{cost.rate / 1e12:.3g}",
             "rate": "measured here" if cost.share is None else f"assumed, {cost.share:.0%} of peak",
         }
         for cost in found.costs
     ]
     costs = {
+        "time": _time_in_words(found),
         "rows": f"{found.rows:,} of {found.targets:,} scored tokens at each checkpoint",
         "to fetch": f"{found.fetch_bytes / 1e9:.3f} GB; {found.here_bytes / 1e9:.3f} GB available",
         "requests": f"{found.requests:,}",
-        "fetching": f"{found.fetch_hours:.3g} h at {found.bandwidth / 1e6:g} MB/s",
+        "fetching": f"{duration(3600 * found.fetch_hours)} at {found.bandwidth / 1e6:g} MB/s",
         "operations": f"{found.operations:.3g} (2 · parameters · tokens)",
         "device": f"{found.device}, workers: {found.workers}",
-        "device time": f"{found.device_hours:.3g} h",
-        "wall time": f"{found.wall_hours:.3g} h",
+        "device time": duration(3600 * found.device_hours),
+        "wall time": duration(3600 * found.wall_hours),
         "memory": f"{found.memory_bytes / 1e9:.1f} GB a worker, for the largest model",
         "peak disk": f"{found.peak_disk_bytes / 1e9:.3f} GB",
         "output": f"{found.output_bytes / 1e9:.3f} GB",

@@ -143,7 +143,7 @@ def audit(
     """
     from pythia_profile.checkpoints.identity import Evidence
     from pythia_profile.checkpoints.identity import audit as judge
-    from pythia_profile.checkpoints.verdicts import faulty
+    from pythia_profile.checkpoints.verdicts import MISSING, faulty
 
     chosen = _chosen(what, seed)
     names = [name.strip() for name in sizes.split(",")] if sizes else chosen.pop("sizes")
@@ -157,7 +157,9 @@ def audit(
     wrong = faulty(verdicts)
     if as_json:
         listed = [asdict(verdict) for verdict in verdicts]
-        print_json({"checkpoints": len(verdicts), "faulty": len(wrong), "verdicts": listed})
+        gone = sum(verdict.verdict == MISSING for verdict in wrong)
+        counts = {"faulty": len(wrong) - gone, "missing": gone}
+        print_json({"checkpoints": len(verdicts), **counts, "verdicts": listed})
     else:
         typer.echo("\n".join(_audit_lines(verdicts)))
     if wrong:
@@ -202,7 +204,7 @@ def _chosen(what: str, seed: int | None) -> dict[str, Any]:
 
 def _audit_lines(verdicts: "list[Verdict]") -> Iterator[str]:
     """Lay out steps and sizes, neighbors with equal verdicts in one line; then the reasons."""
-    from pythia_profile.checkpoints.verdicts import faulty
+    from pythia_profile.checkpoints.verdicts import MISSING, faulty, tally
 
     sizes = list(dict.fromkeys(verdict.size for verdict in verdicts))
     found = {(verdict.size, verdict.step): verdict.verdict for verdict in verdicts}
@@ -224,4 +226,5 @@ def _audit_lines(verdicts: "list[Verdict]") -> Iterator[str]:
             remarks.setdefault((verdict.size, note), []).append(verdict.step)
     for (size, remark), of_steps in remarks.items():
         yield f"{size} {steps_text(of_steps, _MOST_STEPS)}: {remark}"
-    yield f"{len(wrong)} of {len(verdicts)} checkpoints are faulty"
+    gone = sum(verdict.verdict == MISSING for verdict in wrong)
+    yield tally(len(wrong) - gone, gone, len(verdicts))

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import polars as pl
 
-from pythia_profile.errors import MissingTableError
+from pythia_profile.errors import MissingTableError, StudyError
 from pythia_profile.pipeline.covariates import with_covariates
 from pythia_profile.pipeline.score import rows_hash
+from pythia_profile.scoring.columns import columns_of
 from pythia_profile.scoring.records import read_scores
 from pythia_profile.store import read_table
 from pythia_profile.study import Study, read_lock, update_lock
@@ -37,6 +38,7 @@ from pythia_profile.tables import (
 
 __all__ = [
     "any_scores",
+    "check_outcomes",
     "imported_effects",
     "imported_scores",
     "known_suite",
@@ -75,6 +77,25 @@ def suite_if_known(folder: Path) -> Suite | None:
     if "suite" not in read_lock(folder) and imported_scores(folder):
         return None
     return known_suite(folder)
+
+
+def check_outcomes(folder: Path, study: Study) -> None:
+    """Refuse outcomes that no scorer of the study gives, before any work; not of imported tables.
+
+    Raises
+    ------
+    StudyError
+        The first such outcome, and the columns that there will be.
+    """
+    if imported_scores(folder) or imported_effects(folder):
+        return
+    known = columns_of(study.score.scorers)
+    for name in study.outcomes:
+        if name not in known:
+            raise StudyError(
+                f"outcomes: got '{name}', the scores will have {', '.join(known)}; or name a "
+                f"scorer, as in `pythia-profile set {folder} outcomes=log_likelihood,first_64`"
+            )
 
 
 def read_inputs(

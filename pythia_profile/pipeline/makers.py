@@ -167,11 +167,12 @@ def make_check(folder: Path, study: Study, _: StageOptions) -> str:
     from pythia_profile.profiles.diagnostics import check
     from pythia_profile.profiles.placebo_effects import placebo_lines
 
+    estimates = study_estimates(folder, study)
     # the estimates hold no placebo rows, so these are estimated from the tables
     known = pl.read_parquet_schema(folder / "rows.parquet")
     tables = read_inputs(folder, study) if "placebo" in known else None
     placebo = tables and placebo_lines(*tables, study.estimation, study.outcomes)
-    found = check(study_estimates(folder, study), placebo=placebo)
+    found = check(estimates, placebo=placebo)
     for table in CHECKS:
         write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)
     suspects = found.leave_one_out.filter("suspect")["checkpoint"].unique().sort().to_list()

@@ -39,6 +39,7 @@ def study_grid(folder: Path, study: Study, suite: Suite, hub: Hub | None = None)
         update_lock(folder, "checkpoints", grid.pins.facts())
     found = {
         "choice": study.score.faulty,
+        "checkpoints": len(grid.verdicts),
         "faulty": [_record(verdict) for verdict in grid.faulty],
         "missing": [_record(verdict) for verdict in grid.missing],
     }

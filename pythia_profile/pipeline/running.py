@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pythia_profile.errors import NotFoundError, StudyError
 from pythia_profile.pipeline.fingerprints import MISSING, Fingerprints
+from pythia_profile.pipeline.inputs import check_outcomes
 from pythia_profile.pipeline.makers import StageOptions
 from pythia_profile.pipeline.stages import (
     IMPORTED,
@@ -76,6 +77,7 @@ def _run(folder: Path, study: Study, stage: Stage, options: StageOptions) -> str
             "audit.size to one of its sizes and audit.cohorts to a number"
         )
     remove_leftovers(folder)
+    check_outcomes(folder, study)
     _note_imports(folder, study)
     if stage.name not in _BEGINNINGS and (reason := left_out(folder, study, stage)):
         return f"{stage.name}: left out: {reason}"
@@ -109,6 +111,7 @@ def run_all(
     """
     folder = Path(folder)
     study = open_study(folder)
+    check_outcomes(folder, study)
     _note_imports(folder, study)
     update_lock(folder, "command", {"line": redact(shlex.join(["pythia-profile", *sys.argv[1:]]))})
     for stage in STAGES:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from pythia_profile.checkpoints.prefetch import Prefetcher
+from pythia_profile.checkpoints.verdicts import tally
 from pythia_profile.errors import NotFoundError, StudyError, not_found
 from pythia_profile.pipeline.pinned import study_grid
 from pythia_profile.scoring.noise import noise_floor
@@ -52,11 +53,11 @@ def score_study(folder: Path, study: Study, suite: Suite, options: RunOptions | 
             f"score: {len(rows):,} rows at {scored:,} of {whole:,} checkpoints, part {part} of "
             f"{parts}"
         )
-    notes = [
-        *([f"{len(grid.missing)} checkpoints are missing"] if grid.missing else []),
-        *([f"{len(grid.faulty)} faulty: {_CHOSEN[settings.faulty]}"] if grid.faulty else []),
-    ]
-    return line + (f" ({'; '.join(notes)})" if notes else "")
+    if grid.missing or grid.faulty:
+        chosen = f": {_CHOSEN[settings.faulty]}" if grid.faulty else ""
+        count = tally(len(grid.faulty), len(grid.missing), len(grid.verdicts))
+        line += f" ({count}{chosen})"
+    return line
 
 
 def rows_hash(folder: Path) -> str:

@@ -22,12 +22,9 @@ from torch import Tensor
 from transformers.modeling_utils import PreTrainedModel
 
 from pythia_profile.errors import NotFoundError, ProfileError, not_found
+from pythia_profile.scoring.columns import BASE, KNOWN, plugin, scorer_columns
 
 __all__ = ["BASE", "KNOWN", "Batch", "Outcome", "outcome", "outcomes_of"]
-
-BASE = "base"
-KNOWN = (BASE, "first_64", "min_20", "min_20++", "zlib", "extraction_32")
-"""Names as examples; the numbers may be others."""
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -94,13 +91,24 @@ def outcome(name: str) -> Outcome:
     ('min_20',)
     """
     if name == BASE:
-        return Outcome(BASE, ("log_likelihood", "accuracy", "mean_rank", "entropy"), _base)
+        return Outcome(BASE, scorer_columns(BASE), _base)
     if name == "zlib":
-        return Outcome("zlib", ("log_likelihood_per_zlib_bit",), _zlib, needs_text=True)
+        return Outcome("zlib", scorer_columns("zlib"), _zlib, needs_text=True)
     for pattern, make in _PATTERNS.items():
         if found := re.fullmatch(pattern, name):
             return make(int(found[1]))
+    if (entry := plugin(name)) is not None:
+        return _of_package(name, entry.load())
     raise not_found("outcome", name, list(KNOWN))
+
+
+def _of_package(name: str, found: object) -> Outcome:
+    if not isinstance(found, Outcome) or found.name != name:
+        raise ProfileError(
+            f"outcome '{name}': its entry point gives {found!r:.60}, expected an Outcome of that "
+            "name"
+        )
+    return found
 
 
 def _base(batch: Batch) -> tuple[Tensor, ...]:
@@ -114,7 +122,7 @@ def _first(count: int) -> Outcome:
         raise NotFoundError(f"outcome 'first_{count}': expected at least one target")
     return Outcome(
         f"first_{count}",
-        (f"log_likelihood_first_{count}",),
+        scorer_columns(f"first_{count}"),
         lambda batch: (-batch.surprisal[:, :count].double().mean(dim=1),),
         tokens_needed=count + 1,
     )
@@ -123,7 +131,9 @@ def _first(count: int) -> Outcome:
 def _least(percent: int) -> Outcome:
     _check_percent(percent)
     name = f"min_{percent}"
-    return Outcome(name, (name,), lambda batch: (_mean_of_least(-batch.surprisal, percent),))
+    return Outcome(
+        name, scorer_columns(name), lambda batch: (_mean_of_least(-batch.surprisal, percent),)
+    )
 
 
 def _least_standardized(percent: int) -> Outcome:
@@ -134,7 +144,7 @@ def _least_standardized(percent: int) -> Outcome:
         z = (batch.entropy.double() - batch.surprisal.double()) / spread
         return (_mean_of_least(z, percent),)
 
-    return Outcome(f"min_{percent}++", (f"min_{percent}_standardized",), compute)
+    return Outcome(f"min_{percent}++", scorer_columns(f"min_{percent}++"), compute)
 
 
 def _mean_of_least(values: Tensor, percent: int) -> Tensor:
@@ -165,8 +175,8 @@ def _extraction(count: int) -> Outcome:
         hits = (continued == batch.tokens[:, count : 2 * count]).double()
         return hits.mean(dim=1), hits.min(dim=1).values
 
-    columns = (f"extraction_{count}_share", f"extraction_{count}_full")
-    return Outcome(f"extraction_{count}", columns, compute, tokens_needed=2 * count)
+    name = f"extraction_{count}"
+    return Outcome(name, scorer_columns(name), compute, tokens_needed=2 * count)
 
 
 @torch.no_grad()

@@ -140,7 +140,11 @@ class Sampling(Settings):
         return self
 
     @classmethod
-    def of(cls, suite: Suite) -> Self:
-        """Return what a suite proposes, and the defaults elsewhere."""
-        proposed = suite.study_defaults.items()
-        return cls(**{name: value for name, value in proposed if name in cls.model_fields})
+    def of(cls, suite: Suite, settings: "Sampling | None" = None) -> Self:
+        """Return settings; what they leave open is as the suite proposes, or the default."""
+        proposed = {n: value for n, value in suite.study_defaults.items() if n in cls.model_fields}
+        said = {} if settings is None else dict(settings)
+        chosen = set() if settings is None else settings.model_fields_set
+        if said.get("published"):  # that draw is fixed
+            return cls(**said)
+        return cls(**{**proposed, **{name: said[name] for name in chosen}})

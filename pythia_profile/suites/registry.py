@@ -17,7 +17,16 @@ from pythia_profile.suites.folder import FILE_NAME, read_suite
 from pythia_profile.suites.model import Suite
 from pythia_profile.suites.pythia import PUBLISHED
 
-__all__ = ["GROUP", "SuiteEntry", "known_suites", "open_suite", "suite_facts_of", "suite_there"]
+__all__ = [
+    "GROUP",
+    "SuiteEntry",
+    "as_suite",
+    "is_known",
+    "known_suites",
+    "open_suite",
+    "suite_facts_of",
+    "suite_there",
+]
 
 GROUP = "pythia_profile.suites"
 
@@ -41,6 +50,11 @@ class SuiteEntry:
 def known_suites() -> list[str]:
     """Names of all suites that `open_suite` knows, sorted."""
     return sorted({*PUBLISHED, *(entry.name for entry in entry_points(group=GROUP))})
+
+
+def is_known(name: str) -> bool:
+    """Whether a suite, or the published order of one of its runs, is called so; not a folder."""
+    return name in known_suites() or bool(_of_order(name))
 
 
 def open_suite(
@@ -87,6 +101,23 @@ def suite_facts_of(name: str, seed: int | None = None, *, near: Path | None = No
         No suite or folder of that name, or no such training seed.
     """
     return _in_folder(name, near) or _published(name, seed) or _entry(name).facts()
+
+
+def as_suite(suite: Suite | str | Path, sizes: Sequence[str] = ()) -> Suite:
+    """Take a suite, its name or its folder; with `sizes` ready to read where it is a name.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such suite, or it is none of these.
+    """
+    if isinstance(suite, Suite):
+        return suite
+    if not isinstance(suite, str | Path):
+        raise NotFoundError(
+            f"suite: got {type(suite).__name__}, expected a suite, its name, or its folder"
+        )
+    return open_suite(str(suite), sizes)
 
 
 def suite_there(name: str, seed: int | None = None) -> Suite:

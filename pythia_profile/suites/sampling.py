@@ -25,6 +25,7 @@ from pythia_profile.suites.placebo_rows import (
     steps_at_rate_0,
     with_states,
 )
+from pythia_profile.suites.registry import as_suite, is_known, suite_facts_of, suite_there
 from pythia_profile.suites.second_readings import read_again, with_twins
 from pythia_profile.tables import NEVER, ROWS, conform
 
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def sample_rows(
-    suite: Suite,
+    suite: Suite | str | Path,
     settings: Sampling | None = None,
     *,
     checkpoints: Sequence[int] | None = None,
@@ -47,7 +48,8 @@ def sample_rows(
 
     Parameters
     ----------
-    settings : how many rows, of what, by which seed; by default what the suite proposes.
+    suite : or its name, or its folder; of a suite that is made here, no model is trained for this.
+    settings : how many rows, of what, by which seed; what is left open is what the suite proposes.
     checkpoints : those to be scored; all of the suite by default. They bound the cohorts.
     near : folder against which relative paths of the settings are read.
 
@@ -68,7 +70,8 @@ def sample_rows(
     StudyError
         A setting does not fit the suite.
     """
-    chosen = settings or Sampling.of(suite)
+    suite = _with_rows(suite)
+    chosen = Sampling.of(suite, settings)
     if chosen.store:
         suite = replace(suite, store=str(((near or Path()) / chosen.store).resolve()))
     steps = list(checkpoints or _grid(suite))
@@ -118,6 +121,13 @@ def sample_rows(
     if chosen.placebo:
         log.info("%s placebo rows, whose effect must be 0", f"{rows['placebo'].sum():,}")
     return conform(rows if suite.single_pass else with_twins(rows), ROWS)
+
+
+def _with_rows(suite: Suite | str | Path) -> Suite:
+    """Return a suite as far as its rows: which sizes are on this machine does not matter."""
+    if not isinstance(suite, str) or not is_known(suite):
+        return as_suite(suite)
+    return replace(suite_there(suite), sizes=suite_facts_of(suite).sizes)
 
 
 def _draw_of(chosen: Sampling, *, single: bool) -> Draw:

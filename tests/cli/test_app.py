@@ -1,12 +1,15 @@
 """The command line as a user meets it: speed of help, one-line errors, exit codes."""
 
+import logging
+import os
 import subprocess
 import sys
 
 import pytest
 import typer
 
-from pythia_profile.cli.app import Terminated, run
+from pythia_profile.cli import app as pythia_profile
+from pythia_profile.cli.app import ANYWHERE, Terminated, run
 from pythia_profile.errors import RefusedError, not_found
 
 
@@ -62,3 +65,49 @@ def test_interrupted_work_says_how_to_go_on(capsys, stop, code):
 
     assert run(command(work), ["--debug"]) == code
     assert "interrupted; resume with: pythia-profile --debug\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--quiet", "suites"], ["suites", "--quiet"], ["suites", "-q"]])
+def test_global_options_stand_anywhere(words, capsys):
+    assert run(pythia_profile, words) == 0
+    assert "pythia-deduped" in capsys.readouterr().out
+    assert logging.getLogger("pythia_profile").level == logging.WARNING
+
+
+def test_what_stands_behind_two_dashes_is_no_option(capsys):
+    assert run(pythia_profile, ["suites", "--", "--quiet"]) == 2
+    assert "no suite '--quiet'" in capsys.readouterr().err
+
+
+def test_the_shell_completes_verbs():
+    asked = {"COMP_WORDS": "pythia-profile co", "COMP_CWORD": "1"}
+    code = "from pythia_profile.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **asked, "_PYTHIA_PROFILE_COMPLETE": "complete_bash"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert {"compare", "covariates", "counterfactual"} == {*done.stdout.split()}
+
+
+def test_no_verb_takes_a_global_option_for_its_own():
+    group = typer.main.get_command(pythia_profile)
+
+    for name, verb in group.commands.items():
+        options = {word for parameter in verb.params for word in parameter.opts}
+        assert not options & ANYWHERE, name
+
+
+def test_every_line_of_help_fits(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    group = typer.main.get_command(pythia_profile)
+
+    for words in ([], *([name] for name in group.commands)):
+        assert run(pythia_profile, [*words, "--help"]) == 0
+        text = capsys.readouterr().out
+        examples = text.partition("Examples:")[2].partition("Exit codes")[0]
+        assert all(len(line) <= 80 for line in text.replace(examples, "\n").splitlines()), words
+        assert "Exit codes: 0 done" in text

@@ -56,6 +56,7 @@ def test_each_verb_leaves_its_table_and_the_report_holds_everything(study):
     assert {path.stem for path in (study / "figures").glob("*.svg")} == {
         "heatmap",
         "event_time",
+        "event_time_all",
         "instantaneous",
         "residual",
         "agreement",
@@ -72,8 +73,8 @@ def test_run_finds_everything_up_to_date(study, capsys):
         pl.col("cohort").is_null(), pl.col("event_time").is_null()
     )
     head, *table = lines[len(VERBS) + 1 : -2]
-    assert head.split() == [
-        "size", "at", "once", "later", "at", "the", "end", "kept", "p", "before", "reading", "unit",
+    assert re.split("  +", head) == [
+        "size", "at once", "later", "at the end", "kept", "p before reading", "unit",
     ]  # fmt: skip
     assert [line.split()[0] for line in table] == ["xs", "s"]
     for line, size in zip(table, ("xs", "s"), strict=True):
@@ -331,3 +332,106 @@ def test_a_report_from_older_tables_warns_and_is_made_again(study, tmp_path, cap
     assert run(app, ["run", str(copy)]) == 0
     assert "att: up to date" in capsys.readouterr().out
     assert "older than the settings" not in (copy / "report.html").read_text()
+
+
+def test_set_changes_a_setting_and_names_the_stages_that_run_again(study, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+
+    assert run(app, ["set", str(copy), "draws=60"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("study.toml: estimate.draws is 50 before, 60 now")
+    assert lines[1] == "out of date: att, precision, profile, check, plot, report"
+    assert lines[2] == f"next: pythia-profile run {copy}"
+    toml = (copy / "study.toml").read_text()
+    assert toml.replace("draws = 60", "draws = 50") == (study / "study.toml").read_text()
+
+
+@pytest.mark.parametrize("arguments", [["set", "draws=60"], ["set", ".", "draws=60"]])
+def test_without_a_folder_the_study_is_this_one(study, tmp_path, monkeypatch, arguments):
+    shutil.copytree(study, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+
+    assert run(app, arguments) == 0
+    assert run(app, ["status"]) == 0
+    assert "draws = 60" in Path("study.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["drawz=3"], "unknown setting 'drawz'"),
+        (["draws"], "expected NAME=VALUE"),
+        ([], "name a setting and its value"),
+    ],
+)
+def test_a_wrong_change_leaves_the_file_as_it_was(study, tmp_path, capsys, pairs, message):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+
+    assert run(app, ["set", str(copy), *pairs]) == 2
+
+    assert message in capsys.readouterr().err
+    assert (copy / "study.toml").read_bytes() == (study / "study.toml").read_bytes()
+
+
+def test_a_study_compared_with_itself_differs_in_nothing(study, capsys):
+    assert run(app, ["compare", str(study), str(study), "--json"]) == 0
+
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"] == []
+    assert {line["table"] for line in found["tables"]} >= {"rows", "att", "profiles"}
+    assert all(line["a"] == line["b"] == line["shared"] for line in found["tables"])
+    assert not any(line["differ"] or line["largest"] for line in found["tables"])
+    assert all(line["difference"] == 0 for line in found["effects"])
+
+
+def test_compare_finds_a_planted_difference(study, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    run(app, ["set", str(copy), "draws=60"])
+    att = pl.read_parquet(copy / "att.parquet")
+    shift = pl.Series([0.0, 0.0, 0.0, 0.5] + [0.0] * (len(att) - 4))
+    att.with_columns(pl.col("att") + shift).head(-1).write_parquet(copy / "att.parquet")
+    capsys.readouterr()
+
+    assert run(app, ["compare", str(study), str(copy), "--json"]) == 0
+
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"] == [{"setting": "estimate.draws", "a": "50", "b": "60"}]
+    line = next(line for line in found["tables"] if line["table"] == "att")
+    assert (line["a"], line["b"], line["differ"]) == (len(att), len(att) - 1, 1)
+    assert line["largest"] == pytest.approx(0.5, abs=1e-12)  # one addition in float64
+
+
+def test_outcomes_are_checked_before_any_work_and_may_be_named_by_their_scorer(
+    tiny_suite, tmp_path, capsys
+):
+    assert begin(tmp_path / "wrong", tiny_suite.root, "outcomes=surprise") == 2
+    error = capsys.readouterr().err
+    assert "outcomes: got 'surprise', the scores will have log_likelihood," in error
+    assert not (tmp_path / "wrong").exists()
+
+    assert begin(tmp_path / "right", tiny_suite.root, "outcomes=log_likelihood,first_8") == 0
+
+    toml = (tmp_path / "right/study.toml").read_text()
+    assert 'outcomes = [\n    "log_likelihood",\n    "log_likelihood_first_8",\n]' in toml
+    assert 'scorers = [\n    "first_8",\n]' in toml
+    assert "there are log_likelihood, accuracy, mean_rank," in toml
+
+
+def test_every_verb_that_prints_facts_prints_them_as_json(study, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    for words in (["run"], ["run", "--dry-run"], ["plot"], ["att"], ["plan"], ["profile"]):
+        assert run(app, [words[0], str(copy), *words[1:], "--json"]) == 0
+        assert json.loads(capsys.readouterr().out), words
+
+
+def test_init_over_another_study_says_how_to_change_it_and_not_to_delete(study, capsys):
+    words = ["init", str(study), "--suite", "mini", "--sizes", "xs"]
+    assert run(app, words) == 2
+    error = capsys.readouterr().err
+    assert "pythia-profile set" in error
+    assert "delete" not in error
