@@ -8,6 +8,7 @@ from pythia_profile.figures.profiles import (
     instantaneous as instantaneous,
     residual as residual,
 )
+from pythia_profile.findings.whole import findings as findings
 from pythia_profile.mini.build import mini_suite as mini_suite
 from pythia_profile.pipeline.planning import plan_study as plan_study
 from pythia_profile.pipeline.running import run_all as run_study

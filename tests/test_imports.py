@@ -25,6 +25,7 @@ MAY_IMPORT = {
     | {"redaction", "store", "settings", "progress", "execute", "suites", "checkpoints"},
     "did": BASE | {"settings"},
     "profiles": BASE | {"settings", "did", "suites"},
+    "findings": BASE | {"did", "suites", "profiles"},
     "figures": BASE | {"store"},
     "report": BASE | {"store", "study", "figures", "profiles", "scoring"},
     "training": {"errors", "settings", "suites", "checkpoints"},
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "study": BASE | {"store", "settings", "lock", "suites", "scoring", "did", "mini"},
     "pipeline": BASE
     | {"redaction", "store", "settings", "progress", "execute", "study", "suites", "checkpoints"}
-    | {"scoring", "did", "profiles", "figures", "report", "mini", "text"},
+    | {"scoring", "did", "profiles", "findings", "figures", "report", "mini", "text"},
 }
 
 

@@ -1,7 +1,8 @@
 """One verb for each stage of a study; each leaves a table, figures or the report."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,9 @@ from pythia_profile.cli.options import (
     numbers_of,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from pythia_profile.tables import Table
 
 
 @verb(STAGES, "sample my-study")
@@ -209,19 +213,42 @@ def check(
     if not as_json:
         typer.echo(message)
         return
-    import polars as pl
-
     from pythia_profile.tables import CHECKS
 
+    print_json(_plain_tables(study, CHECKS))
+
+
+@verb(STAGES, "findings my-study", "findings my-study --json")
+def findings(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
+    """Say what the profiles show, with errors.
+
+    Effects against the learning rate; large sizes from small ones, on rows of their own; training
+    seeds; earlier and second exposures; laws of decay; memorized bits. Writes a table of each, and
+    prints the sentences that these amount to.
+    """
+    from pythia_profile.pipeline.running import run_stage
+
+    message = run_stage(study, "findings")
+    if not as_json:
+        typer.echo(message)
+        return
+    from pythia_profile.tables import FOUND
+
+    print_json({"sentences": message.split("\n  ")[1:], **_plain_tables(study, FOUND)})
+
+
+def _plain_tables(study: Path, tables: "Sequence[Table]") -> dict[str, list[dict[str, Any]]]:
+    """Read tables of a study; numbers that are not finite are null, as JSON has none."""
+    import polars as pl
+
     floats = pl.selectors.float()
-    print_json(
-        {
-            table.name: pl.read_parquet(study / f"{table.name}.parquet")
-            .with_columns(pl.when(floats.is_finite()).then(floats))
-            .to_dicts()
-            for table in CHECKS
-        }
-    )
+    return {
+        table.name: pl.read_parquet(study / f"{table.name}.parquet")
+        .with_columns(pl.when(floats.is_finite()).then(floats))
+        .to_dicts()
+        for table in tables
+        if (study / f"{table.name}.parquet").exists()  # else the stage was left out
+    }
 
 
 @verb(STAGES, "counterfactual my-study")

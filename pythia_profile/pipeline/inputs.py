@@ -27,6 +27,7 @@ from pythia_profile.tables import (
     CHECKS,
     COUNTERFACTUAL,
     COUNTERFACTUAL_SUMMARY,
+    FOUND,
     PLACEBO,
     PRECISION,
     PROFILES,
@@ -236,6 +237,8 @@ def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
     if (folder / "precision.parquet").exists():
         wanted.append((PRECISION, "precision"))
     wanted += [(table, "check") for table in CHECKS if (folder / f"{table.name}.parquet").exists()]
+    found = [table for table in FOUND if (folder / f"{table.name}.parquet").exists()]
+    wanted += [(table, "findings") for table in found]
     imported, tables = imported_effects(folder), dict[str, pl.DataFrame]()
     for table, stage in wanted:
         path = folder / f"{table.name}.parquet"

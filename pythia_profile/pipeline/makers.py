@@ -29,6 +29,7 @@ from pythia_profile.tables import (
     COUNTERFACTUAL_SUMMARY,
     COVARIATES,
     ESTIMANDS,
+    FOUND,
     PLACEBO,
     PRECISION,
     PROFILES,
@@ -42,6 +43,7 @@ __all__ = [
     "make_check",
     "make_counterfactual",
     "make_covariates",
+    "make_findings",
     "make_plot",
     "make_precision",
     "make_profile",
@@ -180,6 +182,17 @@ def make_check(folder: Path, study: Study, _: StageOptions) -> str:
     return (
         f"check: {len(CHECKS)} tables; checkpoints that stand out: {suspects or 'none'}{sentences}"
     )
+
+
+def make_findings(folder: Path, study: Study, _: StageOptions) -> str:
+    """Find what the profiles say."""
+    from pythia_profile.findings.whole import findings
+
+    found = findings(study_estimates(folder, study), suite=suite_if_known(folder))
+    for table in FOUND:
+        write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)
+    sentences = "".join(f"\n  {sentence}" for sentence in found.sentences)
+    return f"findings: {len(FOUND)} tables, {len(found.sentences)} sentences{sentences}"
 
 
 def make_counterfactual(folder: Path, study: Study, options: StageOptions) -> str:

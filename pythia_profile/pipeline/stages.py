@@ -1,7 +1,7 @@
 """The stages of a study: each reads tables from the folder, calls one function, writes tables.
 
-    sample ─► covariates ─► score ─► att ─► precision ─► profile ─► check ─► counterfactual
-    ─► plot ─► report
+    sample ─► covariates ─► score ─► att ─► precision ─► profile ─► check ─► findings
+    ─► counterfactual ─► plot ─► report
 
 A stage is current when its settings, its inputs and its outputs are the ones that the lock file
 remembers.
@@ -29,6 +29,7 @@ from pythia_profile.pipeline.makers import (
     make_check,
     make_counterfactual,
     make_covariates,
+    make_findings,
     make_plot,
     make_precision,
     make_profile,
@@ -45,6 +46,7 @@ from pythia_profile.study import (
 )
 from pythia_profile.tables import (
     CHECKS,
+    FOUND,
 )
 
 __all__ = [
@@ -66,7 +68,8 @@ __all__ = [
 
 IMPORTED = "imported"
 _NEED_SCORES = (
-    *("sample", "covariates", "score", "precision", "profile", "check", "counterfactual"),
+    *("sample", "covariates", "score", "precision", "profile", "check"),
+    *("findings", "counterfactual"),
 )
 _EARLIER = ("gaps.parquet", "influence.parquet", "witnesses.parquet", "twins")
 _TO_DO = ("out of date", "not run", "partly run")
@@ -270,6 +273,7 @@ _INPUTS = ("rows.parquet", "scores")
 COVARIATES_FILE = "covariates.parquet"
 _TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
 _CHECK_TABLES = tuple(f"{table.name}.parquet" for table in CHECKS)
+_FOUND_TABLES = tuple(f"{table.name}.parquet" for table in FOUND)
 _AUDIT_TABLES = ("counterfactual.parquet", "counterfactual_summary.parquet")
 
 
@@ -324,6 +328,14 @@ STAGES = (
     ),
     Stage("check", make_check, _INFERENCE, (*_INPUTS, COVARIATES_FILE), _CHECK_TABLES),
     Stage(
+        "findings",
+        make_findings,
+        _INFERENCE,
+        _INPUTS,
+        _FOUND_TABLES,
+        named=lambda study: (*_used_covariates(study), *_suite_file(study)),
+    ),
+    Stage(
         "counterfactual",
         make_counterfactual,
         ("audit", *_INFERENCE),
@@ -332,12 +344,17 @@ STAGES = (
         named=_used_covariates,
         wanted=lambda study: bool(study.audit.size),
     ),
-    Stage("plot", make_plot, ("outcomes",), (*_TABLES, *_AUDIT_TABLES), ("figures",)),
+    Stage(
+        "plot", make_plot, ("outcomes",), (*_TABLES, *_FOUND_TABLES, *_AUDIT_TABLES), ("figures",)
+    ),
     Stage(
         "report",
         _report,
         tuple(Study.model_fields),  # the page states them
-        (*_TABLES, "precision.parquet", *_CHECK_TABLES, *_AUDIT_TABLES, "figures"),
+        (
+            *(*_TABLES, "precision.parquet", *_CHECK_TABLES),
+            *(*_FOUND_TABLES, *_AUDIT_TABLES, "figures"),
+        ),
         ("report.html",),
     ),
 )

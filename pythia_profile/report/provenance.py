@@ -29,6 +29,7 @@ STAGES = {
     "precision": "set the estimate beside the same one at equal covariates",
     "profile": "aggregated the effects; compared sizes",
     "check": "computed the diagnostics",
+    "findings": "found what the profiles say: rates, predictions, decay, bits",
     "counterfactual": "retrained without some cohorts; compared estimates with true effects",
     "plot": "drew the figures",
 }

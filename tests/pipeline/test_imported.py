@@ -120,7 +120,7 @@ def effects(folder, tmp_path_factory):
     return entered
 
 
-LEFT_OUT = ("sample", "covariates", "score", "precision", "profile", "check")
+LEFT_OUT = ("sample", "covariates", "score", "precision", "profile", "check", "findings")
 
 
 def test_a_study_is_entered_at_its_effects(effects):

@@ -74,8 +74,9 @@ def study(made, tmp_path):
 
 
 def test_each_run_and_outcome_is_estimated_once(made, calls):
-    # as the study says and, beside it, at equal features; and the retraining, another panel
-    assert len(calls) == 2 * 2 * len(OUTCOMES) + 1
+    # as the study says and, beside it, at equal features; findings, on two halves of the rows; and
+    # the retraining, another panel
+    assert len(calls) == 2 * 2 * len(OUTCOMES) + 2 * 2 * len(OUTCOMES) + 1
     assert set(stage_states(made).values()) == {"up to date"}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float, Num, Shaped
+from jaxtyping import Float, Int, Num, Shaped
 from scipy import sparse
 from scipy.special import stdtrit
 
@@ -167,6 +167,36 @@ def contrast(
 
 
 @one_blas_thread
+def joint_covariance(contrasts: Sequence[Contrast]) -> Float[np.ndarray, "K K"]:
+    """Return the covariance of the estimates of several contrasts, one after the other; (K, K).
+
+    Panels of different sizes or seeds that scored the same rows share their noise: rows are matched
+    by their ids.
+
+    Raises
+    ------
+    NoRowsError
+        There are several panels, and one of them does not name its rows.
+    """
+    if len(contrasts) == 1:
+        return contrasts[0].covariance()
+    found = [_cluster_scores(one.parts, shared=True) for one in contrasts]
+    keys = np.concatenate([one[0] for one in found], axis=1)
+    names, number = np.unique(keys, axis=1, return_inverse=True)
+    ends = np.cumsum([len(one) for one in contrasts])
+    lines = np.cumsum([len(one[1]) for one in found])
+    scores = np.zeros((names.shape[1], ends[-1]))
+    for (_, score, factor, _), end, line in zip(found, ends, lines, strict=True):
+        # the factor is of the cluster's group, which differs where orders do: half on each side
+        columns = slice(end - score.shape[1], end)
+        np.add.at(
+            scores[:, columns], number[line - len(score) : line], score * factor[:, None] ** 0.5
+        )
+    joint: Float[np.ndarray, "K K"] = scores.T @ scores
+    return joint
+
+
+@one_blas_thread
 def _from_parts(kind: str, labels: tuple[Any, ...], parts: tuple[Part, ...]) -> Contrast:
     merged = _merge(parts)
     estimate = sum(p.weights @ np.nan_to_num(p.att.att.ravel()) for p in merged)
@@ -217,10 +247,30 @@ def _shared_scores(
 
     A cluster that several parts hold stands once, with the sum of its influences.
     """
+    keys, scores, factors, labels = _cluster_scores(parts, shared=len(parts) > 1)
+    order = np.lexsort(keys)  # stable: of equal keys, the first part's comes first
+    new = np.append(True, (np.diff(keys[:, order], axis=1) != 0).any(axis=0))
+    total = np.add.reduceat(scores[order], np.flatnonzero(new), axis=0)
+    first = order[new]
+    return total, factors[first], labels[first]
+
+
+def _cluster_scores(
+    parts: tuple[Part, ...], *, shared: bool
+) -> tuple[
+    Int[np.ndarray, "2 n"],
+    Float[np.ndarray, "n K"],
+    Float[np.ndarray, " n"],
+    Num[np.ndarray, " n"],
+]:
+    """Name of each cluster of each part, its influence, factor and cohort.
+
+    Where clusters are `shared` with other panels, rows must have ids of their own.
+    """
     keys, scores, factors, labels = [], [], [], []
     for part in parts:
         rows, sums = part.att.fit.rows, part.att.fit.sums
-        if len(parts) > 1 and not rows.named:
+        if shared and not rows.named:
             raise NoRowsError(
                 "difference of two panels: rows have no ids to match them by; pass units= to att_gt"
             )
@@ -230,12 +280,12 @@ def _shared_scores(
             scores.append(rows.by_cluster(score, h))
             factors.append(np.full(k.stop - k.start, sums.factor[h]))
             labels.append(np.full(k.stop - k.start, sums.labels[h]))
-    key = np.concatenate(keys, axis=1)
-    order = np.lexsort(key)  # stable: of equal keys, the first part's comes first
-    new = np.append(True, (np.diff(key[:, order], axis=1) != 0).any(axis=0))
-    total = np.add.reduceat(np.concatenate(scores)[order], np.flatnonzero(new), axis=0)
-    first = order[new]
-    return total, np.concatenate(factors)[first], np.concatenate(labels)[first]
+    return (
+        np.concatenate(keys, axis=1),
+        np.concatenate(scores),
+        np.concatenate(factors),
+        np.concatenate(labels),
+    )
 
 
 def _sparse(weights: Any, shape: tuple[int, int]) -> sparse.csr_array:
