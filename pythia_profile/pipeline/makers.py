@@ -70,7 +70,8 @@ class StageOptions:
 
 
 def make_sample(folder: Path, study: Study, _: StageOptions) -> str:
-    """Draw the rows."""
+    """Draw the rows, and say whether their order looks random before anything is scored."""
+    from data_order.assignment import order_tests, order_verdict
     from pythia_profile.suites.sampling import sample_rows
 
     suite = ready_suite(folder, study)
@@ -79,9 +80,14 @@ def make_sample(folder: Path, study: Study, _: StageOptions) -> str:
     controls = rows["treatment_step"].null_count()
     placebo = int(rows["placebo"].sum()) if "placebo" in rows.columns else 0
     others = f", and {placebo:,} placebo rows" if placebo else ""
+    named = next(iter(study.sizes))
+    grid = study.checkpoints or suite.usual_checkpoints(named)
+    verdict = order_verdict(order_tests(rows, [*grid])) if len(grid) > 1 else ""
+    if suite.not_exchangeable:
+        verdict = f"the order is known not to be random: {suite.not_exchangeable}; {verdict}"
     return (
         f"sample: {len(rows) - controls - placebo:,} treated and {controls:,} never-treated "
-        f"rows{others}"
+        f"rows{others}" + (f"\n  {verdict}" if verdict else "")
     )
 
 

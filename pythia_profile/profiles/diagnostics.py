@@ -1,7 +1,8 @@
 """Diagnostics of a study: everything to look at before believing its effects.
 
-In: the tables `ROWS` and `SCORES`. Out: `Checks`, five tables and a sentence for each finding.
+In: the tables `ROWS` and `SCORES`. Out: `Checks`, six tables and a sentence for each finding.
 
+    assignment      whether anything known of a row before it is read says when it is read
     sensitivity     how far trends may have been from parallel before an effect is gone
     leave_one_out   the estimate without each single checkpoint; faulty ones show
     balance         treated rows minus controls before treatment, in outcome and covariates
@@ -38,11 +39,13 @@ from pythia_profile.did.inference.event_studies import EventStudy, event_study_o
 from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.profiles.alternative_lines import alternative_lines
 from pythia_profile.profiles.estimates import Estimates, Frame, RunEstimate, estimates_of
+from pythia_profile.profiles.exchangeable import assignment_lines
 from pythia_profile.profiles.placebo_effects import placebo_lines
 from pythia_profile.profiles.profile import cohorts_with_common_base
 from pythia_profile.profiles.sentences import check_sentences
 from pythia_profile.tables import (
     ALTERNATIVES,
+    ASSIGNMENT,
     BALANCE,
     CHECKS,
     CONTRASTS,
@@ -64,11 +67,12 @@ class Checks:
 
     Attributes
     ----------
-    sensitivity, leave_one_out, balance, contrasts, alternatives : tables, as in
+    assignment, sensitivity, leave_one_out, balance, contrasts, alternatives : tables, as in
         `pythia_profile.tables`.
     notes : what could not be checked, and why.
     """
 
+    assignment: pl.DataFrame
     sensitivity: pl.DataFrame
     leave_one_out: pl.DataFrame
     balance: pl.DataFrame
@@ -123,6 +127,7 @@ def check(
         by, _ = cluster_by(given.settings.clusters, laid.cluster)
         own = list(laid.notes)
         for table, part in (
+            (ASSIGNMENT, assignment_lines(laid)),
             (SENSITIVITY, _sensitivity_lines(att, given.settings.level, own)),
             (LEAVE_ONE_OUT, _leave_one_out_lines(att)),
             (BALANCE, _balance_lines(att, laid, own)),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from data_order.assignment import order_verdict
 from pythia_profile.did.inference.honest import WINDOW
 from pythia_profile.profiles.placebo_effects import PLACEBO_ROWS
 from pythia_profile.tables import RUN
@@ -69,6 +70,10 @@ def check_groups(tables: Tables, outcome: str | None = None) -> list[Group]:
 
 def _name(size: str, outcome: str, outcomes: int) -> str:
     return size if outcomes == 1 else f"{size}, {outcome}"
+
+
+def _assignment(lines: pl.DataFrame) -> Iterator[str]:
+    yield order_verdict(lines)
 
 
 def _sensitivity(lines: pl.DataFrame) -> Iterator[str]:
@@ -194,6 +199,14 @@ def _contrasts(lines: pl.DataFrame, outcomes: int) -> Iterator[str]:
 
 
 _GROUPS = (
+    (
+        "assignment",
+        "Was the order random?",
+        "Where rows are read in a random order, nothing that is known of a row before it is read "
+        "says when it is read. Each test compares the real order with random reassignments of the "
+        "rows to their steps; p-values are after Holm over all tests of a run.",
+        _assignment,
+    ),
     (
         "sensitivity",
         "If trends were not parallel",

@@ -141,6 +141,8 @@ class Suite:
         past the last step are never-treated.
     tokenizer : `tokenizer.json`, relative to `root`.
     single_pass : whether no text is read twice within the run; None where that is not known.
+    not_exchangeable : why rows of different steps are known to differ, where they are; cohorts are
+        then no random parts of the rows.
     study_defaults : settings with which a study of this suite begins, where they differ.
     token_files : token files that the run read slices of, by one permutation a pass (OLMo,
         OLMo-core); then `store` is their folder.
@@ -171,6 +173,7 @@ class Suite:
     store: str | None = None
     tokenizer: str | None = None
     single_pass: bool | None = None
+    not_exchangeable: str = ""
     study_defaults: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict, repr=False)
     decay_steps: int | float = 0
     token_files: TokenFiles | None = None

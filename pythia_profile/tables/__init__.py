@@ -7,6 +7,7 @@ higher always means better remembered. Extra columns are welcome everywhere and 
 from data_order.order import NEVER
 from pythia_profile.tables.checked import (
     ALTERNATIVES,
+    ASSIGNMENT,
     BALANCE,
     CHECKS,
     CONTRASTS,
@@ -47,6 +48,7 @@ from pythia_profile.tables.scored import (
 __all__ = [
     "AGREEMENT",
     "ALTERNATIVES",
+    "ASSIGNMENT",
     "ATT",
     "BALANCE",
     "BITS",

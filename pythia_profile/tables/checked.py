@@ -2,10 +2,12 @@
 
 import polars as pl
 
+from data_order.assignment import ASSIGNMENT_TESTS
 from pythia_profile.tables.contract import ESTIMATE, RUN, RUN_COLUMNS, Table
 
 __all__ = [
     "ALTERNATIVES",
+    "ASSIGNMENT",
     "BALANCE",
     "CHECKS",
     "CONTRASTS",
@@ -14,6 +16,15 @@ __all__ = [
     "LEAVE_ONE_OUT",
     "SENSITIVITY",
 ]
+
+ASSIGNMENT = Table(
+    "assignment",
+    pl.Schema({**RUN_COLUMNS, "outcome": pl.String(), **ASSIGNMENT_TESTS}),
+    (*RUN, "outcome", "content", "pattern"),
+)
+"""Tests that nothing known of a row before it is read says when it is read: its text, features, and
+the run's outcome at the first checkpoint; `pattern` is by cohort, by batch or drift, `statistic` in
+standard deviations of random reassignments, `p_adjusted` after Holm over the tests of a run."""
 
 COUNTERFACTUAL = Table(
     "counterfactual",
@@ -175,5 +186,5 @@ ALTERNATIVES = Table(
 """Alternative estimators beside ours (`att`), for contrast: twfe (one effect), event_study and
 naive_double_demeaned (by checkpoints since the cohort; −1 is the base)."""
 
-CHECKS = (SENSITIVITY, LEAVE_ONE_OUT, BALANCE, CONTRASTS, ALTERNATIVES)
+CHECKS = (ASSIGNMENT, SENSITIVITY, LEAVE_ONE_OUT, BALANCE, CONTRASTS, ALTERNATIVES)
 """Tables of the stage `check`."""
