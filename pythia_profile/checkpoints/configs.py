@@ -108,7 +108,7 @@ def _expected(
 def _config(listing: Listing, step: int, file: HubFile, hub: Hub) -> Any:
     revision = listing.steps[step]
     if not revision.commit:  # a folder of this machine
-        return read_json_file(Path(listing.repository) / f"step{step}" / CONFIG)
+        return read_json_file(Path(listing.repository) / revision.name / CONFIG)
     with TemporaryDirectory(prefix="pythia-profile-") as own:
         folder = hub.kept("configs", file.sha256 or file.blob) or Path(own)
         fetch_file(listing.repository, revision.commit, file, folder, hub)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
+from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+
+class Action(StrEnum):
+    """What the verb `suite` does."""
+
+    new = "new"
+    check = "check"
+
+
+class TrainerKind(StrEnum):
+    """Trainers whose runs a draft is made for."""
+
+    neox = "neox"
+    megatron = "megatron"
+    core = "core"
+    plain = "plain"
+
+
 FAULTS_FOUND = 4
+_USUAL = 2000
+"""Controls of a study by default."""
+
 _MOST_STEPS = 12
 
 
@@ -56,6 +77,71 @@ def suites(
         print_json(facts)
     else:
         typer.echo(_size(suite, facts) if size else _suite(facts))
+
+
+@verb(
+    FACTS,
+    "suite new my-suite --kind neox --batch-size 1024 --steps 143000",
+    "suite new my-suite --kind core --seed 34521 --batch-size 512 --steps 20000",
+    "suite check my-suite",
+)
+def suite(
+    action: Annotated[Action, typer.Argument(help="Draft a suite.toml, or check one.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of checkpoints and rows.")],
+    kind: Annotated[TrainerKind, typer.Option(help="Trainer of the run.")] = TrainerKind.plain,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows per step.", show_default="to be filled in", min=1)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the run.", show_default="its last", min=1)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Data seed.", show_default="not known", min=0)
+    ] = None,
+    peak_lr: Annotated[
+        float | None, typer.Option(help="Highest rate.", show_default="not known", min=0)
+    ] = None,
+    warmup_steps: Annotated[
+        int | None, typer.Option(help="Steps of warm-up.", show_default="0", min=0)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draft a suite of your own from its folder, and check it.
+
+    `new` writes a commented suite.toml with what the folder tells (sizes, checkpoints, shapes,
+    rows), and `check` says what a study would find: rows, steps, checkpoints, one decoded row, and
+    everything that is wrong at once, with exit code 2.
+    """
+    from pythia_profile.pipeline.own_run import check_suite
+    from pythia_profile.suites.drafting import Given, draft
+    from pythia_profile.suites.folder import FILE_NAME
+
+    path = folder / FILE_NAME
+    if action == Action.new:
+        if path.exists():
+            raise typer.BadParameter(f"'{path}' exists; `suite check {folder}` checks it")
+        if not folder.is_dir():
+            raise typer.BadParameter(f"no folder '{folder}'; it holds the run's checkpoints")
+        given = Given(
+            batch_size=batch_size,
+            steps=steps,
+            seed=seed,
+            peak_lr=peak_lr,
+            warmup_steps=warmup_steps,
+        )
+        path.write_text(draft(folder, kind.value, given), encoding="utf-8")
+    found = check_suite(folder)
+    if as_json:
+        print_json({"file": str(path), **asdict(found)})
+    else:
+        written = [f"wrote {path}"] if action == Action.new else []
+        wrong = [f"to mend: {fault}" for fault in found.faults]
+        fewer = f" --set sample.never_treated={found.controls}" if found.controls < _USUAL else ""
+        study = f"begin a study: pythia-profile init STUDY --suite {folder}{fewer}"
+        again = f"then: pythia-profile suite check {folder}"
+        typer.echo("\n".join([*written, *found.facts, *wrong, again if wrong else study]))
+    if found.faults:
+        raise typer.Exit(2)
 
 
 def _all(known: list[dict[str, Any]]) -> str:

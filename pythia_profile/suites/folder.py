@@ -42,7 +42,7 @@ def read_suite(folder: Path) -> Suite:
         return _with_sizes(suite)
     except SettingsError as error:
         raise SettingsError(
-            f"{error}; `pythia-profile suites --template` shows a whole one"
+            f"{error}; `pythia-profile suites --template` shows a whole one, `suite new` drafts one"
         ) from None
     except StudyError as error:  # a fact that cannot be
         named = str(error) if str(path) in str(error) else f"'{path}': {error}"

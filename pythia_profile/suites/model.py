@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -186,28 +186,33 @@ class Suite:
     notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        if faults := list(self._faults()):
+            raise StudyError(f"suite '{self.name}': {'; '.join(faults)}")
+
+    def _faults(self) -> Iterator[str]:
+        """Say of each fact that cannot be what it is and what was expected."""
         if self.schedule not in SCHEDULES:
-            raise StudyError(
-                f"suite '{self.name}': schedule is '{self.schedule}', expected one of "
-                f"{', '.join(SCHEDULES)}"
-            )
-        for what, value, least in (
-            ("batch_size", self.batch_size, 1),
-            ("steps", self.steps, 1),
-            ("row_tokens", self.row_tokens, 2),
-            ("vocabulary", self.vocabulary, 1),
-            ("warmup_steps", self.warmup_steps, 0),
-            ("decay_steps", self.decay_steps, 0),
-        ):
-            if not least <= value <= _MOST:  # what is no number is neither
-                raise StudyError(
-                    f"suite '{self.name}': {what} is {_shown(value)}, expected at least {least}"
-                    + (f" and at most {_MOST:.0e}" if value > _MOST else "")
-                )
-        if (self.order.batch_size, self.order.steps) != (self.batch_size, self.steps):
-            raise StudyError(
-                f"suite '{self.name}': {self.steps} steps of {self.batch_size} rows are not the "
-                f"published order '{self.published}'"
+            yield f"schedule is '{self.schedule}', expected one of {', '.join(SCHEDULES)}"
+        counts = {
+            "batch_size": (self.batch_size, 1),
+            "steps": (self.steps, 1),
+            "row_tokens": (self.row_tokens, 2),
+            "vocabulary": (self.vocabulary, 1),
+            "warmup_steps": (self.warmup_steps, 0),
+            "decay_steps": (self.decay_steps, 0),
+            "label_steps": (self.label_steps, 1),
+            "step_labels": (self.step_labels, 1),
+        }
+        wrong = [name for name, (value, least) in counts.items() if not least <= value <= _MOST]
+        for name in wrong:
+            value, least = counts[name]
+            most = f" and at most {_MOST:.0e}" if value > _MOST else ""
+            yield f"{name} is {_shown(value)}, expected at least {least}{most}"
+        run = self.batch_size, self.steps
+        if not wrong and (self.order.batch_size, self.order.steps) != run:
+            yield (
+                f"{self.steps} steps of {self.batch_size} rows are not the published order "
+                f"'{self.published}'"
             )
         try:
             one, other = (self.revision.format(label=step, tokens="1") for step in (1, 2))
@@ -215,20 +220,18 @@ class Suite:
         except (LookupError, ValueError, AttributeError, re.error):
             one = other = ""
         if one == other or (self.root is not None and re.search(r"[/\\*?\[]|^\.", one)):
-            raise StudyError(
-                f"suite '{self.name}': revision is '{self.revision}', expected a name with "
-                "{label} in it, such as 'step{label}' or 'global_step{label}'"
+            yield (
+                f"revision is '{self.revision}', expected a name with {{label}} in it, such as "
+                "'step{label}' or 'global_step{label}'"
             )
         if self.warmup_steps > (self.decay_steps or self.steps):
-            raise StudyError(
-                f"suite '{self.name}': warmup_steps is {self.warmup_steps}, more than the "
+            yield (
+                f"warmup_steps is {self.warmup_steps}, more than the "
                 f"{self.decay_steps or self.steps} steps of the schedule"
             )
         for name in (self.name, *self.sizes):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-                raise StudyError(
-                    f"suite or size name {name!r}: expected letters, digits, '.', '_' and '-' only"
-                )
+                yield f"name {name!r}: expected letters, digits, '.', '_' and '-' only"
 
     @property
     def order(self) -> TrainingOrder:
