@@ -38,6 +38,8 @@ QUANTITIES = ("initial", "level", "half_life", "levels_off", "retained", "rate")
 _GRID = 120
 _FEWEST = 4
 _SHARE = 1e-9
+_FINE = 1e-4
+"""Relative step at which the nonlinear parameter is as good as known."""
 _DRAWS = 400
 """Most draws of an interval: its ends are then known to a fifth of the standard error."""
 _DONE = 0.9
@@ -187,9 +189,14 @@ def _explained(
     curve: Curve, law: str, root: Float[np.ndarray, "n n"], white: Float[np.ndarray, "n B"]
 ) -> Float[np.ndarray, "m B"]:
     """Weighted sum of squares that the law explains, for each value of the grid."""
-    bases = np.stack([root @ _basis(law, curve.times, theta) for theta in _grid(law, curve.times)])
-    q = np.linalg.qr(bases)[0]
-    explained: Float[np.ndarray, "m B"] = (np.einsum("mnq,nb->mqb", q, white) ** 2).sum(axis=1)
+    shape = _shape(law, curve.times, _grid(law, curve.times)) @ root.T
+    explained: Float[np.ndarray, "m B"] = np.zeros((len(shape), white.shape[1]))
+    if "plateau" in law:
+        ones = root.sum(axis=1) / np.linalg.norm(root.sum(axis=1))
+        shape = shape - np.outer(shape @ ones, ones)
+        explained += (ones @ white) ** 2
+    square = (shape**2).sum(axis=1, keepdims=True)
+    explained += (shape @ white) ** 2 / square
     return explained
 
 
@@ -198,7 +205,9 @@ def fit(curve: Curve, law: str, *, level: float = 0.95, seed: int = 0) -> Law:
     n, k = len(curve.times), _size(law)
     root = _root(curve.noise)
     theta, weights, chi_square = _fit(curve, law, root, curve.effect[:, None])
-    curve_fit = _basis(law, curve.times, theta[0]) @ weights[:, 0]
+    curve_fit = weights[0, 0] * _shape(law, curve.times, theta)[0]
+    if "plateau" in law:
+        curve_fit = curve_fit + weights[1, 0]
     draws = np.random.default_rng(seed).standard_normal((n, _DRAWS))
     values, vectors = np.linalg.eigh(curve.noise)
     errors = vectors @ (np.sqrt(np.maximum(values, 0))[:, None] * draws)
@@ -243,11 +252,41 @@ def _grid(law: str, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
     return np.geomspace(times[1] / 8, 50 * times[-1], _GRID)
 
 
-def _basis(law: str, times: Float[np.ndarray, " n"], theta: float) -> Float[np.ndarray, "n q"]:
+def _shape(
+    law: str, times: Float[np.ndarray, " n"], theta: Float[np.ndarray, " m"]
+) -> Float[np.ndarray, "m n"]:
+    """Return what falls from 1, for each value of the nonlinear parameter."""
     if law == "constant":
-        return np.ones((len(times), 1))
-    shape = (1 + times / times[1]) ** -theta if law.startswith("power") else np.exp(-times / theta)
-    return np.column_stack([shape, np.ones(len(times))] if "plateau" in law else [shape])
+        return np.ones((len(theta), len(times)))
+    if law.startswith("power"):
+        shape: Float[np.ndarray, "m n"] = (1 + times / times[1]) ** -theta[:, None]
+        return shape
+    falling: Float[np.ndarray, "m n"] = np.exp(-times / theta[:, None])
+    return falling
+
+
+def _solved(
+    law: str,
+    times: Float[np.ndarray, " n"],
+    theta: Float[np.ndarray, " B"],
+    root: Float[np.ndarray, "n n"],
+    white: Float[np.ndarray, "n B"],
+) -> tuple[Float[np.ndarray, "q B"], Float[np.ndarray, " B"]]:
+    """Linear parameters and chi-square of each curve at its own nonlinear parameter."""
+    shape = _shape(law, times, theta) @ root.T
+    if "plateau" not in law:
+        weight = (shape * white.T).sum(axis=1) / (shape**2).sum(axis=1)
+        return weight[None], ((white.T - weight[:, None] * shape) ** 2).sum(axis=1)
+    # Two regressors: take the constant's part out of both sides, then it is one.
+    ones = root.sum(axis=1)
+    length = ones @ ones
+    along = shape @ ones / length
+    rest = shape - along[:, None] * ones
+    level = white.T @ ones / length
+    left = white.T - level[:, None] * ones
+    height = (rest * left).sum(axis=1) / (rest**2).sum(axis=1)
+    weights = np.stack([height, level - height * along])
+    return weights, ((left - height[:, None] * rest) ** 2).sum(axis=1)
 
 
 def _fit(
@@ -255,28 +294,21 @@ def _fit(
 ) -> tuple[Float[np.ndarray, " B"], Float[np.ndarray, "q B"], Float[np.ndarray, " B"]]:
     """Nonlinear parameter, linear parameters and chi-square of each of B curves.
 
-    For each value of the one nonlinear parameter the rest is linear least squares; a parabola
-    through the best value and its neighbors then goes between the values of the grid.
+    For each value of the one nonlinear parameter the rest is linear least squares; parabolas
+    through the best value and its neighbors, closer each time, go between the values of the grid.
     """
-    grid = _grid(law, curve.times)
-    white = root @ effects
+    grid, white = _grid(law, curve.times), root @ effects
     left = (white**2).sum(axis=0) - _explained(curve, law, root, white)
-    best = left.argmin(axis=0)
-    theta = grid[best]
-    if len(grid) > 1:
-        inner = np.clip(best, 1, len(grid) - 2)
-        a, b, c = (left[inner + d, np.arange(left.shape[1])] for d in (-1, 0, 1))
-        bend = a - 2 * b + c
-        shift = np.where(bend > 0, 0.5 * (a - c) / np.where(bend > 0, bend, 1), 0.0)
-        shift = np.where(best == inner, np.clip(shift, -0.5, 0.5), 0.0)
-        theta = theta * (grid[1] / grid[0]) ** shift
-    weights = np.empty((_basis(law, curve.times, grid[0]).shape[1], effects.shape[1]))
-    chi_square = np.empty(effects.shape[1])
-    for j, value in enumerate(theta):
-        basis = root @ _basis(law, curve.times, value)
-        weights[:, j] = np.linalg.lstsq(basis, white[:, j], rcond=None)[0]
-        chi_square[j] = ((white[:, j] - basis @ weights[:, j]) ** 2).sum()
-    return theta, weights, chi_square
+    theta = grid[left.argmin(axis=0)]
+    step = grid[1] / grid[0] if len(grid) > 1 else 1.0
+    while step > 1 + _FINE:
+        tried = [theta / step, theta, theta * step]
+        low, middle, high = (_solved(law, curve.times, at, root, white)[1] for at in tried)
+        bend = low - 2 * middle + high
+        shift = np.where(bend > 0, 0.5 * (low - high) / np.where(bend > 0, bend, 1.0), 0.0)
+        theta = np.clip(theta * step ** np.clip(shift, -1, 1), grid[0], grid[-1])
+        step **= 0.2
+    return theta, *_solved(law, curve.times, theta, root, white)
 
 
 def _values(

@@ -92,6 +92,10 @@ def regression(
     rest = y - x @ coefficients
     df = len(y) - x.shape[1]
     scale = float(rest @ cho_solve(factor, rest)) / df
+    if extra is not None:
+        # Sizes with the same noise have fewer residuals of their own than df counts, so a scale
+        # below 1 would make their agreement look like precision.
+        scale = max(scale, 1.0)
     return Regression(coefficients, scale * inverse, float(np.sqrt(np.mean(tau2))), df)
 
 
