@@ -69,6 +69,8 @@ FILED: list[Suite] = [
         revision="ckpt_{label:03}",
         step_labels=_FILE_STEPS,
         first_label=-1,
+        # rows of the last file, which none of these has read, are the controls
+        study_defaults={"checkpoints": _amber().checkpoints[:-1]},
         notes=(
             _AMBER.note,
             "its rows lie in files of JSON lines, which cannot be read by range: download those "
