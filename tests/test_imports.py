@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "tables": {"errors"},
     "store": BASE,
     "settings": BASE | {"store"},
-    "progress": set(),
+    "progress": {"execute", "text"},
     "text": set(),
     "redaction": set(),
     "execute": {"errors", "redaction"},

@@ -23,7 +23,7 @@ from typing import IO, Any, TypeVar
 
 from pythia_profile.errors import ProfileError
 from pythia_profile.execute.resources import Resources
-from pythia_profile.execute.worker import Failure, Progress, Record, Result, Setup, Worker
+from pythia_profile.execute.worker import Begun, Failure, Progress, Record, Result, Setup, Worker
 from pythia_profile.redaction import redact
 
 __all__ = ["Worker", "WorkerError", "map_units"]
@@ -44,6 +44,7 @@ def map_units(
     units: Sequence[U],
     resources: Resources,
     on_progress: Callable[[int], None] = lambda _: None,
+    on_part: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[R]:
     """Call `function(unit, worker)` for every unit, one process a device, one unit at a time.
 
@@ -55,6 +56,8 @@ def map_units(
     units : frozen dataclasses that can be pickled, in the order in which they are handed out.
     resources : devices, one process each, and threads of each.
     on_progress : called in this thread with what `worker.advance` was given.
+    on_part : called with the unit's name (or the part of it that the function has begun), what
+        `worker.advance` was given (0 where a part begins), and the number of the worker.
 
     Returns
     -------
@@ -78,8 +81,13 @@ def map_units(
             for connection in wait(list(busy)):
                 process = busy[connection]
                 match process.received(units):
+                    case Begun(part):
+                        process.part = part
+                        on_part(part, 0, processes.index(process))
                     case Progress(amount):
                         on_progress(amount)
+                        name = process.part or _name(units[process.unit])
+                        on_part(name, amount, processes.index(process))
                     case Record(logger, level, text):
                         logging.getLogger(logger).log(level, "%s", text)
                     case Failure(text, exit_code, trace):
@@ -103,9 +111,10 @@ class _Process:
     connection: Connection
     output: IO[bytes]
     unit: int = 0
+    part: str = ""
 
     def give(self, number: int, call: bytes) -> None:
-        self.unit = number
+        self.unit, self.part = number, ""
         with suppress(OSError):  # it ended; its last words are found when it is listened to
             self.connection.send_bytes(call)
 
@@ -113,8 +122,7 @@ class _Process:
         try:
             return self.connection.recv()
         except (EOFError, OSError) as error:
-            unit = units[self.unit]
-            name = getattr(unit, "name", type(unit).__name__)
+            name = _name(units[self.unit])
             code = self.process.wait()
             if code < 0:
                 raise WorkerError(
@@ -127,6 +135,10 @@ class _Process:
             ]
             last = lines[-1].strip() if lines else "it ended without a message"
             raise _failure(redact(f"the worker at {name} ended: {last}"), code or 1) from error
+
+
+def _name(unit: object) -> str:
+    return str(getattr(unit, "name", type(unit).__name__))
 
 
 def _failure(message: str, exit_code: int) -> WorkerError:

@@ -18,15 +18,19 @@ from typing import Any, NamedTuple
 
 from pythia_profile.redaction import redact
 
-__all__ = ["Failure", "Progress", "Record", "Result", "Setup", "Worker", "main"]
+__all__ = ["Begun", "Failure", "Progress", "Record", "Result", "Setup", "Worker", "main"]
 
 
 class Worker(NamedTuple):
-    """What a function may use: a device (`cpu`, `cuda:0`), threads, and a count of progress."""
+    """What a function may use: a device (`cpu`, `cuda:0`), threads, and ways to tell progress.
+
+    `begin` names what `advance` is about from now on, where a unit has parts.
+    """
 
     device: str
     threads: int
     advance: Callable[[int], None]
+    begin: Callable[[str], None] = lambda _: None
 
 
 class Setup(NamedTuple):
@@ -42,6 +46,12 @@ class Progress(NamedTuple):
     """More of a unit is done."""
 
     amount: int
+
+
+class Begun(NamedTuple):
+    """A part of a unit begins."""
+
+    part: str
 
 
 class Record(NamedTuple):
@@ -84,7 +94,12 @@ def main(descriptor: int) -> None:
         logger.setLevel(setup.level)
         logger.addHandler(forward)
         logger.propagate = False
-    worker = Worker(setup.device, setup.threads, lambda amount: send(Progress(amount)))
+    worker = Worker(
+        setup.device,
+        setup.threads,
+        lambda amount: send(Progress(amount)),
+        lambda part: send(Begun(part)),
+    )
     calls: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     busy = threading.Event()
 

@@ -23,6 +23,7 @@ from platformdirs import user_cache_path
 from data_order.store.megatron import MegatronStore
 from pythia_profile.execute.local import map_units
 from pythia_profile.execute.resources import on_cores
+from pythia_profile.execute.schedule import Part, model_cost
 from pythia_profile.mini.config import MINI_SIZES, MiniConfig, shape
 from pythia_profile.mini.corpus import Corpus, read_corpus, token_rows, train_tokenizer
 from pythia_profile.progress import track
@@ -143,8 +144,12 @@ def _train(home: Path, config: MiniConfig, sizes: Sequence[str], workers: int | 
         return
     largest_first = sorted(missing, key=list(MINI_SIZES).index, reverse=True)
     units = [TrainingUnit(home, size) for size in largest_first]
-    with track(f"training {', '.join(missing)}", len(missing) * config.steps, "steps") as task:
-        map_units(train_size, units, on_cores(workers), task.advance)
+    costs = {size: model_cost(_size(size, config).parameters) for size in missing}
+    parts = [Part(unit.name, unit.size, config.steps, costs[unit.size]) for unit in units]
+    total, resources = len(missing) * config.steps, on_cores(workers)
+    title = f"training {', '.join(missing)}"
+    with track(title, total, "steps", parts=parts, workers=len(resources.devices)) as task:
+        map_units(train_size, units, resources, on_part=task.advance_part)
 
 
 def _size(size: str, config: MiniConfig) -> Size:

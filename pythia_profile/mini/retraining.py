@@ -19,6 +19,7 @@ from data_order.order import cohort_of_steps
 from pythia_profile.errors import NotFoundError
 from pythia_profile.execute.local import map_units
 from pythia_profile.execute.resources import on_cores
+from pythia_profile.execute.schedule import Part
 from pythia_profile.execute.worker import Worker
 from pythia_profile.mini.build import config_of
 from pythia_profile.mini.config import MiniConfig
@@ -113,8 +114,12 @@ def retrain(
     if missing := [unit for unit in units if not unit.out.exists()]:
         total = sum(unit.last - base_of(config, unit.cohort) for unit in missing)
         title = f"retraining {audit.size} {len(missing)} times"
-        with track(title, total, "steps") as task:
-            map_units(retrain_one, missing, on_cores(workers), task.advance)
+        parts = [
+            Part(unit.name, unit.size, unit.last - base_of(config, unit.cohort)) for unit in missing
+        ]
+        resources = on_cores(workers)
+        with track(title, total, "steps", parts=parts, workers=len(resources.devices)) as task:
+            map_units(retrain_one, missing, resources, on_part=task.advance_part)
     found = [
         pl.read_parquet(unit.out).with_columns(
             cohort=pl.lit(unit.cohort, pl.Int64), peers=pl.lit(unit.peers)

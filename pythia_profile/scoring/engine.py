@@ -70,6 +70,7 @@ class Session:
     prefetcher : brings checkpoints of the hub.
     retry : whether units that were given up before are tried again.
     advance : called with the number of rows scored.
+    begin : called with the name of each unit before its rows.
     """
 
     rows: pl.DataFrame
@@ -80,6 +81,7 @@ class Session:
     prefetcher: Prefetcher | None = None
     retry: bool = True
     advance: Callable[[int], None] = lambda _: None
+    begin: Callable[[str], None] = lambda _: None
 
     @cached_property
     def rows_sha256(self) -> str:
@@ -209,6 +211,7 @@ def _score_unit(work: Work, session: Session, following: _Following) -> None:
     ):
         remove_leftovers(folder)
     settings, model = session.settings, None
+    session.begin(work.unit.name)
     started, scored = time.monotonic(), 0
     # Chunks end where batches end, so that their size changes no batch and no number.
     batch = max(1, settings.batch_tokens // max(1, len(session.rows["tokens"].item(0)) - 1))

@@ -23,6 +23,7 @@ from pythia_profile.execute.resources import (
     memory_of,
     resources_for,
 )
+from pythia_profile.execute.schedule import Part, model_cost
 from pythia_profile.progress import track
 from pythia_profile.scoring.outcomes import outcomes_of
 from pythia_profile.scoring.records import is_done, read_scores, unfinished
@@ -101,7 +102,8 @@ def score_grid(
     memory = memory_of((suite.size(w.unit.size).parameters for w in works), settings.dtype)
     resources = resources_for(len(works), available_cores(), memory, device, options.workers)
     tokenizer = str(suite.root / suite.tokenizer) if suite.root and suite.tokenizer else None
-    run = _Run(rows, rows_sha256(rows), scores, settings, options, resources, tokenizer)
+    costs = {w.unit.size: model_cost(suite.size(w.unit.size).parameters) for w in works}
+    run = _Run(rows, rows_sha256(rows), scores, settings, options, resources, tokenizer, costs)
     _score_missing(works, run)
     found = read_scores(
         scores,
@@ -157,6 +159,7 @@ class _Run:
     options: RunOptions
     resources: Resources
     tokenizer: str | None
+    costs: dict[str, float]
 
 
 def _check_text(suite: Suite, settings: Scoring) -> None:
@@ -192,9 +195,10 @@ def _score_missing(works: list[Work], run: _Run) -> None:
     left = [work for work in left if given_up(work) is None]
     total = len(works) * len(run.rows)
     done = total - len(left) * len(run.rows)
-    with track("scoring", total, "rows", done=done) as task:
+    workers = len(run.resources.devices)
+    with track("scoring", total, "rows", done, _parts(left, run), workers) as task:
         while left:
-            _map_shares(left, run, task.advance)
+            _map_shares(left, run, task.advance_part)
             left = [work for work in missing() if given_up(work) is None]
             if left:  # another process is at these units
                 time.sleep(_WAIT_SECONDS)
@@ -203,6 +207,14 @@ def _score_missing(works: list[Work], run: _Run) -> None:
     ended = {work.unit.name: given_up(work) or ("failed", "") for work in missing()}
     if ended:
         raise UnfinishedError(_unfinished_message(ended, len(works)))
+
+
+def _parts(works: list[Work], run: _Run) -> list[Part]:
+    """Lay out the units in the order in which workers take them, each row at its model's cost."""
+    return [
+        Part(work.unit.name, work.unit.size, len(run.rows), run.costs[work.unit.size])
+        for work in reversed(works)
+    ]
 
 
 def _unfinished_message(ended: dict[str, tuple[str, str]], units: int) -> str:
@@ -282,11 +294,12 @@ def score_share(share: Share, worker: Worker) -> None:
         prefetcher=Prefetcher(wanted),
         retry=False,
         advance=worker.advance,
+        begin=worker.begin,
     )
     score_units(share.works, session)
 
 
-def _map_shares(works: list[Work], run: _Run, advance: Callable[[int], None]) -> None:
+def _map_shares(works: list[Work], run: _Run, on_part: Callable[[str, int, int], None]) -> None:
     """Let workers share the units, the largest models first."""
     workers = min(len(run.resources.devices), len(works))
     with tempfile.TemporaryDirectory(prefix="pythia-profile-") as own:  # another run may end first
@@ -300,7 +313,7 @@ def _map_shares(works: list[Work], run: _Run, advance: Callable[[int], None]) ->
             chunk_rows=run.options.chunk_rows,
             tokenizer=run.tokenizer,
         )
-        map_units(score_share, [share] * workers, run.resources, advance)
+        map_units(score_share, [share] * workers, run.resources, on_part=on_part)
 
 
 @contextmanager

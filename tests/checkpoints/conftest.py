@@ -221,7 +221,8 @@ def rows() -> pl.DataFrame:
 def in_process(monkeypatch):
     """Score in this process instead of in workers, which take seconds to begin."""
 
-    def map_units(function, units, resources, on_progress):
-        return [function(unit, Worker("cpu", 1, on_progress)) for unit in units[:1]]
+    def map_units(function, units, resources, on_part):
+        worker = Worker("cpu", 1, lambda amount: on_part("scoring", amount, 0))
+        return [function(unit, worker) for unit in units[:1]]
 
     monkeypatch.setattr(import_module("pythia_profile.scoring.run"), "map_units", map_units)
