@@ -12,6 +12,12 @@ from pythia_profile.findings.whole import findings as findings
 from pythia_profile.mini.build import mini_suite as mini_suite
 from pythia_profile.pipeline.planning import plan_study as plan_study
 from pythia_profile.pipeline.running import run_all as run_study
+from pythia_profile.pipeline.comparison import compare_studies as compare_studies
+from pythia_profile.pipeline.opened import (
+    Study as Study,
+    create_study as create_study,
+    open_study as open_study,
+)
 from pythia_profile.pipeline.two_checkpoints import two_checkpoints as two_checkpoints
 from pythia_profile.profiles.agreement import agreement as agreement
 from pythia_profile.profiles.diagnostics import check as check
@@ -32,9 +38,6 @@ from pythia_profile.study import (
     Estimation as Estimation,
     Sampling as Sampling,
     Scoring as Scoring,
-    Study as Study,
-    create_study as create_study,
-    open_study as open_study,
 )
 from pythia_profile.suites.describe import (
     describe_size as describe_size,
@@ -42,5 +45,6 @@ from pythia_profile.suites.describe import (
 )
 from pythia_profile.suites.registry import known_suites as known_suites, open_suite as open_suite
 from pythia_profile.suites.sampling import sample_rows as sample_rows
+from pythia_profile.text import to_latex as to_latex, to_markdown as to_markdown
 
 __version__: str

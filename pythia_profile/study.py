@@ -127,6 +127,9 @@ class Study(Settings):
         own = {name: proposed.pop(name) for name in Sampling.model_fields if name in proposed}
         if facts.published and "training_seed" not in values:
             proposed["training_seed"] = facts.seed
+        sizes = values.get("sizes")
+        if isinstance(sizes, list | tuple) and {*map(str, sizes)} <= {*facts.sizes}:
+            values = {**values, "sizes": sorted(sizes, key=list(facts.sizes).index)}
         drawn = sample
         if isinstance(sample, dict) and not sample.get("published"):  # that draw is fixed
             drawn = {**own, **sample}
@@ -167,17 +170,6 @@ class Study(Settings):
             return {"outcomes": f"there are {', '.join(columns_of(self.score.scorers))}"}
         except NotFoundError:  # of a package that is not installed here
             return {}
-
-    @property
-    def estimation(self) -> Estimation:
-        """Settings of the estimate, with `auto` clusters as the rows are drawn: by batch, or not.
-
-        Rows drawn over a whole cohort share a batch only by chance.
-        """
-        if self.estimate.clusters != "auto":
-            return self.estimate
-        by = "batch" if self.sample.batches_per_cohort else "row"
-        return self.estimate.replace(clusters=by)
 
 
 def demo_study(*, quick: bool = False, seed: int = 0) -> Study:

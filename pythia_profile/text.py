@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
-__all__ = ["duration", "steps_text", "text_table"]
+__all__ = ["duration", "steps_text", "text_table", "to_latex", "to_markdown"]
 
 _UNBOUNDED = 10_000
 """Width of a table that goes to a file or a pipe."""
@@ -77,6 +77,90 @@ def steps_text(steps: Sequence[int], most: int | None = None) -> str:
             words.append(str(steps[start]))
             start += 1
     return ", ".join(words)
+
+
+def to_markdown(table: Any, digits: int = 3) -> str:
+    """Write a table of results, of polars or pandas, as Markdown.
+
+    Parameters
+    ----------
+    digits : significant ones of a number.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> print(to_markdown(pl.DataFrame({"size": ["xs"], "att": [0.16612]})))
+    | size | att |
+    | --- | ---: |
+    | xs | 0.166 |
+    """
+    head, lines, right = _cells(table, digits)
+    rule = ("---:" if number else "---" for number in right)
+    bars = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in (head, rule, *lines)]
+    return "\n".join(f"| {bar} |" for bar in bars)
+
+
+def to_latex(table: Any, digits: int = 3, *, caption: str = "", label: str = "") -> str:
+    r"""Write a table of results, of polars or pandas, as LaTeX; needs the package booktabs.
+
+    Parameters
+    ----------
+    digits : significant ones of a number.
+    caption, label : of a floating table; without a caption it is a plain tabular.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> print(to_latex(pl.DataFrame({"size": ["xs"], "kept": ["0.16 ± 0.01, 8%"]})))
+    \begin{tabular}{ll}
+    \toprule
+    size & kept \\
+    \midrule
+    xs & 0.16 $\pm$ 0.01, 8\% \\
+    \bottomrule
+    \end{tabular}
+    """
+    head, lines, right = _cells(table, digits)
+    rows = [" & ".join(map(_latex, line)) + r" \\" for line in (head, *lines)]
+    tabular = [
+        rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in right)}}}",
+        r"\toprule",
+        rows[0],
+        r"\midrule",
+        *rows[1:],
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    if caption:
+        named = [rf"\label{{{label}}}"] if label else []
+        tabular = [
+            *(r"\begin{table}", r"\centering", rf"\caption{{{_latex(caption)}}}"),
+            *(*named, *tabular, r"\end{table}"),
+        ]
+    return "\n".join(tabular)
+
+
+_LATEX = {
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"±": r"$\pm$", "–": "--", "−": "$-$", "<": "$<$", ">": "$>$", "→": r"$\to$"},
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def _cells(table: Any, digits: int) -> tuple[list[str], list[list[str]], list[bool]]:
+    """Head, cells as text, and which columns hold numbers."""
+    from pythia_profile.tables.frames import polars_frame
+
+    frame = polars_frame(table, "table").lazy().collect()
+    lines = [
+        [f"{cell:.{digits}g}" if isinstance(cell, float) else _cell(cell) for cell in line]
+        for line in frame.iter_rows()
+    ]
+    return frame.columns, lines, [kind.is_numeric() for kind in frame.dtypes]
 
 
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 
 import data_order
@@ -55,3 +56,116 @@ def test_every_stage_in_one_call_from_order_to_heatmap(tiny_suite):
     assert effects.att["checkpoint"].unique().sort().to_list() == [0, 16, 32]
     assert set(profiles["kind"]) >= {"instantaneous", "residual"}
     assert len(figure.axes) == 2
+
+
+def test_suites_go_by_name(tiny_suite):
+    by_folder = pp.sample_rows(str(tiny_suite.root))
+
+    assert by_folder.equals(pp.sample_rows(tiny_suite))
+    assert pp.describe_suite("pythia")["steps"] == 143_000
+    with pytest.raises(pp.ProfileError, match="suite: got int, expected a suite, its name, or"):
+        pp.sample_rows(3)
+
+
+def test_the_same_words_give_the_same_study_from_every_entrance(tmp_path):
+    from pythia_profile.cli import app
+    from pythia_profile.cli.app import run
+
+    assert run(app, ["init", str(tmp_path), "--suite", "mini", "--sizes", "s,xs"]) == 0
+
+    study = pp.open_study(tmp_path)
+    assert (
+        study
+        == pp.Study(suite="mini", sizes=("xs", "s"))
+        == pp.Study(suite="mini", sizes=["s", "xs"])
+    )
+    assert study.sample == pp.Study(suite="mini", sizes=("xs",), sample=pp.Sampling(seed=0)).sample
+    assert study.sample.never_treated == 1024  # what the suite holds
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sizes": ("xxs",)}, "no size in suite 'mini': 'xxs'; did you mean 'xs'"),
+        ({"sizes": ("xs",), "checkpoints": (0, 33)}, "no checkpoint 33 of mini xs"),
+    ],
+)
+def test_a_study_is_checked_when_it_is_made(settings, message):
+    with pytest.raises(pp.ProfileError, match=message):
+        pp.Study(suite="mini", **settings)
+
+
+def test_rows_in_batches_are_clustered_alike_by_every_entrance(planted):
+    rows, scores = planted(lambda *_: 0.5)
+    one_by_one = rows.with_columns(batch=pl.col("row_id"))
+
+    for given, by in ((rows, "by batch"), (one_by_one, "by row, no two rows share a batch")):
+        notes = " ".join(pp.estimate(given, scores, pp.Estimation(draws=20)).notes)
+        assert f"clusters='auto': {by}" in notes
+
+
+def test_sizes_are_in_order_of_size_whatever_the_order_of_the_file(planted):
+    rows, scores = planted(lambda *_: 0.5, sizes=("410m", "70m", "1.4b"))
+    turned = scores.sort("size", descending=True)
+
+    one, other = (pp.check(rows, given, pp.Estimation(draws=20)) for given in (scores, turned))
+
+    assert one.contrasts.equals(other.contrasts)
+    pairs = one.contrasts.filter(between="sizes").select("group_a", "group_b").unique()
+    assert set(pairs.rows()) == {("410m", "70m"), ("1.4b", "70m"), ("1.4b", "410m")}
+
+
+def test_pandas_frames_give_the_same_effects(planted):
+    rows, scores = planted(lambda *_: 0.5)
+    pandas = pytest.importorskip("pandas")
+    of_pandas = [pandas.DataFrame(frame.to_dict(as_series=False)) for frame in (rows, scores)]
+    assert of_pandas[0]["treatment_step"].dtype.kind == "f"  # pandas has no missing whole number
+
+    ours, theirs = (
+        pp.estimate(*given, pp.Estimation(draws=20)) for given in ((rows, scores), of_pandas)
+    )
+
+    assert ours.att.equals(theirs.att)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda r, s: pp.estimate(s, r), "expected the rows first, then the scores"),
+        (lambda _, s: pp.estimate("my-study", s), "got str, expected a polars or pandas frame"),
+        (lambda *_: pp.create_study("x", {"suite": "mini"}), "got dict, expected pp.Study"),
+    ],
+)
+def test_a_misuse_is_named(planted, call, message):
+    rows, scores = planted(lambda *_: 0.5)
+
+    with pytest.raises(pp.ProfileError, match=message):
+        call(rows, scores)
+
+
+def test_results_print_in_a_few_lines(planted):
+    rows, scores = planted(lambda *_: 0.5)
+    one = pp.estimate(rows, scores, pp.Estimation(draws=20)).runs[0]
+    means = did.aggregate(one.att, "event_time")
+
+    for shown in (one, one.att, one.panel, means, means - means, did.placebo(one.att, draws=20)):
+        assert len(repr(shown)) < 1200
+        assert len(str(shown).splitlines()) < 20
+    text = str(means)
+    assert all(f"{estimate:.4g}" in text for estimate in means.estimate)
+
+
+@pytest.mark.parametrize(
+    ("text", "latex"),
+    [
+        ("50% & a_b #1", r"50\% \& a\_b \#1"),
+        ("0.1 ± 0.2", r"0.1 $\pm$ 0.2"),
+        ("a\\b {c} ~^", r"a\textbackslash{}b \{c\} \textasciitilde{}\textasciicircum{}"),
+    ],
+)
+def test_latex_is_escaped(text, latex):
+    table = pp.to_latex(pl.DataFrame({"x": [text]}), caption="A caption", label="tab:a")
+
+    assert f"{latex} \\\\" in table.splitlines()
+    assert table.startswith("\\begin{table}")
+    assert "\\label{tab:a}" in table

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "store": BASE,
     "settings": BASE | {"store"},
     "progress": {"execute", "text"},
-    "text": set(),
+    "text": {"tables"},
     "redaction": set(),
     "execute": {"errors", "redaction"},
     "suites": BASE | {"settings"},

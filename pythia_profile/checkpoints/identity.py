@@ -28,6 +28,7 @@ from pythia_profile.checkpoints.verdicts import (
 from pythia_profile.errors import CheckpointError, StudyError
 from pythia_profile.store import read_json, write_json
 from pythia_profile.suites.model import Suite
+from pythia_profile.suites.registry import suite_there
 
 __all__ = ["Evidence", "audit"]
 
@@ -51,7 +52,7 @@ class Evidence:
 
 
 def audit(
-    suite: Suite,
+    suite: Suite | str,
     sizes: Sequence[str] | None = None,
     steps: Sequence[int] | None = None,
     *,
@@ -68,6 +69,7 @@ def audit(
 
     Parameters
     ----------
+    suite : or its name, or its folder.
     sizes, steps : checkpoints to judge; all of the suite by default.
     evidence : what is judged beside the listing; nothing by default.
     pins : what is known of the hub already.
@@ -87,9 +89,9 @@ def audit(
     Examples
     --------
     >>> import pythia_profile as pp
-    >>> suite = pp.open_suite("pythia")
-    >>> verdicts = audit(suite, ["2.8b"])  # doctest: +SKIP
+    >>> verdicts = pp.audit("pythia", ["2.8b"])  # doctest: +SKIP
     """
+    suite = suite_there(suite) if isinstance(suite, str) else suite
     evidence, verdicts = evidence or Evidence(), []
     seen: Seen = {}
     for size in sizes or list(suite.sizes):

@@ -4,6 +4,7 @@ Each function takes one argument of `att_gt` and returns the array that the esti
 says which rows or columns are wrong, and how many.
 """
 
+from dataclasses import fields, is_dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -28,6 +29,43 @@ def check_option(value: object, known: Any, what: str) -> None:
     """Refuse a setting that is none of a `Literal`'s values, and name these."""
     if not isinstance(value, str) or value not in get_args(known):
         raise OptionError(f"{what}: got {value!r}, expected one of {', '.join(get_args(known))}")
+
+
+class Short:
+    """Results that print as a line: arrays by their shapes, long tuples by their lengths.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(repr=False)
+    ... class Found(Short):
+    ...     kind: str
+    ...     estimate: np.ndarray
+    >>> Found("overall", np.zeros((3, 2)))
+    Found(kind='overall', estimate=float64 array of 3 × 2)
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        shown = (f"{name}={_shown(getattr(self, name))}" for name in names)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} array of {' × '.join(map(str, value.shape)) or 1}"
+    if is_dataclass(value):
+        return type(value).__name__
+    if isinstance(value, tuple | list | dict) and len(value) > MOST_SHOWN:
+        return f"{len(value)} values"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+MOST_SHOWN = 6
+"""Values of a tuple that are printed."""
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -23,6 +23,7 @@ from scipy.special import stdtrit
 
 from pythia_profile.did import arguments
 from pythia_profile.did.ancova import Slopes, adjust
+from pythia_profile.did.arguments import Short
 from pythia_profile.did.comparison import Comparison, compare
 from pythia_profile.did.covariates import Covariates, covariates_of
 from pythia_profile.did.errors import CovariateError, OptionError
@@ -77,8 +78,8 @@ class Fit:
     regressions: Regressions | KnownMeans | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class AttGt:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class AttGt(Short):
     """ATT(g, c) on the grid of cohorts and checkpoints.
 
     Attributes

@@ -12,6 +12,7 @@ import polars as pl
 from pythia_profile.did.arguments import counted
 from pythia_profile.errors import TableError
 from pythia_profile.tables import ROWS, RUN, SCORES
+from pythia_profile.tables.frames import polars_frame
 
 
 def check_tables(
@@ -38,20 +39,18 @@ def check_tables(
 
 
 def as_lazy(frame: Any, table: str) -> pl.LazyFrame:
-    """Take a table as a query, eager or lazy; refuse what is no polars frame."""
-    if not isinstance(frame, pl.DataFrame | pl.LazyFrame):
-        package, _, _ = type(frame).__module__.partition(".")
-        name = type(frame).__qualname__
-        raise TableError(
-            f"table '{table}': got {name if package == 'builtins' else f'{package} {name}'}, "
-            "expected a polars frame; make one with pl.DataFrame(...)"
-        )
-    lazy: pl.LazyFrame = frame.lazy()
-    return lazy
+    """Take a table as a query, eager or lazy; refuse what is no frame."""
+    return polars_frame(frame, table).lazy()
 
 
 def need_columns(schema: pl.Schema, columns: Sequence[str], table: str) -> None:
     """Refuse a table without one of these columns, and say which it has."""
+    swapped = {"rows": "checkpoint", "scores": "treatment_step"}.get(table, "")
+    if swapped in schema and any(name not in schema for name in columns):
+        raise TableError(
+            f"table '{table}': got one with '{swapped}', as the other table has it; expected the "
+            "rows first, then the scores"
+        )
     missing = [f"'{name}' is missing" for name in columns if name not in schema]
     if missing:
         raise TableError(

@@ -14,7 +14,7 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from data_order.order import cohort_of_steps
-from pythia_profile.did.arguments import check_option, counted
+from pythia_profile.did.arguments import Short, check_option, counted
 from pythia_profile.did.errors import (
     CovariateError,
     DuplicateError,
@@ -30,8 +30,8 @@ from pythia_profile.tables import NEVER, ROWS, SCORES
 Early = Literal["error", "drop"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Panel:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Panel(Short):
     """Outcomes of one run.
 
     Attributes
@@ -129,8 +129,8 @@ _NO_COVARIATES = [
 
 
 def panel(
-    scores: pl.DataFrame | pl.LazyFrame,
     rows: pl.DataFrame | pl.LazyFrame,
+    scores: pl.DataFrame | pl.LazyFrame,
     settings: Estimation = DEFAULT,
     *,
     outcome: str = "log_likelihood",
@@ -141,9 +141,9 @@ def panel(
 
     Parameters
     ----------
-    scores : `SCORES` of one run (suite, size, seed); other columns are ignored.
     rows : `ROWS`, of which `row_id` and `treatment_step` are needed here, and `batch` to cluster
         by it; only rows of both tables are used.
+    scores : `SCORES` of one run (suite, size, seed); other columns are ignored.
     settings : of these, `missing` says what to do where rows were not scored at every checkpoint
         (`available` keeps their gaps as NaN, see `pythia_profile.did.missing`); `second_reading`,
         what to do with rows whose text is read again (`pythia_profile.did.readings`);

@@ -70,7 +70,7 @@ class Estimation(Settings):
     clusters: ClusterBy = Field(
         default="auto",
         description="what standard errors are clustered by: row, batch, or auto (by batch where "
-        "rows share one)",
+        "rows were drawn by batches, so that next to none is alone in its own)",
     )
     anticipation: int = Field(
         default=0,

@@ -41,7 +41,7 @@ _INFERENCE = {"draws", "seed", "level", "family"}
 
 def study_estimates(folder: Path, study: Study, files: Fingerprints | None = None) -> Estimates:
     """Estimate every run of a study, or read what has been estimated from the same inputs."""
-    settings, paths = study.estimation, _paths(folder, study, files or Fingerprints(folder))
+    settings, paths = study.estimate, _paths(folder, study, files or Fingerprints(folder))
     known = {}
     for place, path in paths.items():
         if (one := load_estimate(path)) is not None:
@@ -74,7 +74,7 @@ def _with_inference(one: RunEstimate, settings: Estimation) -> RunEstimate:
 
 def _paths(folder: Path, study: Study, files: Fingerprints) -> dict[tuple[str, str], Path]:
     """File of each size and outcome."""
-    chosen = study.estimation.model_dump(exclude=_INFERENCE)
+    chosen = study.estimate.model_dump(exclude=_INFERENCE)
     asked = [study.suite, study.training_seed, study.checkpoints, study.score.model_dump()]
     inputs = files.of(("rows.parquet", "scores", "covariates.parquet"))
     found = {}

@@ -179,7 +179,7 @@ def make_check(folder: Path, study: Study, _: StageOptions) -> str:
     # the estimates hold no placebo rows, so these are estimated from the tables
     known = pl.read_parquet_schema(folder / "rows.parquet")
     tables = read_inputs(folder, study) if "placebo" in known else None
-    placebo = tables and placebo_lines(*tables, study.estimation, study.outcomes)
+    placebo = tables and placebo_lines(*tables, study.estimate, study.outcomes)
     found = check(estimates, placebo=placebo)
     for table in CHECKS:
         write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)

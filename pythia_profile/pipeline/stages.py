@@ -268,7 +268,7 @@ def versions() -> dict[str, str]:
 
 
 _WHAT = ("suite", "sizes", "training_seed", "checkpoints")
-_INFERENCE = ("outcomes", "estimation", "score", "sizes", "checkpoints")
+_INFERENCE = ("outcomes", "estimate", "score", "sizes", "checkpoints")
 _INPUTS = ("rows.parquet", "scores")
 COVARIATES_FILE = "covariates.parquet"
 _TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")

@@ -16,7 +16,8 @@ from data_order.pack import pack_text
 from data_order.store.megatron import MegatronStore
 from pythia_profile.checkpoints.architecture import config_fault
 from pythia_profile.errors import NotFoundError, StudyError
-from pythia_profile.study import Study, create_study, new_study
+from pythia_profile.pipeline.opened import Study, create_study
+from pythia_profile.study import new_study
 from pythia_profile.suites.folder import write_suite
 from pythia_profile.suites.model import Size, Suite
 

@@ -14,7 +14,7 @@ import polars as pl
 
 from data_order.order import cohort_of_steps
 from pythia_profile.did import AttGt, Panel, panel, placebo
-from pythia_profile.did.arguments import counted
+from pythia_profile.did.arguments import Short, counted
 from pythia_profile.did.errors import CovariateError, OptionError
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.aggregates import first_cohort_note
@@ -25,6 +25,7 @@ from pythia_profile.did.panel_tables import as_lazy, need_columns
 from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.errors import TableError, not_found
 from pythia_profile.tables import ATT, PLACEBO, ROWS, RUN, SCORES, conform
+from pythia_profile.tables.frames import small_to_large
 
 __all__ = ["Estimates", "Frame", "RunEstimate", "estimate", "estimates_of"]
 
@@ -35,8 +36,8 @@ MOST_RUNS = 6
 """Runs that a summary names."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RunEstimate:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RunEstimate(Short):
     """Outcomes of one run, and their effects."""
 
     panel: Panel
@@ -72,7 +73,7 @@ class Estimates:
 
     Attributes
     ----------
-    runs : in the order of the scores, outcome by outcome.
+    runs : from the smallest size on, whatever the order of the scores, outcome by outcome.
     settings : by which they were estimated.
     """
 
@@ -211,12 +212,14 @@ def estimates_of(
 def panels(
     rows: Frame, scores: Frame, outcomes: str | Sequence[str], settings: Estimation
 ) -> Iterator[Panel]:
-    """Lay out each run of `scores`, in the order of the table, once for each outcome."""
+    """Lay out each run of `scores`, the smallest size first, once for each outcome."""
     names = names_of(outcomes)
     rows, table = study_tables(rows, scores, names)
+    runs = {(run[0], run[2], run[1]): part for run, part in table.group_by(*RUN)}
+    sizes = {size: at for at, size in enumerate(small_to_large({str(key[2]) for key in runs}))}
     laid = (
-        panel(part, rows, settings, outcome=outcome, early="drop")
-        for _, part in table.group_by(*RUN, maintain_order=True)
+        panel(rows, runs[run], settings, outcome=outcome, early="drop")
+        for run in sorted(runs, key=lambda run: (run[:2], sizes[str(run[2])]))
         for outcome in names
     )
     yield from _with_other_sizes(list(laid)) if "sizes" in settings.covariates else laid

@@ -22,6 +22,7 @@ from pythia_profile.did.inference.bootstrap import BootstrapSpec
 from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.profiles.estimates import Estimates, Frame, estimates_of
 from pythia_profile.suites.model import Suite
+from pythia_profile.suites.registry import facts_of
 from pythia_profile.tables import PROFILES, conform
 
 __all__ = [
@@ -47,14 +48,15 @@ def profile(
     settings: Estimation = DEFAULT,
     *,
     outcomes: str | Sequence[str] = ("log_likelihood",),
-    suite: Suite | None = None,
+    suite: Suite | str | None = None,
 ) -> pl.DataFrame:
     """Aggregate the effects of every run into its profiles.
 
     Parameters
     ----------
     rows, scores, settings, outcomes : as in `estimate`; or in place of all, what it returned.
-    suite : adds the column `learning_rate`, the mean rate over the steps that read a cohort.
+    suite : or its name: adds the column `learning_rate`, the mean rate over the steps that read a
+        cohort.
 
     Returns
     -------
@@ -67,10 +69,10 @@ def profile(
         As `estimate`.
     """
     found = estimates_of(rows, scores, settings, outcomes)
-    parts = []
+    known, parts = facts_of(suite) if suite is not None else None, []
     for one in found.runs:
         lines = profile_lines(one.att, found.settings)
-        rates = mean_learning_rates(suite, one.panel) if suite else {}
+        rates = mean_learning_rates(known, one.panel) if known else {}
         parts.append(one.named(lines).with_columns(learning_rate=_rate_of(lines, rates)))
     return conform(pl.concat(parts), PROFILES)
 

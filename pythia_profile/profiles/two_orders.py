@@ -102,7 +102,7 @@ def _estimates(own: Panel, others: Sequence[Other], settings: Estimation) -> dic
     """Return did, then each crossover, of the same rows and checkpoints, by name."""
     size, found = own.run[1], dict[str, AttGt]()
     laid = [
-        panel(scores.filter(pl.col("size") == size), rows, settings, outcome=own.outcome)
+        panel(rows, scores.filter(pl.col("size") == size), settings, outcome=own.outcome)
         for rows, scores in others
         if (scores["size"] == size).any()
     ]

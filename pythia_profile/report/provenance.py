@@ -99,7 +99,7 @@ def estimation_facts(study: Study) -> list[tuple[str, str]]:
     >>> dict(estimation_facts(study))["standard errors"]
     "clustered by batch (clusters = 'auto': rows are drawn from 10 batches of each cohort)"
     """
-    sample, score, chosen = study.sample, study.score, study.estimation
+    sample, score, chosen = study.sample, study.score, study.estimate
     batches = sample.batches_per_cohort
     drawn = f"from {batches} batches of each cohort" if batches else "over all rows of each cohort"
     ahead = chosen.anticipation

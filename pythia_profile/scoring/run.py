@@ -31,6 +31,7 @@ from pythia_profile.scoring.settings import RunOptions, Scoring
 from pythia_profile.scoring.units import Work, rows_sha256, unit_key, units_of, work_folder
 from pythia_profile.store import read_json, write_json, write_table
 from pythia_profile.suites.model import Suite
+from pythia_profile.suites.registry import as_suite
 from pythia_profile.tables import ROWS, conform
 
 __all__ = ["part_of", "score", "score_grid"]
@@ -41,7 +42,7 @@ _ADVICE = "; quarantined ones are not scored again before `score --retry`"
 
 
 def score(
-    suite: Suite,
+    suite: Suite | str | Path,
     rows: pl.DataFrame,
     sizes: Sequence[str] | None = None,
     checkpoints: Sequence[int] | None = None,
@@ -57,6 +58,7 @@ def score(
 
     Parameters
     ----------
+    suite : or its name, or its folder.
     rows : the `ROWS` table.
     sizes, checkpoints : slices of the suite; everything by default.
     settings : precision, attention, device, batch rule, what to do with faulty checkpoints; by
@@ -78,6 +80,7 @@ def score(
         Some checkpoints could not be scored; the others' tables are kept.
     """
     settings = settings or Scoring()
+    suite = as_suite(suite, sizes or ())
     grid = _located(suite, sizes or list(suite.sizes), checkpoints, folder)
     with _kept(folder) as scores:
         return score_grid(suite, rows, grid, scores, settings, options)

@@ -1,12 +1,13 @@
 """Facts of suites as plain values, for printing: of all, of one, and of one of its sizes."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from data_order.shuffled.filed_runs import FiledRun
 from data_order.shuffled.runs import ShuffledRun
 from pythia_profile.suites.model import KnownFault, Size, Suite
-from pythia_profile.suites.registry import known_suites, suite_facts_of
+from pythia_profile.suites.registry import facts_of, known_suites, suite_facts_of
 
 __all__ = ["describe_size", "describe_suite", "describe_suites", "rate_points"]
 
@@ -27,15 +28,16 @@ def describe_suites() -> list[dict[str, Any]]:
     return lines
 
 
-def describe_suite(suite: Suite) -> dict[str, Any]:
+def describe_suite(suite: Suite | str | Path) -> dict[str, Any]:
     """Return what is known of a suite: run, order, sizes, faults, notes.
 
     Examples
     --------
-    >>> facts = describe_suite(suite_facts_of("pythia"))
+    >>> facts = describe_suite("pythia")
     >>> facts["batch_size"], facts["steps"], facts["sizes"][2]["peak_lr"]
     (1024, 143000, 0.001)
     """
+    suite = facts_of(suite)
     return {
         "name": suite.name,
         "title": suite.title,
@@ -72,7 +74,7 @@ def _order(suite: Suite) -> str:
     return suite.store or ("published" if suite.published else "not replayable here")
 
 
-def describe_size(suite: Suite, name: str) -> dict[str, Any]:
+def describe_size(suite: Suite | str | Path, name: str) -> dict[str, Any]:
     """Return what is known of one size: shape, rates at telling updates, checkpoints, faults.
 
     Raises
@@ -80,6 +82,7 @@ def describe_size(suite: Suite, name: str) -> dict[str, Any]:
     NotFoundError
         The suite has no such size; near matches are named.
     """
+    suite = facts_of(suite)
     size = suite.size(name)
     updates = rate_points(suite)
     rates = suite.learning_rate(name, updates).tolist()

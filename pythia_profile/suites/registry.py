@@ -21,6 +21,7 @@ __all__ = [
     "GROUP",
     "SuiteEntry",
     "as_suite",
+    "facts_of",
     "is_known",
     "known_suites",
     "open_suite",
@@ -118,6 +119,11 @@ def as_suite(suite: Suite | str | Path, sizes: Sequence[str] = ()) -> Suite:
             f"suite: got {type(suite).__name__}, expected a suite, its name, or its folder"
         )
     return open_suite(str(suite), sizes)
+
+
+def facts_of(suite: Suite | str | Path) -> Suite:
+    """Take a suite, or what is known of one by its name or in its folder."""
+    return suite if isinstance(suite, Suite) else suite_facts_of(str(suite))
 
 
 def suite_there(name: str, seed: int | None = None) -> Suite:

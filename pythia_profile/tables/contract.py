@@ -6,6 +6,7 @@ import polars as pl
 from polars._typing import PolarsDataType
 
 from pythia_profile.errors import TableError
+from pythia_profile.tables.frames import polars_frame
 
 __all__ = ["ESTIMATE", "RUN", "RUN_COLUMNS", "WIDER", "Table", "conform"]
 
@@ -39,8 +40,8 @@ WIDER: dict[pl.DataType, pl.DataType] = {pl.List(pl.UInt16): pl.List(pl.UInt32)}
 def conform(frame: pl.DataFrame | pl.LazyFrame, table: Table) -> pl.DataFrame:
     """Return `frame` with the table's columns first and of its types; extra columns follow.
 
-    Lazy frames are collected. Integers and floats of other widths are converted where no value
-    changes.
+    Lazy frames are collected, those of pandas converted. Integers and floats of other widths are
+    converted where no value changes.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def conform(frame: pl.DataFrame | pl.LazyFrame, table: Table) -> pl.DataFrame:
         A column is missing, of another kind, null where it must not be or beyond what can be
         measured, or a key is duplicated.
     """
-    frame = frame.lazy().collect()
+    frame = polars_frame(frame, table.name).lazy().collect()
     columns = {
         name: wide if (wide := WIDER.get(dtype)) == frame.schema.get(name) and wide else dtype
         for name, dtype in table.columns.items()

@@ -38,7 +38,7 @@ def test_intervals_hold_the_true_effect_of_every_cohort(seed, tmp_path):
     suite = mini_suite(["xs"], seed=seed, cache=tmp_path)
     rows = sample_rows(suite, Sampling.of(suite).replace(seed=seed))
     scores = score(suite, rows)
-    laid = panel(scores, rows)
+    laid = panel(rows, scores)
 
     audit = Audit(size="xs", cohorts=16, horizon=2)
     retrained = retrain(suite, audit, rows, folder=tmp_path / "retrained")

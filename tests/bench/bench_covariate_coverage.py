@@ -128,7 +128,7 @@ def held_out(study: Path, size: str, reference: Path | None):
 
     rows = pl.read_parquet(study / "rows.parquet")
     scores = pl.scan_parquet(study / f"scores/mini/{size}/**/*.parquet", hive_partitioning=True)
-    laid = panel(scores, rows)
+    laid = panel(rows, scores)
     suite = mini_suite(())
     config = config_of(suite)
     stored = TokenRows.open(suite.root / "document", row_tokens=config.row_tokens)

@@ -80,8 +80,8 @@ from pythia_profile.did import aggregate, bands_of, effects, panel
 from pythia_profile.did.inference.bootstrap import BootstrapSpec
 from pythia_profile.did.settings import Estimation
 imported = time.perf_counter()
-laid = panel(scores := pl.scan_parquet(folder + "/scores/**/*.parquet", hive_partitioning=True),
-             pl.read_parquet(folder + "/rows.parquet"))
+laid = panel(pl.read_parquet(folder + "/rows.parquet"),
+             pl.scan_parquet(folder + "/scores/**/*.parquet", hive_partitioning=True))
 att = effects(laid, Estimation(clusters="row"))
 kinds = ("event_time", "cohort", "calendar", "overall")
 found = bands_of(

@@ -47,7 +47,7 @@ def rows(tmp_path_factory):
 
 def laid_out(rows, size):
     scores = pl.scan_parquet(DEMO / f"scores/mini/{size}/**/scores.parquet")
-    return panel(scores, rows)
+    return panel(rows, scores)
 
 
 def means(att):

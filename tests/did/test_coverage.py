@@ -77,7 +77,7 @@ def small(design):
 def test_the_table_of_effects_comes_with_the_warning(planted_tables, caplog):
     scores, rows = planted_tables
     with caplog.at_level(logging.INFO, "pythia_profile"):
-        estimate(panel(scores, rows), Estimation(clusters="batch", draws=50))
+        estimate(panel(rows, scores), Estimation(clusters="batch", draws=50))
 
     (warning,) = [line for line in caplog.records if line.levelno == logging.WARNING]
     assert "do not trust bands over single cells" in warning.getMessage()

@@ -49,7 +49,7 @@ def laid_out(effect, every, rows=3200, noise=0.03, seed=0):
         for k, c in enumerate(grid)
     )
     known = pl.Series(step).replace(NEVER, None)
-    return panel(scores, pl.DataFrame({"row_id": ids, "treatment_step": known}), SETTINGS)
+    return panel(pl.DataFrame({"row_id": ids, "treatment_step": known}), scores, SETTINGS)
 
 
 def test_the_curve_by_own_event_time_recovers_a_momentum_ramp():

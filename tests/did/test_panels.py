@@ -68,7 +68,7 @@ def scored():
 def test_every_score_stands_at_its_row_and_checkpoint(scored):
     scores, rows = scored
 
-    laid = panel(scores, rows, outcome="mean_rank")
+    laid = panel(rows, scores, outcome="mean_rank")
 
     for line in scores.sample(50, seed=0).iter_rows(named=True):
         at = laid.row_id.tolist().index(line["row_id"])
@@ -81,7 +81,7 @@ def test_every_score_stands_at_its_row_and_checkpoint(scored):
 def test_cohort_is_the_first_scored_checkpoint_at_or_after_the_step(scored):
     scores, rows = scored
 
-    laid = panel(scores, rows)
+    laid = panel(rows, scores)
 
     by_row = dict(rows.select("row_id", "treatment_step").iter_rows())
     for row, cohort, cluster in zip(laid.row_id, laid.cohort, laid.cluster, strict=True):
@@ -96,7 +96,7 @@ def test_cohort_is_the_first_scored_checkpoint_at_or_after_the_step(scored):
 def test_traits_of_rows_stay_beside_them(scored):
     scores, rows = scored
 
-    laid = panel(scores, rows)
+    laid = panel(rows, scores)
 
     domain = dict(rows.select("row_id", "domain").iter_rows())
     assert laid.covariates["domain"].to_list() == [domain[row] for row in laid.row_id.tolist()]
@@ -108,33 +108,33 @@ def test_a_column_of_weights_weighs_the_rows(scored):
     heavy = rows.with_columns(weight=pl.lit(1.0) + (pl.col("row_id") % 3))
 
     settings = Estimation(clusters="row")
-    laid = panel(scores, heavy, weights="weight")
+    laid = panel(heavy, scores, weights="weight")
 
     np.testing.assert_array_equal(laid.weight, 1.0 + laid.row_id % 3)
     alone = att_gt(laid.y, laid.cohort, laid.checkpoints, weights=laid.weight, units=laid.row_id)
     np.testing.assert_array_equal(effects(laid, settings).att, alone.att)
     with pytest.raises(TableError, match="table 'rows': 'weight' is missing"):
-        panel(scores, rows, weights="weight")
+        panel(rows, scores, weights="weight")
     with pytest.raises(OptionError, match="not above 0"):
-        effects(panel(scores, heavy.with_columns(weight=0.0), weights="weight"))
+        effects(panel(heavy.with_columns(weight=0.0), scores, weights="weight"))
 
 
 def test_a_lazy_table_gives_the_same_panel(scored, tmp_path):
     scores, rows = scored
     scores.write_parquet(tmp_path / "scores.parquet")
 
-    lazy = panel(pl.scan_parquet(tmp_path / "scores.parquet"), rows)
+    lazy = panel(rows, pl.scan_parquet(tmp_path / "scores.parquet"))
 
-    np.testing.assert_array_equal(lazy.y, panel(scores, rows).y)
+    np.testing.assert_array_equal(lazy.y, panel(rows, scores).y)
 
 
 def test_lines_that_repeat_a_value_are_dropped_and_counted(scored):
     scores, rows = scored
 
-    laid = panel(pl.concat([scores, scores[:7]]), rows)
+    laid = panel(rows, pl.concat([scores, scores[:7]]))
 
     assert laid.notes == ("7 lines dropped: they repeat a row and checkpoint with the same value",)
-    np.testing.assert_array_equal(laid.y, panel(scores, rows).y)
+    np.testing.assert_array_equal(laid.y, panel(rows, scores).y)
 
 
 def test_lines_that_contradict_each_other_are_an_error(scored):
@@ -142,20 +142,20 @@ def test_lines_that_contradict_each_other_are_an_error(scored):
     other = scores[5:7].with_columns(pl.col("log_likelihood") + 1)
 
     with pytest.raises(DuplicateError, match=r"2 lines give a row a second, different 'log_likeli"):
-        panel(pl.concat([scores, other]), rows)
+        panel(rows, pl.concat([scores, other]))
 
 
 def test_a_row_twice_in_the_sample_is_an_error(scored):
     scores, rows = scored
 
     with pytest.raises(DuplicateError, match="table 'rows': 1 row is duplicated"):
-        panel(scores, pl.concat([rows, rows[:1]]))
+        panel(pl.concat([rows, rows[:1]]), scores)
 
 
 def test_a_checkpoint_that_is_missing_for_all_rows_is_left_out_not_interpolated(scored):
     scores, rows = scored
 
-    laid = panel(scores.filter(pl.col("checkpoint") != 20), rows)
+    laid = panel(rows, scores.filter(pl.col("checkpoint") != 20))
 
     assert laid.checkpoints.tolist() == [0, 10, 30]
     steps = dict(rows.select("row_id", "treatment_step").iter_rows())
@@ -178,7 +178,7 @@ def test_gaps_are_refused_unless_a_rule_is_chosen(scored):
     scores, rows = scored
 
     with pytest.raises(UnbalancedPanelError) as caught:
-        panel(with_gaps(scores), rows)
+        panel(rows, with_gaps(scores))
     assert str(caught.value).startswith(
         "3 of 70 rows lack 'log_likelihood' at one checkpoint or more (3 gaps, first row 0 at 20)"
     )
@@ -187,9 +187,9 @@ def test_gaps_are_refused_unless_a_rule_is_chosen(scored):
 def test_balanced_drops_rows_with_gaps_and_says_how_many(scored):
     scores, rows = scored
 
-    laid = panel(with_gaps(scores), rows, Estimation(missing="balanced"))
+    laid = panel(rows, with_gaps(scores), Estimation(missing="balanced"))
 
-    whole = panel(scores, rows)
+    whole = panel(rows, scores)
     kept = ~np.isin(whole.row_id, [0, 1000, 1001])
     np.testing.assert_array_equal(laid.y, whole.y[kept])
     np.testing.assert_array_equal(laid.cohort, whole.cohort[kept])
@@ -200,9 +200,9 @@ def test_balanced_drops_rows_with_gaps_and_says_how_many(scored):
 def test_available_keeps_gaps_as_nan_and_says_so(scored):
     scores, rows = scored
 
-    laid = panel(with_gaps(scores), rows, Estimation(missing="available"))
+    laid = panel(rows, with_gaps(scores), Estimation(missing="available"))
 
-    whole = panel(scores, rows)
+    whole = panel(rows, scores)
     gaps = np.isnan(laid.y)
     assert gaps.sum() == 3
     np.testing.assert_array_equal(laid.y[~gaps], whole.y[~gaps])
@@ -212,7 +212,7 @@ def test_available_keeps_gaps_as_nan_and_says_so(scored):
 def test_rows_without_scores_and_scores_without_rows_are_named(scored):
     scores, rows = scored
 
-    laid = panel(scores.filter(pl.col("row_id") != 1024), rows.filter(pl.col("row_id") != 4 * 2))
+    laid = panel(rows.filter(pl.col("row_id") != 4 * 2), scores.filter(pl.col("row_id") != 1024))
 
     assert laid.notes == (
         "1 of 69 sampled rows was never scored",
@@ -224,7 +224,7 @@ def test_rows_without_scores_and_scores_without_rows_are_named(scored):
 def test_rows_read_after_the_last_checkpoint_are_controls_until_then(scored):
     scores, rows = scored
 
-    laid = panel(scores.filter(pl.col("checkpoint") < 30), rows)
+    laid = panel(rows, scores.filter(pl.col("checkpoint") < 30))
 
     late = rows.filter(pl.col("treatment_step") > 20)["row_id"].to_list()
     assert (laid.cohort[np.isin(laid.row_id, late)] == NEVER).all()
@@ -239,8 +239,8 @@ def test_rows_read_before_the_first_checkpoint_are_refused_or_dropped(scored):
     later = scores.filter(pl.col("checkpoint") >= 10)
 
     with pytest.raises(EarlyCohortError, match=r"1 of 3 .*\(10; the first checkpoint is 10"):
-        estimate(panel(later, rows))
-    laid = panel(later, rows, early="drop")
+        estimate(panel(rows, later))
+    laid = panel(rows, later, early="drop")
     assert laid.notes == ("15 of 70 rows dropped: read at or before the first checkpoint, 10",)
     assert estimate(laid)["cohort"].unique().sort().to_list() == [20, 30]
 
@@ -277,21 +277,21 @@ def test_tables_that_cannot_be_used_are_refused(scored, spoil, error, message):
     scores, rows, outcome = spoil(*scored)
 
     with pytest.raises(error, match=message):
-        panel(scores, rows, outcome=outcome)
+        panel(rows, scores, outcome=outcome)
 
 
 def test_unknown_rules_are_refused(scored):
     with pytest.raises(SettingsError, match="missing: got 'drop', expected: 'error', 'balanced'"):
-        panel(*scored, Estimation(missing="drop"))
+        panel(*scored[::-1], Estimation(missing="drop"))
     with pytest.raises(OptionError, match="expected one of error, drop"):
-        panel(*scored, early="keep")
+        panel(*scored[::-1], early="keep")
     with pytest.raises(SettingsError, match="clusters: got 'cohort', expected: 'auto', 'row'"):
-        estimate(panel(*scored), Estimation(clusters="cohort"))
+        estimate(panel(*scored[::-1]), Estimation(clusters="cohort"))
 
 
 @pytest.mark.parametrize("clusters", ["row", "batch"])
 def test_the_table_holds_effects_and_bands_of_every_cell(scored, clusters):
-    laid = panel(*scored)
+    laid = panel(*scored[::-1])
 
     table = estimate(laid, Estimation(clusters=clusters, draws=200, seed=4))
 
@@ -325,12 +325,12 @@ def test_effects_say_what_batches_and_base_do_to_their_precision(scored):
         log_likelihood=(pl.col("batch").fill_null(pl.col("row_id")) * pl.col("checkpoint")).sin()
     )
 
-    alike = effects(panel(shared, rows), Estimation(clusters="row"))
-    plain = effects(panel(scores, rows))
+    alike = effects(panel(rows, shared), Estimation(clusters="row"))
+    plain = effects(panel(rows, scores))
 
     advice = "within batches: 1.000; if rows were drawn batch by batch, choose clusters='batch'"
     assert any(advice in note for note in alike.notes)
-    by_batch = effects(panel(shared, rows), Estimation(clusters="batch"))
+    by_batch = effects(panel(rows, shared), Estimation(clusters="batch"))
     assert any(note.endswith("within batches: 1.000") for note in by_batch.notes)
     assert any("(median over cells); with rows assigned" in note for note in plain.notes)
 
@@ -338,9 +338,9 @@ def test_effects_say_what_batches_and_base_do_to_their_precision(scored):
 def test_effects_of_a_panel_with_gaps_use_what_is_there(scored):
     scores, rows = scored
 
-    some = effects(panel(with_gaps(scores), rows, Estimation(missing="available")))
+    some = effects(panel(rows, with_gaps(scores), Estimation(missing="available")))
 
-    whole = effects(panel(scores, rows))
+    whole = effects(panel(rows, scores))
     assert np.isfinite(some.att).all()
     # Three of 280 outcomes are gone: estimates move, by less than a standard error.
     assert 0 < abs(some.att - whole.att).max() < whole.se.max()

@@ -45,7 +45,7 @@ def study(second, per_cohort=60, never=80, noise=0.1, seed=0):
 
 def estimated(rows, scores, **settings):
     chosen = Estimation(**settings)
-    return effects(panel(scores, rows, chosen), chosen)
+    return effects(panel(rows, scores, chosen), chosen)
 
 
 def test_a_planted_second_effect_is_cut_by_default():
@@ -140,8 +140,8 @@ def test_a_second_step_before_the_first_is_refused_and_covariates_ask_for_whole_
     rows, scores, *_ = study(second=28)
 
     with pytest.raises(TableError, match=r"60 rows have a second_step .* first row 0 \(3, 5\)"):
-        panel(scores, rows.with_columns(pl.col("second_step") - 25))
+        panel(rows.with_columns(pl.col("second_step") - 25), scores)
     with pytest.raises(TableError, match="'second_step' is String, expected whole numbers"):
-        panel(scores, rows.cast({"second_step": pl.String}))
+        panel(rows.cast({"second_step": pl.String}), scores)
     with pytest.raises(CovariateError, match="second_reading='drop'"):
         estimated(rows, scores, covariates=("base",))

@@ -49,7 +49,7 @@ def test_unknown_keys_and_words_for_numbers_are_refused(scored, spoil, message):
     scores, rows = spoil(*scored)
 
     with pytest.raises(TableError, match=message):
-        panel(scores, rows)
+        panel(rows, scores)
 
 
 def as_pandas(values):
@@ -69,9 +69,9 @@ def as_pandas(values):
     ],
 )  # fmt: skip
 def test_columns_of_other_types_with_the_same_values_change_nothing(scored, change):
-    plain = effects(panel(*scored), Estimation(clusters="batch"))
+    plain = effects(panel(*scored[::-1]), Estimation(clusters="batch"))
 
-    other = effects(panel(*change(*scored)), Estimation(clusters="batch"))
+    other = effects(panel(*change(*scored)[::-1]), Estimation(clusters="batch"))
 
     np.testing.assert_array_equal(other.att, plain.att)
     np.testing.assert_array_equal(other.se, plain.se)
@@ -79,4 +79,4 @@ def test_columns_of_other_types_with_the_same_values_change_nothing(scored, chan
 
 def test_the_table_of_cells_has_no_bands_over_aggregates(scored):
     with pytest.raises(OptionError, match=r"use bands\(att, family='event_time'\)"):
-        estimate(panel(*scored), Estimation(family="event_time"))
+        estimate(panel(*scored[::-1]), Estimation(family="event_time"))

@@ -21,7 +21,7 @@ EXACT = 1e-12
 
 
 def compared(rows, scores, retrained, settings=Estimation()):  # noqa: B008  frozen
-    laid = panel(scores, rows)
+    laid = panel(rows, scores)
     return compare(laid, effects(laid, settings), settings, retrained)
 
 
@@ -157,7 +157,7 @@ def test_the_check_is_of_the_studys_own_estimator_and_clusters(estimator, cluste
 
     cells, summary = compared(batches, scores, retrained, settings)
 
-    stated = effects(panel(scores, batches), settings)
+    stated = effects(panel(batches, scores), settings)
     lower, upper = stated.interval(0.9)
     for number, cell in enumerate(cells.iter_rows(named=True)):
         where = int(cell["cohort"] == 20), cell["checkpoint"] // 10

@@ -141,7 +141,7 @@ def test_covariates_that_differ_between_treated_and_controls_are_named(planted):
 def test_alternatives_stand_beside_our_estimates(checked):
     """With one effect for all cohorts and times the regression is unbiased; the naive is not."""
     rows, scores, found = checked
-    ours = effects(panel(scores.filter(size="m"), rows), Estimation(clusters="row"))
+    ours = effects(panel(rows, scores.filter(size="m")), Estimation(clusters="row"))
 
     of_size = found.alternatives.filter(size="m")
     twfe = of_size.filter(estimator="twfe").row(0, named=True)

@@ -27,7 +27,7 @@ def test_the_pilots_own_design_has_about_its_own_standard_error(tables):
 
     found = power(rows, scores, size="m", batches=[20], rows_per_batch=[4], controls=[200])
 
-    laid = panel(scores.filter(size="m"), rows)
+    laid = panel(rows, scores.filter(size="m"))
     att = effects(laid, Estimation(clusters="batch"))
     measured = (att.se[[0, 1, 2], [1, 2, 3]] ** 2).mean() ** 0.5
     # variances of 20 batches in each of three cohorts are known to 13 %

@@ -198,7 +198,7 @@ def test_effects_of_a_run_over_token_files_and_none_of_the_rows_it_masked(make):
     treated = rows["treatment_step"].is_not_null().to_numpy()
     found = {}
     for name, chosen in (("read", ~masked), ("masked", masked)):
-        laid = panel(scores, rows.filter(pl.Series(chosen)))
+        laid = panel(rows.filter(pl.Series(chosen)), scores)
         att = effects(laid, Estimation())
         at_once = att.post & (att.event_time == 0)
         found[name] = att.att[at_once].mean(), np.sqrt((att.se[at_once] ** 2).sum()) / 4

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float, Num, Shaped
 
 from pythia_profile.did import arguments as inputs
+from pythia_profile.did.arguments import Short
 from pythia_profile.did.errors import NoControlError, OptionError
 from pythia_profile.did.moments import Step
 from pythia_profile.did.threads import one_blas_thread
@@ -39,8 +40,8 @@ SINGULAR = 1e12
 """Condition number of the effects' correlations beyond which they cannot be told apart."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class AlternativeEstimate:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class AlternativeEstimate(Short):
     """Effects by a regression with row and checkpoint effects.
 
     Attributes

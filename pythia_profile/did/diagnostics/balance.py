@@ -13,14 +13,15 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 from scipy.special import ndtr
 
+from pythia_profile.did.arguments import Short
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.cross_products import cross_products
 from pythia_profile.did.panels import Panel
 from pythia_profile.tables import NEVER
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Balance:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Balance(Short):
     """Treated less controls before treatment, one line for each cohort or covariate.
 
     Attributes

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Num
 from scipy import sparse
 from scipy.special import ndtr
 
+from pythia_profile.did.arguments import Short
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.comparison import Comparison, compare
 from pythia_profile.did.errors import NoControlError
@@ -25,8 +26,8 @@ OUTLIER = 5.0
 """A suspect's placebo effect lies this many deviations from the median of all checkpoints."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LeaveOneOut:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class LeaveOneOut(Short):
     """How much rests on each single checkpoint.
 
     Attributes

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import sparse
 
+from pythia_profile.did.arguments import Short
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import PanelShapeError
 from pythia_profile.did.inference.aggregates import Kind, aggregate
@@ -25,8 +26,8 @@ from pythia_profile.did.inference.contrasts import Contrast, contrast
 __all__ = ["Combined", "combine", "reweighted"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Combined:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Combined(Short):
     """Effects by several estimates together.
 
     Attributes

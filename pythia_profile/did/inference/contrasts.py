@@ -20,7 +20,7 @@ from jaxtyping import Float, Int, Num, Shaped
 from scipy import sparse
 from scipy.special import stdtrit
 
-from pythia_profile.did.arguments import numbers
+from pythia_profile.did.arguments import Short, counted, numbers
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import EmptyFamilyError, NoRowsError, PanelShapeError
 from pythia_profile.did.inference.influence import Part, quadratic_forms, row_scores
@@ -29,9 +29,12 @@ from pythia_profile.did.threads import one_blas_thread
 from pythia_profile.did.variance import VarianceComponents, group_components
 from pythia_profile.tables import NEVER
 
+MOST_LINES = 12
+"""Contrasts that are printed."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Contrast:
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Contrast(Short):
     """K weighted sums of cells.
 
     Attributes
@@ -55,6 +58,18 @@ class Contrast:
 
     def __len__(self) -> int:
         return len(self.estimate)
+
+    def __str__(self) -> str:
+        lower, upper = self.interval()
+        rows = zip(self.labels, self.estimate, self.se, lower, upper, strict=True)
+        lines = [
+            f"  {'mean' if label is None else label}: {estimate:.4g} (se {se:.2g}, "
+            f"95% interval {a:.4g} to {b:.4g})"
+            for label, estimate, se, a, b in rows
+        ]
+        more = len(lines) - MOST_LINES
+        lines = [*lines[:MOST_LINES], f"  and {more} more"] if more > 0 else lines
+        return "\n".join([f"{self.kind}, {counted(len(self), 'contrast')}", *lines])
 
     def __add__(self, other: "Contrast") -> "Contrast":
         """Return the sum of two contrasts with the same labels, rows matched by id."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from jaxtyping import Float
 from scipy import sparse
 
+from pythia_profile.did.arguments import Short
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
 from pythia_profile.did.inference.aggregates import aggregate
@@ -21,8 +22,8 @@ from pythia_profile.did.moments import Step
 Effect = Literal["average", "first", "last"] | Step | npt.ArrayLike
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EventStudy:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class EventStudy(Short):
     """Effects along event time with their covariance; the base, where they are 0, is left out.
 
     Attributes

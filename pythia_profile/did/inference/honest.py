@@ -38,7 +38,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr, ndtri, stdtrit
 
-from pythia_profile.did.arguments import check_option, numbers
+from pythia_profile.did.arguments import Short, check_option, numbers
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
 from pythia_profile.did.inference.contrasts import Contrast
@@ -63,8 +63,8 @@ SMOOTHNESS_SIZES = np.array([0.0, 0.125, 0.25, 0.5, 1.0])
 """Sizes to show unless others are asked for: M̄, and M in standard errors of the effect."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sensitivity:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Sensitivity(Short):
     """Intervals for one effect under violations of parallel trends.
 
     Attributes

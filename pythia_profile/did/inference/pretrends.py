@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Num
 from scipy import sparse
 from scipy.special import chdtrc, ndtri, stdtr
 
+from pythia_profile.did.arguments import Short
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.errors import DegenerateError, EmptyFamilyError
 from pythia_profile.did.inference.bootstrap import BootstrapSpec, cell_draws
@@ -31,8 +32,8 @@ from pythia_profile.did.inference.simultaneous import interquartile_sigma
 from pythia_profile.did.threads import one_blas_thread
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Placebo:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Placebo(Short):
     """Tests that effects before treatment are 0.
 
     Attributes

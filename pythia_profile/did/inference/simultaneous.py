@@ -24,6 +24,7 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float
 from scipy.special import ndtr, stdtrit
 
+from pythia_profile.did.arguments import Short
 from pythia_profile.did.att import AttGt, few_clusters
 from pythia_profile.did.errors import (
     DegenerateError,
@@ -43,8 +44,8 @@ Family = str | npt.ArrayLike
 """`post`, `placebo`, `all`, `path:G` (one cohort), an aggregate, or a mask."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Bands:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Bands(Short):
     """Simultaneous bands over one family.
 
     Attributes
