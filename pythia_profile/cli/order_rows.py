@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TOKENS_SHOWN = 16
+_MOST, _MOST_SHOWN = 2**62, 2**20
 
 
 @verb(
@@ -39,8 +40,10 @@ def order(
     suite: Annotated[
         str, typer.Option(help="A suite or published order, or a folder with suite.toml.")
     ] = "pythia-deduped",
-    step: Annotated[int | None, typer.Option(help="Show the rows this step reads.")] = None,
-    row: Annotated[int | None, typer.Option(help="Show this row.")] = None,
+    step: Annotated[
+        int | None, typer.Option(help="Show the rows this step reads.", max=_MOST)
+    ] = None,
+    row: Annotated[int | None, typer.Option(help="Show this row.", max=_MOST)] = None,
     store: Annotated[
         str | None,
         typer.Option(
@@ -69,13 +72,16 @@ def order(
     documents: Annotated[bool, typer.Option(help="Show what each row was packed from.")] = False,
     exposures: Annotated[bool, typer.Option(help="Show what had been read before.")] = False,
     batch_size: Annotated[
-        int | None, typer.Option(help="Rows of a step.", show_default="the order's", min=1)
+        int | None,
+        typer.Option(help="Rows of a step.", show_default="the order's", min=1, max=2**31),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Steps of the run.", show_default="the order's", min=1)
+        int | None,
+        typer.Option(help="Steps of the run.", show_default="the order's", min=1, max=2**31),
     ] = None,
     row_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of a row.", show_default="the order's", min=2)
+        int | None,
+        typer.Option(help="Tokens of a row.", show_default="the order's", min=2, max=2**31),
     ] = None,
     file: Annotated[
         str | None, typer.Option(help="When was this token file of the run read? (OLMo)")
@@ -132,7 +138,10 @@ def order(
     width = row_tokens or run.row_tokens
     first = row if row is not None else training.first_row_of(step or 0)
     count = 1 if row is not None else training.batch_size
-    rows = range(first, first + (min(show, count) if show and not as_json else count))
+    shown = min(show, count) if show and not as_json else count
+    if shown > _MOST_SHOWN:
+        raise typer.BadParameter(f"{shown:,} rows are too many to show; --show N shows the first")
+    rows = range(first, first + shown)
     tokenizer = None if decode is None else open_tokenizer(decode)
     with ExitStack() as stack:
         progress = bytes_bar(stack)

@@ -94,14 +94,10 @@ def power(
     Variances come from a pilot: STUDY, or the mini suite. Every combination of batches, rows,
     controls and families is a line of the table; below it, the best split of a budget of tokens.
     """
+    from pythia_profile.did.settings import Estimation
     from pythia_profile.profiles.study_power import PowerPlan
     from pythia_profile.profiles.study_power import power as minimal_effects
 
-    folder = study or _made_pilot()
-    rows_there, controls_there = _rows_there(folder)
-    if tokens is None:
-        most_rows = rows_there if most_rows is None else most_rows
-        most_controls = controls_there if most_controls is None else most_controls
     plan = PowerPlan(
         size=size,
         outcome=outcome,
@@ -120,6 +116,14 @@ def power(
         most_controls=most_controls,
         power=probability,
     )
+    Estimation(level=level)  # refused before a pilot is made
+    folder = study or _made_pilot()
+    if tokens is None:
+        rows_there, controls_there = _rows_there(folder)
+        plan = plan.replace(
+            most_rows=rows_there if most_rows is None else most_rows,
+            most_controls=controls_there if most_controls is None else most_controls,
+        )
     found = minimal_effects(*_tables(folder), plan, _estimation(folder, level))
     if as_json:
         print_json(found.as_dict())

@@ -159,6 +159,7 @@ def _of_suite(
     study: Path, suite: str, sizes: str, checkpoints: str, settings: dict[str, object]
 ) -> tuple[str, ...]:
     """Write the settings of a study of a suite; return its sizes."""
+    from pythia_profile.pipeline.fits import check_fit
     from pythia_profile.study import create_study, new_study
     from pythia_profile.suites.registry import suite_facts_of
 
@@ -174,10 +175,8 @@ def _of_suite(
     chosen: dict[str, object] = {**facts.study_defaults}
     if checkpoints:
         chosen["checkpoints"] = _known_steps(facts, wanted, steps_of(checkpoints))
-    from pythia_profile.pipeline.inputs import check_outcomes
-
     made = new_study(suite, wanted, {**chosen, **settings, "training_seed": run})
-    check_outcomes(study, made)
+    check_fit(study, made, facts)
     create_study(study, made)
     return wanted
 

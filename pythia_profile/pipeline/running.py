@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pythia_profile.errors import NotFoundError, StudyError
 from pythia_profile.pipeline.fingerprints import MISSING, Fingerprints
-from pythia_profile.pipeline.inputs import check_outcomes
+from pythia_profile.pipeline.fits import check_fit
 from pythia_profile.pipeline.makers import StageOptions
 from pythia_profile.pipeline.stages import (
     IMPORTED,
@@ -77,7 +77,7 @@ def _run(folder: Path, study: Study, stage: Stage, options: StageOptions) -> str
             "audit.size to one of its sizes and audit.cohorts to a number"
         )
     remove_leftovers(folder)
-    check_outcomes(folder, study)
+    check_settings(folder, study)
     _note_imports(folder, study)
     if stage.name not in _BEGINNINGS and (reason := left_out(folder, study, stage)):
         return f"{stage.name}: left out: {reason}"
@@ -111,7 +111,7 @@ def run_all(
     """
     folder = Path(folder)
     study = open_study(folder)
-    check_outcomes(folder, study)
+    check_settings(folder, study)
     _note_imports(folder, study)
     update_lock(folder, "command", {"line": redact(shlex.join(["pythia-profile", *sys.argv[1:]]))})
     for stage in STAGES:
@@ -132,6 +132,14 @@ def _older(folder: Path, study: Study, stage: Stage) -> list[str]:
     states, inputs = stage_states(folder), {*inputs_of(folder, study, stage)}
     makers = [s for s in STAGES if s.wanted(study) and set(s.outputs) & inputs]
     return [maker.name for maker in makers if states[maker.name] == "out of date"]
+
+
+def check_settings(folder: Path, study: Study) -> None:
+    """Refuse settings that do not fit the suite, or one that is not known here."""
+    facts = None
+    with suppress(NotFoundError):
+        facts = suite_facts_of(study.suite, study.training_seed or None, near=folder)
+    check_fit(folder, study, facts)
 
 
 def _note_imports(folder: Path, study: Study) -> None:

@@ -34,7 +34,7 @@ from pythia_profile.suites.model import Suite
 from pythia_profile.suites.registry import as_suite
 from pythia_profile.tables import ROWS, conform
 
-__all__ = ["part_of", "score", "score_grid"]
+__all__ = ["check_scorers", "part_of", "score", "score_grid"]
 
 _WAIT_SECONDS = 1.0
 _QUARANTINED = "quarantined"
@@ -97,7 +97,7 @@ def score_grid(
     """Score `rows` at the checkpoints of a grid, as `score` does; units are kept in `scores`."""
     rows, options = conform(rows, ROWS), options or RunOptions()
     device = chosen_device(settings.device)
-    _check_text(suite, settings)
+    check_scorers(suite, settings)
     works = units_of(suite, grid, settings.faulty)
     if not works:
         raise NotFoundError(f"suite '{suite.name}': none of the checkpoints asked for exists")
@@ -165,7 +165,7 @@ class _Run:
     costs: dict[str, float]
 
 
-def _check_text(suite: Suite, settings: Scoring) -> None:
+def check_scorers(suite: Suite, settings: Scoring) -> None:
     """Refuse outcomes that are unknown, or need a tokenizer that the suite does not have."""
     for one in outcomes_of(settings.scorers):
         if suite.row_tokens < one.tokens_needed:

@@ -180,7 +180,7 @@ def test_rows_come_from_the_hub_by_name(rows, capsys, monkeypatch, tmp_path):
         (["--step", 0], 2, "no step 0; this run has steps 1 to 143000"),
         (["--step", 143_001], 2, "no step 143001"),
         (["--row", -1], 2, "row -1 is negative"),
-        (["--row", 10**30], 1, "rows: got"),
+        (["--row", 10**30], 2, "Invalid value"),
         (["--suite", "pythia-dedupe", "--row", 1], 2, "did you mean 'pythia-deduped'"),
         (["--row", 1, "--store", "/no/such/store"], 2, "no store there"),
         (["--row", 1, "--idx", "/no/such.idx", "--documents"], 2, "no such file"),
