@@ -39,7 +39,7 @@ def hub_endpoint(endpoint: str | None = None) -> str:
         scheme, host, _ = origin(address)
     except ValueError:  # a port that is none
         scheme, host = "", None
-    if scheme not in ("http", "https") or not host:
+    if scheme not in ("http", "https") or not host or re.search(r"\s", address):
         raise RemoteNotFoundError(
             f"the hub's address is '{address}', expected http://... or https://...; "
             "set HF_ENDPOINT, or unset it for the public hub"

@@ -329,7 +329,7 @@ def wrong_form(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def transport_errors() -> Iterator[None]:
+def transport_errors(what: str) -> Iterator[None]:
     """Turn a failed connection into a failure that may pass."""
     try:
         yield
@@ -339,7 +339,7 @@ def transport_errors() -> Iterator[None]:
             host = error.request.url.host
         raise TransientError(f"cannot reach {host} (is there a network?)") from error
     except httpx2.TooManyRedirects as error:
-        raise RemoteError("the hub redirects in a circle") from error
+        raise RemoteError(f"{what}: the hub redirects in a circle") from error
     except httpx2.RequestError as error:
         raise TransientError(f"the connection failed ({type(error).__name__})") from error
     except httpx2.InvalidURL as error:
@@ -357,7 +357,7 @@ def hub_errors(what: str, kind: Kind) -> Iterator[None]:
     what : what was asked for; the line begins with it.
     """
     try:
-        with transport_errors():
+        with transport_errors(what):
             yield
     except GatedRepoError as error:
         raise RemoteNotFoundError(

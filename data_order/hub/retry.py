@@ -61,9 +61,8 @@ def retrying(
     RemoteError
         It did not succeed within the policy; the last failure is its cause.
     """
-    waited, tries = 0.0, 0
+    waited, tries, started = 0.0, 0, time.monotonic()
     while True:
-        started = time.monotonic()
         try:
             return ask()
         except TransientError as failure:
@@ -80,7 +79,7 @@ def retrying(
                     f"{what}: {failure}; waiting {wait:.0f} s more would be {waited:.0f} s in "
                     f"all, expected at most {policy.total_wait:.0f} s; try again later"
                 ) from failure
-            # What takes long enough for somebody to wonder is said aloud.
+            # What takes long enough in all for somebody to wonder is said aloud.
             long = time.monotonic() - started + wait > _LONG_SECONDS
             level = logging.WARNING if long else logging.INFO
             log.log(level, "%s: %s; asking again in %.1f s", what, failure, wait)

@@ -63,12 +63,14 @@ class Revision:
     name, commit : of the branch.
     files : those that matter: weights of every format, indices, config.
     unsafe : names that would lead out of the folder; a revision with one is refused.
+    foreign : what other program's checkpoint it is, in words; empty where it is none.
     """
 
     name: str
     commit: str
     files: tuple[HubFile, ...]
     unsafe: tuple[str, ...] = ()
+    foreign: str = ""
 
     @classmethod
     def of(cls, name: str, commit: str, files: Iterable[HubFile]) -> "Revision":
@@ -79,6 +81,7 @@ class Revision:
             commit,
             tuple(file for file in known if matters(file.name)),
             tuple(file.name for file in known if not is_safe(file.name)),
+            next((_foreign(file.name) for file in known if _foreign(file.name)), ""),
         )
 
     @property
@@ -163,3 +166,24 @@ def _sharded(kind: str, files: tuple[HubFile, ...]) -> Checkpoint | None:
     others = tuple(file for file in files if file.name in (CONFIG, _INDEX[kind]))
     weights = tuple(there[number] for number in sorted(there) if 1 <= number <= count)
     return Checkpoint(kind, weights, others, tuple(lacking))
+
+
+_OTHERS = {
+    r"(mp_rank_\d+_model|layer_\d+-model_\d+-model|.*zero_pp_rank_\d+_.*optim)_states\.pt": (
+        "DeepSpeed files, as GPT-NeoX saves them; convert them with its "
+        "tools/ckpts/convert_neox_to_hf.py"
+    ),
+    r"model_optim_rng\.pt": (
+        "files of Megatron-LM; convert them to Hugging Face folders with its "
+        "tools/checkpoint/convert.py"
+    ),
+    r".*\.distcp": "shards of torch.distributed; save the model as a Hugging Face folder",
+}
+
+
+def _foreign(name: str) -> str:
+    """Name the program that wrote such a file, and say what to do; empty where none is known."""
+    last = name.rpartition("/")[2]
+    return next(
+        (f"no weight files, but {o}" for p, o in _OTHERS.items() if re.fullmatch(p, last)), ""
+    )

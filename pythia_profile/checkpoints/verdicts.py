@@ -173,7 +173,7 @@ def _missing(suite: Suite, listing: Listing, step: int) -> list[Fault]:
         return []
     formats = revision.formats
     if not formats:
-        return [Fault(MISSING, "no weight files")]
+        return [Fault(MISSING, revision.foreign or "no weight files")]
     lacking = formats[0].lacking
     more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
     return [Fault(MISSING, f"weight files are missing: {', '.join(lacking[:3])}{more}")]

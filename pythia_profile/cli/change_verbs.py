@@ -27,15 +27,18 @@ def set_(
     A setting is named by its section, or alone where only one section has it. Lists are words with
     commas. Nothing is run; the same change can be made in study.toml.
     """
+    from pythia_profile.pipeline.running import check_settings
     from pythia_profile.pipeline.stages import explain_stages
-    from pythia_profile.study import FILE_NAME, change_study
+    from pythia_profile.study import FILE_NAME, change_study, changed, open_study
 
     first, *rest = words
     named = "=" not in first or (Path(first) / FILE_NAME).is_file()
     study, pairs = (Path(first), rest) if named else (HERE, words)
     if not pairs:
         raise typer.BadParameter("name a setting and its value: NAME=VALUE")
-    _, said = change_study(study, parsed_settings(pairs, "set"))
+    settings = parsed_settings(pairs, "set")
+    check_settings(study, changed(open_study(study), settings))
+    _, said = change_study(study, settings)
     states = explain_stages(study)
     again = [name for name, found in states.items() if found.state == "out of date"]
     following = f"pythia-profile run {shlex.quote(str(study))}"

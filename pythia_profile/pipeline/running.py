@@ -34,7 +34,7 @@ from pythia_profile.study import Study, open_study, read_lock, update_lock
 from pythia_profile.suites.folder import suite_facts
 from pythia_profile.suites.registry import suite_facts_of
 
-__all__ = ["run_all", "run_stage"]
+__all__ = ["check_settings", "run_all", "run_stage"]
 
 log = logging.getLogger(__name__)
 

@@ -100,7 +100,8 @@ def score_grid(
     check_scorers(suite, settings)
     works = units_of(suite, grid, settings.faulty)
     if not works:
-        raise NotFoundError(f"suite '{suite.name}': none of the checkpoints asked for exists")
+        why = next((f" ({'; '.join(v.reasons)})" for v in grid.verdicts if v.reasons), "")
+        raise NotFoundError(f"suite '{suite.name}': none of the checkpoints asked for exists{why}")
     works = part_of(works, options.shard)
     memory = memory_of((suite.size(w.unit.size).parameters for w in works), settings.dtype)
     resources = resources_for(len(works), available_cores(), memory, device, options.workers)

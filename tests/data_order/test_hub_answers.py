@@ -17,6 +17,8 @@ from data_order.hub.client import RemoteFile, WrongBytesError
 from data_order.hub.download import download
 from data_order.hub.listings import list_branches, list_files, pinned_dataset
 from data_order.hub.retry import RetryPolicy
+from pythia_profile.cli import app
+from pythia_profile.cli.app import run
 from tests.stand_in.hub import Hub
 
 QUICK = RetryPolicy(retries=1, first_wait=0.01, longest_wait=0.02, total_wait=3.0)
@@ -43,7 +45,7 @@ ASKED = {
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("circle", "the hub redirects in a circle"),
+        ("circle", "o/[md].*: the hub redirects in a circle"),
         ("garbage", r"the connection failed \(DecodingError\); gave up after 2 tries"),
         ("next", "the hub's answer is not in the form that it should have"),
         ("cut", r"the connection failed \(RemoteProtocolError\)"),
@@ -87,7 +89,7 @@ def test_a_commit_that_is_gone_is_said_with_what_to_do(name, hub, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "address", ["huggingface.co", "ftp://hub", "http://", "file:///x", "http://h:x"]
+    "address", ["huggingface.co", "ftp://hub", "http://", "file:///x", "http://h:x", "http://a b"]
 )
 def test_an_endpoint_that_is_no_http_address_is_refused_at_once(address, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", address)
@@ -108,6 +110,23 @@ def test_a_long_wait_is_said_aloud(hub, monkeypatch, caplog):
 
     (line,) = caplog.messages
     assert "branches of model 'o/m': the connection failed (ReadTimeout); asking again" in line
+
+
+def test_what_is_waited_for_is_said_by_the_verb(hub, monkeypatch, tmp_path, caplog):
+    """A silent server, and then one that sends a part that was not asked for."""
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("data_order.hub.client.TIMEOUT", httpx2.Timeout(0.2))
+    monkeypatch.setattr("data_order.hub.retry._LONG_SECONDS", 0.15)
+    hub.add("dataset", "o/rows", {"document.bin": bytes(4098)})
+    hub.misbehave("stall", at="cdn", seconds=0.5, times=1)
+    hub.misbehave("wrong_range", at="cdn", times=1)
+
+    assert run(app, ["order", "--row", "0", "--store", "o/rows"]) == 0
+
+    first, second = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "o/rows/document.bin, bytes 0 to 4097: the connection failed (ReadTimeout); ask" in first
+    assert "the server sent 'bytes 2-4099/4098', expected 'bytes 0-4097/4098'; asking" in second
 
 
 atoms = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)

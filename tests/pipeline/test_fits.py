@@ -12,9 +12,8 @@ REFUSED = {
     "an unknown outcome": (
         "mini",
         ["outcomes=nope"],
-        "outcomes: got 'nope', the scores will have log_l",
+        "outcomes: got 'nope', the scores will",
     ),
-    "an outcome that is not scored": ("mini", ["outcomes=min_20"], "or name a scorer"),
     "a long anticipation": ("pythia", ["anticipation=142000"], "fewer than the 142,000 steps"),
     "an unknown covariate": ("mini", ["estimate.covariates=nope"], "got 'nope', expected among"),
     "no reference": ("mini", ["estimate.covariates=reference"], "needs the setting of that name"),
@@ -30,6 +29,17 @@ def test_settings_that_do_not_fit_the_suite_are_refused_when_they_are_set(what, 
 
     assert message in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
+
+
+def test_settings_that_do_not_fit_are_not_set(tmp_path, capsys):
+    study = tmp_path / "study"
+    assert run(app, ["init", str(study), "--suite", "mini"]) == 0
+    before = (study / "study.toml").read_text()
+
+    for setting in ("score.scorers=nope", "anticipation=1000000", "estimate.covariates=nope"):
+        assert run(app, ["set", str(study), setting]) == 2
+
+    assert (study / "study.toml").read_text() == before
 
 
 @pytest.mark.parametrize("verb", ["run", "sample", "score"])
