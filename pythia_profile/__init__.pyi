@@ -26,6 +26,7 @@ from pythia_profile.profiles.estimands import (
     estimands as estimands,
 )
 from pythia_profile.profiles.estimates import estimate as estimate
+from pythia_profile.profiles.inserted import insertion_effects as insertion_effects
 from pythia_profile.profiles.profile import profile as profile
 from pythia_profile.profiles.two_orders import crossover as crossover
 from pythia_profile.profiles.study_power import PowerPlan as PowerPlan, power as power

@@ -1,4 +1,4 @@
-"""Verbs for experiments hidden in the training: other orders of the same rows."""
+"""Verbs for experiments in the training: other orders of the same rows, planted texts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -54,4 +54,37 @@ def crossover(
     shown = [line for line in lines if line["cohort"] is None]
     columns = ["size", "outcome", "kind", "estimator", "att", "se", "lower", "upper"]
     typer.echo(text_table(shown, [*columns, "did_se", "ratio"]))
+    typer.echo(str(found))
+
+
+@verb(STUDY, "insertions my-mini-study --size xs --windows 2")
+def insertions(
+    study: StudyFolder,
+    size: Annotated[
+        str | None, typer.Option(help="Size that is trained again.", show_default="its first")
+    ] = None,
+    windows: Annotated[
+        int, typer.Option(min=1, max=8, help="Parts of the run to plant in, each by itself.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the rows that texts are planted in.")] = 123,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plant texts at random; audit the estimator by it.
+
+    Trains a size of the mini suite again with spare rows planted 1, 2 and 4 times in random rows,
+    and some with masked labels. Effects by the study's estimator beside those of the experiment,
+    for which the run without them is the control: insertions.parquet; what went where:
+    inserted/*/inserted.parquet.
+    """
+    from pythia_profile.pipeline.planted_texts import insertions_of
+    from pythia_profile.text import text_table
+
+    found = insertions_of(study, size=size, windows=windows, seed=seed, workers=workers)
+    lines = found.table.to_dicts()
+    if as_json:
+        print_json(lines)
+        return
+    columns = ["size", "outcome", "arm", "window", "kind", "att", "se", "experiment"]
+    typer.echo(text_table(lines, [*columns, "experiment_se", "difference", "difference_se"]))
     typer.echo(str(found))

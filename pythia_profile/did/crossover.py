@@ -32,7 +32,7 @@ from pythia_profile.did.comparison import Comparison, compare
 from pythia_profile.did.errors import NoControlError, NoRowsError, PanelShapeError
 from pythia_profile.did.estimation import cluster_by
 from pythia_profile.did.group_means import GroupMeans
-from pythia_profile.did.known_rows import KnownMeans, cell_members, known_means
+from pythia_profile.did.known_rows import FEWEST, KnownMeans, cell_members, known_means
 from pythia_profile.did.moments import RowLabels, Rows, gather, summarize
 from pythia_profile.did.panels import Panel
 from pythia_profile.did.settings import DEFAULT, Control, Estimation, Estimator
@@ -118,12 +118,13 @@ def crossover(
     settings: Estimation = DEFAULT,
     *,
     estimator: Estimator = "ancova",
+    fewest: int = FEWEST,
 ) -> AttGt:
     """Estimate ATT(g, c) of run `one` with run `other` as the counterfactual of each row.
 
     Rows of both panels are matched by `row_id`. Clusters are those of `one`, whose batches are
     treated; controls are all rows that neither run has read, never-treated or not yet. Cells with
-    fewer than eight rows (or clusters) that `other` has not read have no estimate.
+    fewer than `fewest` rows (or clusters) that `other` has not read have no estimate.
 
     Parameters
     ----------
@@ -131,6 +132,7 @@ def crossover(
     settings : anticipation and clusters as in `effects`; control, estimator and covariates are not
         used here.
     estimator : see the head of this module.
+    fewest : 2 or more; a variance of few says little, so combinations need some.
 
     Raises
     ------
@@ -154,7 +156,7 @@ def crossover(
     rows = gather(gap, laid.cohort, labels, levels=True, center=np.zeros(len(laid.checkpoints)))
     control: Control = "both" if (laid.cohort == NEVER).any() else "not_yet"
     fixed = settings.replace(control=control, base="universal", estimator=estimator, covariates=())
-    att = _effects(rows, known[rows.input_index], laid.checkpoints, fixed)
+    att = _effects(rows, known[rows.input_index], laid.checkpoints, fixed, fewest)
     if not att.identified.any():
         raise NoControlError(
             f"crossover: no checkpoint has rows that {both.panel.run} has read and the other run "
@@ -168,6 +170,7 @@ def _effects(
     known: Bool[np.ndarray, "U C"],
     checkpoints: Num[np.ndarray, " C"],
     settings: Estimation,
+    fewest: int,
 ) -> AttGt:
     sums = summarize(rows)
     cohorts = sums.labels[sums.labels != NEVER]
@@ -175,7 +178,7 @@ def _effects(
     comparison = compare(cohorts, checkpoints, never=never, settings=settings)
     if settings.estimator == "ancova":
         comparison = replace(comparison, theta=_slopes(rows, known, comparison))
-    means = known_means(rows, known, comparison)
+    means = known_means(rows, known, comparison, fewest)
     variance = means.components(rows, comparison)
     shape = comparison.base.shape
     # Aggregates weigh a cohort by all of its rows, as those of the run alone do.

@@ -23,7 +23,7 @@ from pythia_profile.did.variance import VarianceComponents
 __all__ = ["FEWEST", "KnownMeans", "cell_members", "known_means"]
 
 FEWEST = 8
-"""Known clusters below which a side's variance says too little for an estimate."""
+"""Known clusters below which the variance of a side says too little to be weighed by."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +37,7 @@ class KnownMeans:
     treated_mass, control_mass : (G, C) sum of weights.
     n_treated, n_control : (G, C) rows.
     treated_clusters, control_clusters : (G, C) clusters with a known row.
+    fewest : known clusters of each side that an estimate needs.
     """
 
     known: Bool[np.ndarray, "U C"]
@@ -48,12 +49,13 @@ class KnownMeans:
     n_control: Int[np.ndarray, "G C"]
     treated_clusters: Int[np.ndarray, "G C"]
     control_clusters: Int[np.ndarray, "G C"]
+    fewest: int = FEWEST
 
     @property
     def identified(self) -> Bool[np.ndarray, "G C"]:
         """Cells with enough known clusters on both sides; (G, C)."""
         enough: Bool[np.ndarray, "G C"] = (
-            np.minimum(self.treated_clusters, self.control_clusters) >= FEWEST
+            np.minimum(self.treated_clusters, self.control_clusters) >= self.fewest
         )
         return enough
 
@@ -103,7 +105,9 @@ class KnownMeans:
         return VarianceComponents(variance[0], treated_df, variance[1], control_df)
 
 
-def known_means(rows: Rows, known: Bool[np.ndarray, "U C"], comparison: Comparison) -> KnownMeans:
+def known_means(
+    rows: Rows, known: Bool[np.ndarray, "U C"], comparison: Comparison, fewest: int = FEWEST
+) -> KnownMeans:
     """Average over the known rows of each cell; `known` in the canonical order of the rows."""
     cells = comparison.base.shape
     sides = []
@@ -126,6 +130,7 @@ def known_means(rows: Rows, known: Bool[np.ndarray, "U C"], comparison: Comparis
         *(mass[:, 0], mass[:, 1]),
         *(count[:, 0], count[:, 1]),
         *(clusters[:, 0], clusters[:, 1]),
+        fewest,
     )
 
 

@@ -16,7 +16,7 @@ from pythia_profile.tables.checked import (
     LEAVE_ONE_OUT,
     SENSITIVITY,
 )
-from pythia_profile.tables.compared import CROSSOVER, CROSSOVER_MEANS
+from pythia_profile.tables.compared import CROSSOVER, CROSSOVER_MEANS, INSERTIONS
 from pythia_profile.tables.contract import (
     RUN,
     Table,
@@ -63,6 +63,7 @@ __all__ = [
     "ESTIMANDS",
     "FINDINGS",
     "FOUND",
+    "INSERTIONS",
     "LEAVE_ONE_OUT",
     "NEVER",
     "NOISE",

@@ -4,7 +4,7 @@ import polars as pl
 
 from pythia_profile.tables.contract import ESTIMATE, RUN, RUN_COLUMNS, Table
 
-__all__ = ["CROSSOVER", "CROSSOVER_MEANS"]
+__all__ = ["CROSSOVER", "CROSSOVER_MEANS", "INSERTIONS"]
 
 CROSSOVER = Table(
     "crossover",
@@ -48,3 +48,27 @@ CROSSOVER_MEANS = Table(
 """Means of the same cells: `kind` is instantaneous (each cohort, and null for their mean),
 persistent, residual or overall. `did_se` is the standard error of difference-in-differences over
 the estimator's own cells, and `ratio` the estimator's over it."""
+
+INSERTIONS = Table(
+    "insertions",
+    pl.Schema(
+        {
+            **RUN_COLUMNS,
+            "outcome": pl.String(),
+            "arm": pl.String(),
+            "window": pl.String(),
+            "kind": pl.String(),
+            **ESTIMATE,
+            "experiment": pl.Float64(),
+            "experiment_se": pl.Float64(),
+            "difference": pl.Float64(),
+            "difference_se": pl.Float64(),
+            "items": pl.Int64(),
+        }
+    ),
+    (*RUN, "outcome", "arm", "window", "kind"),
+    frozenset({"experiment", "experiment_se", "difference", "difference_se"}),
+)
+"""Effects of planting a text at random steps, by `arm` (how many copies, or placebo) and `window`
+of the run ("all" for any): `att` by the study's estimator from the run alone, `experiment` against
+a run that never read the texts, and `difference`, att minus experiment over the same cells."""
