@@ -1,10 +1,10 @@
-from pythia_profile import did as did
+from pythia_profile import did as did, figures as figures
 from pythia_profile.checkpoints.identity import audit as audit
 from pythia_profile.errors import ProfileError as ProfileError
 from pythia_profile.figures.comparisons import agreement as plot_agreement
+from pythia_profile.figures.heatmaps import heatmap as heatmap
 from pythia_profile.figures.profiles import (
     event_time as event_time,
-    heatmap as heatmap,
     instantaneous as instantaneous,
     residual as residual,
 )

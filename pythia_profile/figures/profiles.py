@@ -1,169 +1,211 @@
-"""Drawings of memorization profiles: heatmap, event time, instantaneous with rates, residual.
+"""Drawings of averaged profiles: by event time, instantaneous with the rates, residual.
 
-In: the tables `ATT` and `PROFILES`. Out: matplotlib figures. Nothing is estimated here, and nothing
-is left out: cells inside the band are drawn too, cells outside it are marked.
+In: the table `PROFILES`. Out: axes. Nothing is estimated here.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pythia_profile.errors import TableError
-from pythia_profile.figures.style import canvas, name_outcome, size_colors
+from pythia_profile.figures.style import (
+    RATE,
+    Drawn,
+    Marks,
+    abreast,
+    canvas,
+    lines_of,
+    lowest,
+    mark_steps,
+    name_outcome,
+    one_or_all,
+    size_colors,
+    sizes_in,
+    step_axis,
+)
 
-__all__ = ["event_time", "heatmap", "instantaneous", "residual"]
+__all__ = ["event_time", "instantaneous", "residual"]
 
-_ABREAST = 2
-"""Most panels side by side: with more of them a page shrinks their words until none is legible."""
-
-
-class HasEffects(Protocol):
-    """What `estimate` gives: an object with the `ATT` table."""
-
-    @property
-    def att(self) -> pl.DataFrame:
-        """The `ATT` table."""
-        ...
-
-
-def heatmap(att: pl.DataFrame | HasEffects, *, outcome: str = "log_likelihood") -> Figure:
-    """ATT(g, c) of each size: cohorts down, checkpoints across, one color scale for all.
-
-    A dot marks a cell whose simultaneous band excludes 0; cells left of the stair are before
-    treatment and show what chance and violated assumptions alone can do.
-
-    Parameters
-    ----------
-    att : the `ATT` table, or what `estimate` gave; each size is a panel.
-
-    Examples
-    --------
-    >>> heatmap(pl.DataFrame())
-    Traceback (most recent call last):
-    pythia_profile.errors.TableError: nothing to draw: no line of outcome 'log_likelihood'
-    """
-    frame = _of_outcome(att if isinstance(att, pl.DataFrame) else att.att, outcome)
-    sizes = _in_order(frame)
-    largest = float(frame["att"].drop_nans().abs().max() or 1.0)  # type: ignore[arg-type]
-    norm = TwoSlopeNorm(0.0, -largest, largest)
-    columns = min(len(sizes), _ABREAST)
-    with canvas(columns, -(-len(sizes) // columns), width=4.6, height=3.7) as (figure, axes):
-        for ax, size in zip(axes, sizes, strict=False):
-            _profile(ax, frame.filter(pl.col("size") == size), norm)
-            ax.patch.set_gid(f"cells-{size}")  # where a page finds the cells of a size
-            ax.set_title(size)
-        for ax in axes[len(sizes) :]:
-            ax.remove()
-        mesh = axes[0].collections[0]
-        bar = figure.colorbar(mesh, ax=axes[: len(sizes)], shrink=0.7)
-        bar.set_label(f"ATT, {name_outcome(outcome)}")
-    return figure
+_MOST_DOTS = 40
+"""Points of a line that are drawn as dots, too."""
+_MANY = 200
+"""Points from which on the widest hundredth of the bands may leave the frame."""
 
 
 def event_time(
     profiles: pl.DataFrame,
     *,
     outcome: str = "log_likelihood",
-    cohorts: Literal["constant", "all"] = "constant",
-) -> Figure:
+    size: str | Sequence[str] | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
     """Mean effect against optimizer steps since the cohort, with simultaneous bands.
 
     Thin lines end a band; with several sizes their fill is faint, since overlapping fills of two
-    sizes look like a third. A diamond marks the base, where the effect is 0 by construction. Below
-    the curves of all cohorts stands how many of them each event time averages.
+    sizes look like a third. Left of 0 are effects before treatment, which should be 0; event times
+    far from 0 rest on few cohorts, as their bands show.
 
     Parameters
     ----------
-    cohorts : `constant` draws the curve of the same cohorts at every event time. Of `all` of them,
-        late event times are those of the few early cohorts that reach them, so that the curve may
-        fall, or change its sign, though no cohort's effect does.
+    size : one size, or several in this order; all unless given.
+    ax : axes to draw into; new ones unless given.
     """
-    kind = "event_time_balanced" if cohorts == "constant" else "event_time"
-    frame = _of_outcome(profiles, outcome).filter(pl.col("kind") == kind, pl.col("att").is_finite())
-    if frame.is_empty():
-        raise TableError(f"nothing to draw: no line of kind '{kind}' and outcome '{outcome}'")
-    frame = frame.sort("event_time")
-    counted = "cohorts" in frame.columns and frame["cohorts"].n_unique() > 1
-    ratios = (4, 1) if counted else (1,)
-    with canvas(1, len(ratios), width=5.4, height=3.6, share_x=True, ratios=ratios) as (
-        figure,
-        (ax, *below),
-    ):
-        figure.set_figheight(4.4 if counted else 3.6)
-        sizes = _in_order(frame)
-        shade = 0.18 if len(sizes) == 1 else 0.04
-        for size, color in size_colors(sizes).items():
-            line = frame.filter(pl.col("size") == size)
-            ax.plot(line["event_time"], line["att"], color=color, label=size, marker="o", ms=3)
-            ax.fill_between(
-                line["event_time"], line["lower"], line["upper"], color=color, alpha=shade, lw=0
+    frame = lines_of(profiles, outcome, size).filter(pl.col("kind") == "event_time")
+    frame = frame.sort("event_time", maintain_order=True)
+    with canvas(width=6.8, height=3.9, ax=ax) as (one,):
+        sizes = [name for name in sizes_in(lines_of(profiles, outcome, size)) if len(frame)]
+        shade = 0.2 if len(sizes) == 1 else 0.07
+        for name, color in size_colors(sizes).items():
+            line = frame.filter(pl.col("size") == name)
+            at, few = line["event_time"], len(line) <= _MOST_DOTS
+            one.plot(
+                at, line["att"], color=color, label=name, lw=1.3, marker="o" if few else "", ms=3
             )
+            one.fill_between(at, line["lower"], line["upper"], color=color, alpha=shade, lw=0)
             for end in ("lower", "upper"):
-                ax.plot(line["event_time"], line[end], color=color, lw=0.6)
-        ax.axhline(0, color="0.3", lw=0.8)
-        ax.axvline(0, color="0.3", lw=0.8, ls=":")
-        _mark_base(ax, frame)
-        ax.set(ylabel=f"ATT\n{name_outcome(outcome)}", title=_which_cohorts(frame, counted))
-        for counts in below:
-            every = frame.unique("event_time").sort("event_time")
-            counts.vlines(every["event_time"], 0, every["cohorts"], color="0.5", lw=2)
-            counts.set(ylabel="cohorts", ylim=(0, None))
-        figure.axes[-1].set(xlabel="optimizer steps since the cohort")
-        _legend(ax)
-    return figure
+                one.plot(at, line[end], color=color, lw=0.6 if few else 0.35)
+        if len(frame) > _MANY:  # few cohorts, and wide bands, lie at both ends of event time
+            att, lower, upper = (
+                frame[c].drop_nulls().to_numpy() for c in ("att", "lower", "upper")
+            )
+            low = min(np.quantile(lower, 0.01), att.min())
+            one.set_ylim(1.05 * low, 1.05 * max(np.quantile(upper, 0.99), att.max()))
+        one.axhline(0, color="0.3", lw=0.8)
+        one.axvline(0, color="0.3", lw=0.8, ls=":")
+        step_axis(one, most=8)
+        one.set(
+            xlabel="optimizer steps since the cohort was read",
+            ylabel=f"ATT\n{name_outcome(outcome)}",
+            title=title or "",
+        )
+        _legend(one)
+    return one
 
 
-def _mark_base(ax: Axes, frame: pl.DataFrame) -> None:
-    """Mark the event time at which the effect is 0 because it is measured from there."""
-    base = frame.filter(pl.col("event_time") < 0, pl.col("att") == 0, pl.col("se") == 0)
-    for at in base["event_time"].unique().sort().tail(1):
-        ax.plot(at, 0, marker="D", ms=5, mfc="white", mec="0.2", ls="")
-        ax.annotate("base", (at, 0), (6, -11), textcoords="offset points", fontsize="small")
+def instantaneous(
+    profiles: pl.DataFrame,
+    *,
+    outcome: str = "log_likelihood",
+    size: str | Sequence[str] | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+    marks: Marks | None = None,
+) -> Drawn:
+    """Instantaneous effect of each cohort, and the mean learning rate of its steps, on one axis.
+
+    Each size is a panel, all on one scale; the rate is the gray line, on the scale at the right,
+    where it is known.
+    """
+    frame = _by_cohort(lines_of(profiles, outcome, size), "instantaneous")
+    return _of_cohorts(frame, outcome, ax, title, marks, what="instantaneous ATT", rate=True)
 
 
-def _which_cohorts(frame: pl.DataFrame, counted: bool) -> str:
-    if "cohorts" not in frame.columns:
-        return ""
-    most = int(frame["cohorts"].max() or 0)  # type: ignore[arg-type]
-    if counted:
-        return "all cohorts that reach an event time"
-    return f"the same {most} cohorts throughout" if most > 1 else "one cohort"
+def residual(
+    profiles: pl.DataFrame,
+    *,
+    outcome: str = "log_likelihood",
+    size: str | Sequence[str] | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+    marks: Marks | None = None,
+) -> Drawn:
+    """Draw what is left of each cohort's effect at the last checkpoint; each size is a panel."""
+    frame = _by_cohort(lines_of(profiles, outcome, size), "residual")
+    return _of_cohorts(frame, outcome, ax, title, marks, what="residual ATT", rate=False)
 
 
-def instantaneous(profiles: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figure:
-    """Instantaneous effect of each cohort, above the mean learning rate of its steps if known."""
-    frame = _by_cohort(profiles, outcome, "instantaneous")
-    known = frame["learning_rate"].is_not_null().any()
-    with canvas(1, 1 + known, width=6.4, height=2.6, share_x=True) as (figure, (above, *rest)):
-        colors = size_colors(_in_order(frame))
-        _with_intervals(above, frame, colors)
-        above.set(ylabel="instantaneous ATT", title=f"effect on {name_outcome(outcome)}")
-        _legend(above)
-        for below in rest:
-            for size, color in colors.items():
-                line = frame.filter(pl.col("size") == size)
-                below.plot(line["cohort"], line["learning_rate"], color=color, marker="o", ms=3)
-            below.ticklabel_format(axis="y", scilimits=(0, 0))
-            below.set(ylabel="mean rate", title="learning rate over the cohort's steps")
-        figure.axes[-1].set(xlabel="cohort (optimizer step)")
-    return figure
+def _of_cohorts(
+    frame: pl.DataFrame,
+    outcome: str,
+    ax: Axes | None,
+    title: str | None,
+    marks: Marks | None,
+    *,
+    what: str,
+    rate: bool,
+) -> Drawn:
+    """Draw an effect of every cohort with its band, a panel a size, and the rates behind it."""
+    colors = size_colors(sizes_in(frame))
+    many = len(colors) > 2
+    width, height = (3.0, 2.2) if many else (4.4, 3.0)
+    with canvas(len(colors), width, height, ax=ax, share=True) as axes:
+        for one, (name, color) in zip(axes, colors.items(), strict=True):
+            line = frame.filter(pl.col("size") == name)
+            points = _with_bands(one, line, color)
+            drawn = mark_steps(one, marks)
+            one.axhline(0, color="0.3", lw=0.8)
+            step_axis(one)
+            one.set_title(title if title is not None and len(colors) == 1 else name)
+        behind = [_rates(*pair) for pair in zip(axes, _rates_of(frame, rate), strict=False)]
+        _name_grid(axes, f"{what}{'' if many else chr(10)}", outcome)
+        if ax is None:
+            axes[0].figure.legend(
+                handles=[points, *behind[:1], *drawn],
+                loc="outside lower left",
+                ncols=abreast(len(axes)) if many else 1,
+                frameon=False,
+                fontsize="small",
+            )
+    return one_or_all(axes)
 
 
-def residual(profiles: pl.DataFrame, *, outcome: str = "log_likelihood") -> Figure:
-    """Draw what is left of each cohort's effect at the last checkpoint."""
-    frame = _by_cohort(profiles, outcome, "residual")
-    with canvas(width=6.4, height=3.2) as (figure, (ax,)):
-        colors = size_colors(_in_order(frame))
-        _with_intervals(ax, frame, colors)
-        ax.set(xlabel="cohort (optimizer step)", ylabel=f"residual ATT\n{name_outcome(outcome)}")
-        _legend(ax)
-    return figure
+def _with_bands(ax: Axes, line: pl.DataFrame, color: Any) -> Any:
+    """Draw every cohort's point with its band."""
+    few = len(line) <= _MOST_DOTS
+    span = np.stack([line["att"] - line["lower"], line["upper"] - line["att"]])
+    return ax.errorbar(
+        *(line["cohort"], line["att"], span),
+        color=color,
+        fmt="o",
+        ms=3 if few else 1.6,
+        lw=1.0 if few else 0.5,
+        label="effect of a cohort, simultaneous 95 % band",
+    )
+
+
+def _rates_of(frame: pl.DataFrame, wanted: bool) -> list[pl.DataFrame]:
+    """Cohorts and rates of each size; none where they are not known."""
+    if not wanted or not frame["learning_rate"].count():
+        return []
+    return [frame.filter(pl.col("size") == name) for name in sizes_in(frame)]
+
+
+def _rates(ax: Axes, line: pl.DataFrame) -> Any:
+    """Draw the rate behind the effects, on a scale at the right whose 0 is that of the effects."""
+    behind = ax.twinx()
+    behind.set_label(RATE)
+    known = line["cohort"], line["learning_rate"]
+    (drawn,) = behind.plot(*known, color="0.6", lw=1.6, label="mean learning rate of its steps")
+    low, high = ax.get_ylim()
+    scale = 1.08 * float(line["learning_rate"].max() or 1.0) / high  # type: ignore[arg-type]
+    behind.set_ylim(low * scale, high * scale)
+    behind.ticklabel_format(axis="y", scilimits=(0, 0), useMathText=True)
+    behind.yaxis.set_major_locator(MaxNLocator(4, prune="lower"))
+    behind.set_yticks([tick for tick in behind.get_yticks() if 0 <= tick <= high * scale])
+    behind.tick_params(axis="y", colors="0.45", labelsize="small", length=3)
+    behind.yaxis.get_offset_text().set(color="0.45", fontsize="small")
+    behind.yaxis.set_label_position("right")
+    behind.set_zorder(ax.get_zorder() - 1)
+    ax.patch.set_visible(False)
+    return drawn
+
+
+def _name_grid(axes: list[Axes], what: str, outcome: str) -> None:
+    """Name the effect at the left and time below a grid of panels."""
+    columns = abreast(len(axes))
+    for one in lowest(axes, columns):
+        one.set_xlabel("cohort (read by step)")
+    for one in axes[::columns]:
+        one.set_ylabel(what if len(axes) > 2 else f"{what}{name_outcome(outcome)}")
+    if len(axes) > 2:
+        axes[0].figure.suptitle(
+            f"effect on {name_outcome(outcome)}", x=0.01, ha="left", fontsize="medium"
+        )
 
 
 def _legend(ax: Axes) -> None:
@@ -171,73 +213,8 @@ def _legend(ax: Axes) -> None:
     ax.legend(title="size", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def _profile(ax: Axes, cells: pl.DataFrame, norm: TwoSlopeNorm) -> None:
-    cohorts = cells["cohort"].unique().sort()
-    checkpoints = cells["checkpoint"].unique().sort()
-    grid = _grid(cells, "att", cohorts, checkpoints)
-    excludes_zero = (_grid(cells, "lower", cohorts, checkpoints) > 0) | (
-        _grid(cells, "upper", cohorts, checkpoints) < 0
-    )
-    sns.heatmap(grid, ax=ax, norm=norm, cmap="vlag", cbar=False, rasterized=grid.size > 2500)
-    down, across = np.nonzero(excludes_zero)
-    size = max(0.2, min(2.0, 60 / len(checkpoints)))
-    ax.plot(across + 0.5, down + 0.5, ".", color="0.15", ms=size * 1.4)
-    treated = np.searchsorted(checkpoints.to_numpy(), cohorts.to_numpy())
-    ax.stairs(treated, np.arange(len(cohorts) + 1), orientation="horizontal", color="0.25", lw=1.0)
-    _label(ax, "x", checkpoints)
-    _label(ax, "y", cohorts)
-    ax.set(xlabel="checkpoint (optimizer step)", ylabel="cohort (optimizer step)")
-
-
-def _grid(
-    cells: pl.DataFrame, column: str, cohorts: pl.Series, checkpoints: pl.Series
-) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-    grid = np.full((len(cohorts), len(checkpoints)), np.nan)
-    down = cohorts.search_sorted(cells["cohort"]).to_numpy()
-    across = checkpoints.search_sorted(cells["checkpoint"]).to_numpy()
-    grid[down, across] = cells[column].cast(pl.Float64).to_numpy()
-    return grid
-
-
-def _label(ax: Axes, axis: str, steps: pl.Series) -> None:
-    every = max(1, round(len(steps) / 8))
-    places = list(range(0, len(steps), every))
-    names = [f"{step:,}" for step in steps.gather(places)]
-    if axis == "x":
-        ax.set_xticks([place + 0.5 for place in places], names, rotation=0)
-    else:
-        ax.set_yticks([place + 0.5 for place in places], names, rotation=0)
-
-
-def _with_intervals(
-    ax: Axes, frame: pl.DataFrame, colors: dict[str, tuple[float, float, float]]
-) -> None:
-    """Draw every cohort's point with its band, sizes set slightly apart."""
-    spacing = _smallest_gap(frame["cohort"]) / (len(colors) + 2)
-    for number, (size, color) in enumerate(colors.items()):
-        line = frame.filter(pl.col("size") == size)
-        x = line["cohort"] + (number - (len(colors) - 1) / 2) * spacing
-        span = np.stack([line["att"] - line["lower"], line["upper"] - line["att"]])
-        ax.errorbar(x, line["att"], span, color=color, fmt="o", ms=3, lw=1, label=size)
-    ax.axhline(0, color="0.3", lw=0.8)
-
-
-def _smallest_gap(steps: pl.Series) -> float:
-    gaps = steps.unique().sort().diff().drop_nulls()
-    return float(gaps.min() or 1)  # type: ignore[arg-type]
-
-
-def _by_cohort(profiles: pl.DataFrame, outcome: str, kind: str) -> pl.DataFrame:
-    chosen = (pl.col("kind") == kind) & pl.col("cohort").is_not_null()
-    return _of_outcome(profiles, outcome).filter(chosen).sort("cohort")
-
-
-def _of_outcome(table: pl.DataFrame, outcome: str) -> pl.DataFrame:
-    lines = table.filter(pl.col("outcome") == outcome) if "outcome" in table.columns else table
-    if lines.is_empty():
-        raise TableError(f"nothing to draw: no line of outcome '{outcome}'")
-    return lines
-
-
-def _in_order(frame: pl.DataFrame) -> Sequence[str]:
-    return frame["size"].unique(maintain_order=True).to_list()
+def _by_cohort(lines: pl.DataFrame, kind: str) -> pl.DataFrame:
+    chosen = lines.filter(pl.col("kind") == kind, pl.col("cohort").is_not_null())
+    if chosen.is_empty():
+        raise TableError(f"nothing to draw: no line of kind '{kind}' with a cohort")
+    return chosen
