@@ -5,6 +5,7 @@ import sys
 
 import polars as pl
 import pytest
+from matplotlib import pyplot as plt
 
 import data_order
 import pythia_profile as pp
@@ -51,11 +52,13 @@ def test_every_stage_in_one_call_from_order_to_heatmap(tiny_suite):
     effects = pp.estimate(rows, scores, pp.Estimation(draws=20))
     profiles = pp.profile(effects, suite=tiny_suite)
 
-    figure = pp.heatmap(effects.att)
+    ax = pp.heatmap(effects.att)
 
     assert effects.att["checkpoint"].unique().sort().to_list() == [0, 16, 32]
     assert set(profiles["kind"]) >= {"instantaneous", "residual"}
-    assert len(figure.axes) == 2
+    assert len(ax.figure.axes) == 2
+    assert pp.figures.heatmap is pp.heatmap
+    plt.close(ax.figure)
 
 
 def test_suites_go_by_name(tiny_suite):

@@ -262,10 +262,61 @@ def counterfactual(
     _run(study, "counterfactual", workers, as_json)
 
 
-@verb(STAGES, "plot my-study")
-def plot(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
-    """Draw the figures (SVG and PNG)."""
-    _run(study, "plot", as_json=as_json)
+@verb(
+    STAGES,
+    "plot my-study",
+    "plot my-study --which heatmap,difference --size 70m,12b --format pdf",
+)
+def plot(
+    study: StudyFolder = HERE,
+    which: Annotated[
+        str,
+        typer.Option(
+            help="Only these: heatmap, difference, event_time, event_time_all, instantaneous, "
+            "residual, agreement, prediction, seeds, decay, counterfactual.",
+            show_default="all that the tables allow",
+        ),
+    ] = "",
+    size: Annotated[
+        str, typer.Option(help="Only these sizes, in this order.", show_default="all")
+    ] = "",
+    formats: Annotated[
+        str, typer.Option("--format", help="svg, png, pdf.", show_default="svg,png")
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the files.",
+            show_default="figures of the study; of a choice, its folder plots",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw the figures (SVG and PNG), or a choice of them.
+
+    Of size against size, the difference is that of the last minus the first named. A choice leaves
+    the study's own figures, which its report shows, as they are.
+    """
+    if not (which or size or formats or out):
+        _run(study, "plot", as_json=as_json)
+        return
+    from pythia_profile.pipeline.makers import draw_some
+
+    files = draw_some(
+        study,
+        out or study / "plots",
+        which=_words(which),
+        sizes=_words(size),
+        formats=_words(formats) or ("svg", "png"),
+    )
+    if as_json:
+        print_json([str(path) for path in files])
+    else:
+        typer.echo("\n".join(map(str, files)))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 @verb(STAGES, "report my-study")

@@ -14,4 +14,4 @@ from pythia_profile.figures.profiles import (
     instantaneous as instantaneous,
     residual as residual,
 )
-from pythia_profile.figures.style import save as save
+from pythia_profile.figures.style import FORMATS as FORMATS, save as save

@@ -116,7 +116,7 @@ def seeds(
         raise TableError("nothing to draw: no finding on seeds; score two training seeds or more")
     sizes = sizes_in(known)
     labels = sorted({*known.select("kind", "subset").iter_rows()}, key=_place)
-    with canvas(len(sizes), 3.3, 0.3 * len(labels) + 1.4, share=True) as axes:
+    with canvas(len(sizes), 3.3, 0.3 * len(labels) + 1.4, share="xy") as axes:
         for one, name in zip(axes, sizes, strict=True):
             for shift, quantity, color in (
                 (-0.14, "between_sd", "#31688e"),
@@ -193,7 +193,7 @@ def decay(
     )
     curve = curve if len(curve) else every.filter(pl.col("kind") == "event_time")
     colors = size_colors(sizes_in(laws))
-    with canvas(len(colors), 3.1, 2.5, ax=ax, share=True) as axes:
+    with canvas(len(colors), 3.1, 2.5, ax=ax, share="xy") as axes:
         for one, (name, color) in zip(axes, colors.items(), strict=True):
             law = laws.filter(pl.col("size") == name).row(0, named=True)
             some = curve.filter(

@@ -60,8 +60,7 @@ def agreement(
             words[place, place] = f"reliability\n{_number(line[side])}"
     inches = 0.85 * len(sizes) + 1.2
     with canvas(width=inches + 0.9, height=inches, ax=ax) as (one,):
-        colors = sns.color_palette("crest", as_cmap=True).copy()
-        colors.set_bad("0.93")
+        colors = sns.color_palette("crest", as_cmap=True).with_extremes(bad="0.93")
         mesh = one.pcolormesh(values, cmap=colors, vmin=0, vmax=1, edgecolors="white", lw=1)
         one.invert_yaxis()
         one.set_aspect("equal")

@@ -18,8 +18,8 @@ __all__ = ["FIGURES", "draw_all"]
 
 Tables = Mapping[str, pl.DataFrame]
 FIGURES = (
-    *("heatmap", "difference", "event_time", "instantaneous", "residual", "agreement"),
-    *("prediction", "seeds", "decay", "counterfactual"),
+    *("heatmap", "difference", "event_time", "event_time_all", "instantaneous", "residual"),
+    *("agreement", "prediction", "seeds", "decay", "counterfactual"),
 )
 """Names of all figures, as they are asked for and as their files are called."""
 
@@ -54,17 +54,19 @@ def draw_all(
     for name in which:
         if name not in FIGURES:
             raise not_found("figure", name, list(FIGURES))
-    names = []
+    names, drawable = list[str](), dict[str, None]()
     with for_files():
         for number, outcome in enumerate(outcomes):
             suffix = f"_{outcome}" if number else ""
-            for name, draw in _drawings(tables, outcome, marks, sizes or None).items():
+            drawings = _drawings(tables, outcome, marks, sizes or None)
+            drawable |= dict.fromkeys(drawings)
+            for name, draw in drawings.items():
                 if (which and name not in which) or (name == "counterfactual" and number):
                     continue
                 save(_figure(draw()), folder, name + suffix, formats)
                 names.append(name + suffix)
-    if lacking := [name for name in which if name not in names]:
-        raise not_found("figure of this study", lacking[0], names)
+    if lacking := [name for name in which if name not in drawable]:
+        raise not_found("figure of this study", lacking[0], [*drawable])
     return names
 
 
@@ -87,7 +89,11 @@ def _drawings(
             att, known[-1], known[0], outcome=outcome, marks=marks
         )
     if len(profiles):
-        found["event_time"] = lambda: event_time(profiles, **of)
+        kinds = {*profiles.filter(pl.col("att").is_finite())["kind"]}
+        if "event_time_balanced" in kinds:
+            found["event_time"] = lambda: event_time(profiles, **of)
+        if "event_time" in kinds:
+            found["event_time_all"] = lambda: event_time(profiles, cohorts="all", **of)
         for name, draw in (("instantaneous", instantaneous), ("residual", residual)):
             if len(profiles.filter(pl.col("kind") == name, pl.col("cohort").is_not_null())):
                 found[name] = _with(draw, profiles, marks, of)

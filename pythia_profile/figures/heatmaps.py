@@ -177,6 +177,7 @@ def _panels(
     with canvas(len(grids), width, height, ax=ax) as axes:
         for one, (name, grid) in zip(axes, grids.items(), strict=True):
             _profile(one, grid, norm, marks)
+            one.patch.set_gid(f"cells-{name}")  # where a page finds the cells of a size
             one.set_title(title if title is not None and len(grids) == 1 else name)
         _name_axes(axes)
         figure = axes[0].figure
@@ -308,7 +309,7 @@ def _round_places(steps: pl.Series) -> list[int]:
     --------
     >>> _round_places(pl.Series(range(0, 144_000, 1000)))
     [0, 50, 100]
-    >>> _round_places(pl.Series([1, 3, 7, 9]))
+    >>> _round_places(pl.Series([1, 3, 5, 7, 9, 11]))
     []
     """
     values = steps.to_numpy()

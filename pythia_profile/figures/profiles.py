@@ -4,7 +4,7 @@ In: the table `PROFILES`. Out: axes. Nothing is estimated here.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -40,6 +40,7 @@ def event_time(
     profiles: pl.DataFrame,
     *,
     outcome: str = "log_likelihood",
+    cohorts: Literal["constant", "all"] = "constant",
     size: str | Sequence[str] | None = None,
     ax: Axes | None = None,
     title: str | None = None,
@@ -47,44 +48,77 @@ def event_time(
     """Mean effect against optimizer steps since the cohort, with simultaneous bands.
 
     Thin lines end a band; with several sizes their fill is faint, since overlapping fills of two
-    sizes look like a third. Left of 0 are effects before treatment, which should be 0; event times
-    far from 0 rest on few cohorts, as their bands show.
+    sizes look like a third. A diamond marks the base, where the effect is 0 by construction. Below
+    the curves of all cohorts stands how many of them each event time averages.
 
     Parameters
     ----------
+    cohorts : `constant` draws the curve of the same cohorts at every event time. Of `all` of them,
+        late event times are those of the few early cohorts that reach them, so that the curve may
+        fall, or change its sign, though no cohort's effect does.
     size : one size, or several in this order; all unless given.
-    ax : axes to draw into; new ones unless given.
+    ax : axes to draw the curves into; new ones unless given.
     """
-    frame = lines_of(profiles, outcome, size).filter(pl.col("kind") == "event_time")
-    frame = frame.sort("event_time", maintain_order=True)
-    with canvas(width=6.8, height=3.9, ax=ax) as (one,):
-        sizes = [name for name in sizes_in(lines_of(profiles, outcome, size)) if len(frame)]
-        shade = 0.2 if len(sizes) == 1 else 0.07
-        for name, color in size_colors(sizes).items():
-            line = frame.filter(pl.col("size") == name)
-            at, few = line["event_time"], len(line) <= _MOST_DOTS
-            one.plot(
-                at, line["att"], color=color, label=name, lw=1.3, marker="o" if few else "", ms=3
-            )
-            one.fill_between(at, line["lower"], line["upper"], color=color, alpha=shade, lw=0)
-            for end in ("lower", "upper"):
-                one.plot(at, line[end], color=color, lw=0.6 if few else 0.35)
-        if len(frame) > _MANY:  # few cohorts, and wide bands, lie at both ends of event time
-            att, lower, upper = (
-                frame[c].drop_nulls().to_numpy() for c in ("att", "lower", "upper")
-            )
-            low = min(np.quantile(lower, 0.01), att.min())
-            one.set_ylim(1.05 * low, 1.05 * max(np.quantile(upper, 0.99), att.max()))
-        one.axhline(0, color="0.3", lw=0.8)
-        one.axvline(0, color="0.3", lw=0.8, ls=":")
+    kind = "event_time_balanced" if cohorts == "constant" else "event_time"
+    frame = lines_of(profiles, outcome, size).filter(
+        pl.col("kind") == kind, pl.col("att").is_finite()
+    )
+    if frame.is_empty():
+        raise TableError(f"nothing to draw: no line of kind '{kind}' and outcome '{outcome}'")
+    counted = "cohorts" in frame.columns and frame["cohorts"].n_unique() > 1
+    below = counted and ax is None
+    ratios, height = ((4, 1), 2.35) if below else ((1,), 3.9)
+    with canvas(1 + below, 6.8, height, ax=ax, share="x", columns=1, ratios=ratios) as axes:
+        one = axes[0]
+        _curves(one, frame)
         step_axis(one, most=8)
-        one.set(
-            xlabel="optimizer steps since the cohort was read",
-            ylabel=f"ATT\n{name_outcome(outcome)}",
-            title=title or "",
-        )
+        _mark_base(one, frame)
+        one.set(ylabel=f"ATT\n{name_outcome(outcome)}")
+        one.set_title(_which_cohorts(frame, counted) if title is None else title)
+        for counts in axes[1:]:
+            every = frame.unique("event_time").sort("event_time")
+            counts.vlines(every["event_time"], 0, every["cohorts"], color="0.5", lw=2)
+            counts.set(ylabel="cohorts", ylim=(0, None))
+        axes[-1].set(xlabel="optimizer steps since the cohort was read")
         _legend(one)
     return one
+
+
+def _curves(ax: Axes, frame: pl.DataFrame) -> None:
+    """Draw the curve of each size, and its band."""
+    sizes = sizes_in(frame)
+    for name, color in size_colors(sizes).items():
+        line = frame.filter(pl.col("size") == name).sort("event_time")
+        at, few = line["event_time"], len(line) <= _MOST_DOTS
+        ax.plot(at, line["att"], color=color, label=name, lw=1.3, marker="o" if few else "", ms=3)
+        shade = 0.18 if len(sizes) == 1 else 0.05
+        ax.fill_between(at, line["lower"], line["upper"], color=color, alpha=shade, lw=0)
+        for end in ("lower", "upper"):
+            ax.plot(at, line[end], color=color, lw=0.6 if few else 0.35)
+    if len(frame) > _MANY:  # few cohorts, and wide bands, lie at both ends of event time
+        att, lower, upper = (frame[c].drop_nulls().to_numpy() for c in ("att", "lower", "upper"))
+        low = min(np.quantile(lower, 0.01), att.min())
+        ax.set_ylim(1.05 * low, 1.05 * max(np.quantile(upper, 0.99), att.max()))
+    ax.axhline(0, color="0.3", lw=0.8)
+    ax.axvline(0, color="0.3", lw=0.8, ls=":")
+
+
+def _mark_base(ax: Axes, frame: pl.DataFrame) -> None:
+    """Mark the event time at which the effect is 0 because it is measured from there."""
+    base = frame.filter(pl.col("event_time") < 0, pl.col("att") == 0, pl.col("se") == 0)
+    for at in base["event_time"].unique().sort().tail(1):
+        ax.plot(at, 0, marker="D", ms=5, mfc="white", mec="0.2", ls="")
+        place = {"xytext": (-6, -11), "textcoords": "offset points", "ha": "right"}
+        ax.annotate("base", (at, 0), fontsize="small", **place)  # type: ignore[arg-type]
+
+
+def _which_cohorts(frame: pl.DataFrame, counted: bool) -> str:
+    if "cohorts" not in frame.columns:
+        return ""
+    most = int(frame["cohorts"].max() or 0)  # type: ignore[arg-type]
+    if counted:
+        return "all cohorts that reach an event time"
+    return f"the same {most} cohorts throughout" if most > 1 else "one cohort"
 
 
 def instantaneous(
@@ -133,7 +167,7 @@ def _of_cohorts(
     colors = size_colors(sizes_in(frame))
     many = len(colors) > 2
     width, height = (3.0, 2.2) if many else (4.4, 3.0)
-    with canvas(len(colors), width, height, ax=ax, share=True) as axes:
+    with canvas(len(colors), width, height, ax=ax, share="xy") as axes:
         for one, (name, color) in zip(axes, colors.items(), strict=True):
             line = frame.filter(pl.col("size") == name)
             points = _with_bands(one, line, color)

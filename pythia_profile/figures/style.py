@@ -103,15 +103,17 @@ def canvas(
     height: float = 3.2,
     *,
     ax: Axes | None = None,
-    share: bool = False,
+    share: str = "",
     columns: int | None = None,
+    ratios: Sequence[float] | None = None,
 ) -> Iterator[list[Axes]]:
     """Give axes in the house style: new ones in a grid, inches for each, or those of the user.
 
     Parameters
     ----------
-    share : whether panels share both axes.
+    share : which axes the panels share, such as "xy".
     columns : panels side by side; by their number unless given.
+    ratios : heights of the rows to one another.
 
     Raises
     ------
@@ -131,7 +133,13 @@ def canvas(
         columns = columns or abreast(panels)
         rows = -(-panels // columns)
         figure = _new_figure((columns * width, rows * height))
-        axes = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).ravel()
+        axes = figure.subplots(
+            *(rows, columns),
+            squeeze=False,
+            sharex="x" in share,
+            sharey="y" in share,
+            height_ratios=ratios,
+        ).ravel()
         yield [*axes[:panels]]
         for other in axes[panels:]:
             other.remove()

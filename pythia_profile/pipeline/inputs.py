@@ -46,6 +46,7 @@ __all__ = [
     "read_inputs",
     "read_tables",
     "ready_suite",
+    "run_marks",
     "study_scores",
     "suite_if_known",
     "warn_of_unscored",
@@ -53,6 +54,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+MOSTLY, SLICES = 0.5, 50
+"""Share of a row's tokens that had been read before, from which on it is marked; the slices of a
+run over whose rows it is averaged."""
 _EFFECT_ROWS = {name: ROWS.columns[name] for name in ("row_id", "treatment_step")}
 
 
@@ -97,6 +101,30 @@ def check_outcomes(folder: Path, study: Study) -> None:
                 f"outcomes: got '{name}', the scores will have {', '.join(known)}; or name a "
                 f"scorer, as in `pythia-profile set {folder} outcomes=log_likelihood,first_64`"
             )
+
+
+def run_marks(folder: Path, study: Study) -> dict[str, int]:
+    """Name the steps at which something happened to a study's runs, for axes of time.
+
+    These are the turns of the learning rate, where they are the same for all sizes, and the step
+    from which on most of a row had been read before. That is no step at which a second epoch
+    begins: Pythia shuffled the documents of both together. What is not known is left out.
+    """
+    suite = suite_if_known(folder) if "suite" in read_lock(folder) else None
+    courses = [suite.milestones(size) for size in study.sizes] if suite else []
+    found = {k: v for k, v in (courses or [{}])[0].items() if all(v == c.get(k) for c in courses)}
+    path = folder / "rows.parquet"
+    names = pl.scan_parquet(path).collect_schema().names() if path.exists() else []
+    if {"treatment_step", "earlier_exposure"} <= {*names}:
+        rows = pl.read_parquet(path, columns=["treatment_step", "earlier_exposure"]).drop_nulls()
+        width = max(int(rows["treatment_step"].max() or 1) // SLICES, 1)  # type: ignore[arg-type]
+        part = rows.group_by(pl.col("treatment_step") // width).agg(
+            pl.col("earlier_exposure").mean()
+        )
+        repeated = part.filter(pl.col("earlier_exposure") >= MOSTLY)["treatment_step"]
+        if len(repeated):
+            found["most of a row read before"] = int(repeated.min()) * width  # type: ignore[arg-type]
+    return dict(sorted(found.items(), key=lambda mark: mark[1]))
 
 
 def read_inputs(

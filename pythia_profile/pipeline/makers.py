@@ -4,17 +4,19 @@ In: the folder, the settings and the options of one run. Out: files, and a messa
 notes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from pythia_profile.errors import StudyError
+from pythia_profile.errors import StudyError, not_found
 from pythia_profile.pipeline.inputs import (
     imported_scores,
     read_inputs,
     read_tables,
     ready_suite,
+    run_marks,
     suite_if_known,
 )
 from pythia_profile.pipeline.kept import study_estimates
@@ -38,6 +40,7 @@ from pythia_profile.tables import (
 
 __all__ = [
     "StageOptions",
+    "draw_some",
     "estimands_of",
     "make_att",
     "make_check",
@@ -235,5 +238,48 @@ def make_plot(folder: Path, study: Study, _: StageOptions) -> str:
     """Draw the figures."""
     from pythia_profile.figures import draw_all
 
-    names = draw_all(read_tables(folder, study), folder / "figures", study.outcomes)
+    tables, marks = read_tables(folder, study), run_marks(folder, study)
+    names = draw_all(tables, folder / "figures", study.outcomes, marks=marks)
     return f"plot: {', '.join(names)}"
+
+
+def draw_some(
+    folder: Path,
+    out: Path,
+    *,
+    which: Sequence[str] = (),
+    sizes: Sequence[str] = (),
+    formats: Sequence[str] = ("svg", "png"),
+) -> list[Path]:
+    """Draw some of a study's figures, some of its sizes, or other formats; return the files.
+
+    Parameters
+    ----------
+    out : folder of the files; that of the stage's own figures stays as it is.
+
+    Raises
+    ------
+    StudyError
+        There is no study in `folder`, or nothing to draw yet.
+    NotFoundError
+        A figure, size or format does not exist.
+    """
+    from pythia_profile.figures import FORMATS, draw_all
+
+    study = open_study(folder)
+    for kind in formats:
+        if kind not in FORMATS:
+            raise not_found("format", kind, list(FORMATS))
+    for size in sizes:
+        if size not in study.sizes:
+            raise not_found("size of this study", size, list(study.sizes))
+    names = draw_all(
+        read_tables(folder, study),
+        out,
+        study.outcomes,
+        marks=run_marks(folder, study),
+        which=which,
+        sizes=sizes,
+        formats=formats,
+    )
+    return [out / f"{name}.{kind}" for name in names for kind in formats]

@@ -307,6 +307,22 @@ class Suite:
             total=self.decay_steps or self.steps,
         )
 
+    def milestones(self, size: str) -> dict[str, int]:
+        """Name the steps at which the learning rate of a size changes its course; none if unknown.
+
+        The rate of Pythia's schedule reaches its floor long before the end, unlike a cosine's.
+        """
+        model, found = self.size(size), dict[str, int]()
+        if not model.peak_lr:
+            return found
+        if self.warmup_steps:
+            found["warm-up ends"] = self.warmup_steps
+        later = np.arange(self.warmup_steps + 1, self.steps + 1)
+        at_floor = self.learning_rate(size, later) <= model.min_lr
+        if model.min_lr and at_floor[:-1].any():
+            found["rate at its floor"] = int(later[np.argmax(at_floor)])
+        return found
+
     def same_weights(self, size: str, first: int, last: int) -> bool:
         """Whether checkpoints `first` and `last` of a size hold the same weights by design.
 

@@ -1,15 +1,21 @@
 """Drawings show every cell and every number of their table, and mark what the band marks."""
 
+from itertools import pairwise
+
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import QuadMesh
+from matplotlib.collections import LineCollection, QuadMesh
+from matplotlib.text import Text
 
-from pythia_profile.errors import TableError
+from pythia_profile.errors import NotFoundError, TableError
 from pythia_profile.figures import (
     agreement,
     counterfactual,
+    difference,
     draw_all,
     event_time,
     heatmap,
@@ -62,91 +68,191 @@ def tables():
     }
 
 
-def panels(figure):
-    return [ax for ax in figure.axes if any(isinstance(c, QuadMesh) for c in ax.collections)]
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def names(axes):
+    return [ax.get_title(loc="left") for ax in axes]
+
+
+def mesh_of(ax):
+    return next(c for c in ax.collections if isinstance(c, QuadMesh))
 
 
 def test_the_heatmap_holds_every_cell_of_every_size(tables):
-    figure = heatmap(tables["att"])
+    axes = heatmap(tables["att"])
 
-    axes = [ax for ax in panels(figure) if ax.get_title(loc="left")]
-    assert [ax.get_title(loc="left") for ax in axes] == ["xs", "s", "m"]
+    assert names(axes) == ["xs", "s", "m"]
     for ax in axes:
         cells = tables["att"].filter(pl.col("size") == ax.get_title(loc="left"))
         expected = cells.sort("cohort", "checkpoint")["att"].to_numpy().reshape(3, 4)
-        mesh = next(c for c in ax.collections if isinstance(c, QuadMesh))
-        assert np.allclose(np.ma.getdata(mesh.get_array()).reshape(3, 4), expected)
+        assert np.allclose(np.ma.getdata(mesh_of(ax).get_array()).reshape(3, 4), expected)
+        assert mesh_of(ax).get_alpha() is None
 
 
-def test_dots_mark_the_cells_whose_band_excludes_zero_and_no_others(tables):
-    for ax in panels(heatmap(tables["att"])):
+def outlined(ax, shape):
+    """Cells inside the outlines: those that a walk from the left enters but does not leave."""
+    edges = next(c for c in ax.collections if isinstance(c, LineCollection)).get_segments()
+    crossed = np.zeros((shape[0], shape[1] + 1), int)
+    for (x, top), (other, bottom) in edges:
+        if x == other:
+            crossed[int(min(top, bottom)) : int(max(top, bottom)), int(x)] += 1
+    return np.cumsum(crossed, axis=1)[:, :-1] % 2 == 1
+
+
+def test_outlines_hold_the_cells_whose_band_excludes_zero_and_no_others(tables):
+    found = {}
+    for ax in heatmap(tables["att"]):
         size = ax.get_title(loc="left")
-        if not size:
-            continue
-        cells = tables["att"].filter(pl.col("size") == size)
-        marked = cells.filter((pl.col("lower") > 0) | (pl.col("upper") < 0))
-        dots = next(line for line in ax.lines if line.get_marker() == ".")
-        places = {(int(x), int(y)) for x, y in dots.get_xydata()}
-        expected = {
-            (checkpoint // 10, cohort // 10 - 1)
-            for cohort, checkpoint in marked.select("cohort", "checkpoint").rows()
-        }
-        assert places == expected
-        assert size != "m" or len(places) == 6
+        cells = tables["att"].filter(size=size).sort("cohort", "checkpoint")
+        marked = cells.select((pl.col("lower") > 0) | (pl.col("upper") < 0)).to_series()
+        expected = marked.fill_null(value=False).to_numpy().reshape(3, 4)
+        np.testing.assert_array_equal(outlined(ax, (3, 4)), expected)
+        found[size] = expected.sum()
+    assert found["m"] == 6
 
 
 def test_all_sizes_share_one_color_scale_that_is_even_around_zero(tables):
-    axes = [ax for ax in panels(heatmap(tables["att"])) if ax.get_title(loc="left")]
-    meshes = [ax.collections[0] for ax in axes]
+    limits = {mesh_of(ax).get_clim() for ax in heatmap(tables["att"])}
 
-    limits = {mesh.get_clim() for mesh in meshes}
     assert len(limits) == 1
     low, high = limits.pop()
     assert low == -high
+    assert high == pytest.approx(tables["att"]["att"].abs().max())
+
+
+def full_size(tables, cohorts=60):
+    """As many cells as make a few effects no measure of the scale, one of them far off."""
+    steps = 1000 * np.arange(cohorts + 1)
+    grid = pl.DataFrame({"cohort": steps[1:]}).join(
+        pl.DataFrame({"checkpoint": steps}), how="cross"
+    )
+    far = (pl.col("cohort") == 1000) & (pl.col("checkpoint") == 1000)
+    return grid.with_columns(
+        outcome=pl.lit("log_likelihood"),
+        size=pl.lit("xl"),
+        att=pl.when(far).then(9.0).otherwise(0.1),
+        lower=pl.lit(None, pl.Float64),
+        upper=pl.lit(None, pl.Float64),
+    )
+
+
+def test_a_single_cell_far_off_does_not_set_the_scale_and_the_scale_says_so(tables):
+    ax = heatmap(full_size(tables))
+    bar = ax.figure.axes[-1]
+
+    assert mesh_of(ax).get_clim() == (-0.1, 0.1)
+    assert np.ma.getdata(mesh_of(ax).get_array()).max() == 9.0
+    assert mesh_of(ax).colorbar.extend == "both"
+    assert "nats per token" in bar.get_ylabel()
+
+
+@pytest.mark.parametrize("cohorts", [20, 60, 143])
+def test_labels_of_time_are_in_k_and_do_not_touch(tables, cohorts):
+    ax = heatmap(full_size(tables, cohorts))
+    FigureCanvasAgg(ax.figure).draw()
+
+    for labels, low, high in (
+        (ax.get_xticklabels(), "x0", "x1"),
+        (ax.get_yticklabels(), "y1", "y0"),
+    ):
+        boxes = [label.get_window_extent() for label in labels if label.get_text()]
+        assert len(boxes) >= 2
+        for one, other in pairwise(boxes):
+            gap = getattr(other, low) - getattr(one, high)
+            assert gap > 2 if low == "x0" else gap < -2
+        assert all(text.get_text() in ("0", *map("{}k".format, range(144))) for text in labels)
+
+
+def test_marks_lie_before_treatment_and_are_named_once(tables):
+    axes = heatmap(tables["att"], marks={"warm-up ends": 15})
+    (figure,) = {ax.figure for ax in axes}
+    (legend,) = figure.legends
+
+    assert [t.get_text() for t in legend.get_texts()][-1] == "warm-up ends (15)"
+    for ax in axes:
+        (line,) = [one for one in ax.lines if len(one.get_xdata()) == 3]
+        x, y = line.get_data()
+        assert x.tolist() == [0, 2.5, 2.5]  # columns: checkpoints 0, 10, 20, 30
+        assert y.tolist() == [1.5, 1.5, 3]  # rows: cohorts 10, 20, 30, downward
+
+
+def test_a_difference_is_that_of_the_cells_and_outlined_where_bands_do_not_overlap(tables):
+    ax = difference(tables["att"], "m", "xs")
+
+    cells = tables["att"].sort("cohort", "checkpoint")
+    m, xs = (
+        cells.filter(size=size).select("att", "lower", "upper").to_numpy() for size in ("m", "xs")
+    )
+    np.testing.assert_allclose(
+        np.ma.getdata(mesh_of(ax).get_array()).ravel(), m[:, 0] - xs[:, 0], atol=1e-15
+    )
+    apart = (m[:, 1] > xs[:, 2]) | (m[:, 2] < xs[:, 1])
+    np.testing.assert_array_equal(outlined(ax, (3, 4)).ravel(), apart)
+    assert ax.get_title(loc="left") == "m minus xs"
+
+
+def test_a_user_can_choose_sizes_and_axes_and_restyle_them(tables):
+    _, (left, right) = plt.subplots(1, 2)
+
+    assert heatmap(tables["att"], size="s", ax=left, title="small") is left
+    assert residual(tables["profiles"], size="m", ax=right, title="medium") is right
+    assert names([left, right]) == ["small", "medium"]
+    assert event_time(tables["profiles"], size=["m", "xs"]).get_legend_handles_labels()[1] == [
+        "m",
+        "xs",
+    ]
+    assert isinstance(heatmap(tables["att"], size="s"), Axes)
+    with pytest.raises(NotFoundError, match="no size 'xxl'; known: xs, s, m"):
+        heatmap(tables["att"], size="xxl")
+    with pytest.raises(TableError, match="ax: got one for 3 panels; choose one with size="):
+        heatmap(tables["att"], ax=left)
 
 
 def test_curves_and_points_are_those_of_the_table(tables):
     for cohorts, kind in (("constant", "event_time_balanced"), ("all", "event_time")):
-        curve = event_time(tables["profiles"], cohorts=cohorts).axes[0]
+        curve = event_time(tables["profiles"], cohorts=cohorts)
         lines = tables["profiles"].filter(kind=kind, size="m").sort("event_time")
         drawn = next(line for line in curve.lines if line.get_label() == "m")
         assert np.allclose(drawn.get_xydata(), lines.select("event_time", "att"))
-    above, below = instantaneous(tables["profiles"]).axes
-    assert len(above.containers) == len(below.lines) == 3
-    assert len(residual(tables["profiles"]).axes[0].containers) == 3
+    for ax, size in zip(instantaneous(tables["profiles"]), ("xs", "s", "m"), strict=True):
+        points = tables["profiles"].filter(kind="instantaneous", size=size)
+        points = points.filter(pl.col("cohort").is_not_null()).sort("cohort")
+        assert np.allclose(ax.containers[0].lines[0].get_ydata(), points["att"])
+    assert len(residual(tables["profiles"])) == 3
 
 
-def test_the_curve_of_all_cohorts_shows_how_many_reach_an_event_time(tables):
-    (constant,), (_, counts) = (
-        event_time(tables["profiles"], cohorts=cohorts).axes for cohorts in ("constant", "all")
-    )
-
-    (bars,) = counts.collections  # cohorts 10, 20, 30 at checkpoints 0 to 30
-    assert {path.vertices[1, 0]: path.vertices[1, 1] for path in bars.get_paths()} == {
-        -30: 1, -20: 2, -10: 3, 0: 3, 10: 2, 20: 1,
-    }  # fmt: skip
-    assert constant.get_title(loc="left") == "the same 2 cohorts throughout"
-    diamonds = [line for line in constant.lines if line.get_marker() == "D"]
-    assert [line.get_xydata().tolist() for line in diamonds] == [[[-10, 0]]]
+def test_effects_and_rates_share_the_axis_of_time_and_their_zero(tables):
+    for ax in instantaneous(tables["profiles"]):
+        (rate,) = [other for other in ax.figure.axes if other.bbox.bounds == ax.bbox.bounds][1:]
+        assert rate.get_xlim() == ax.get_xlim()
+        zeros = [one.transData.transform((0, 0))[1] for one in (ax, rate)]
+        assert zeros[0] == pytest.approx(zeros[1])
+        assert np.allclose(rate.lines[0].get_ydata(), 1e-3)
 
 
 def test_agreement_shows_correlation_interval_and_reliability(tables):
     known = tables["agreement"].with_columns(lower=pl.lit(0.25), upper=pl.lit(0.75))
-    figure = agreement(known)
+    ax = agreement(known)
 
-    texts = [text.get_text() for text in figure.axes[0].texts]
+    texts = [text.get_text() for text in ax.texts]
     first = tables["agreement"].row(0, named=True)
     assert f"{first['pearson']:.2f}\n[0.25, 0.75]" in texts
     unknown = agreement(tables["agreement"].with_columns(lower=pl.lit(None), upper=pl.lit(None)))
-    assert any("not told" in text.get_text() for text in unknown.axes[0].texts)
-    assert sum(text.startswith("self\n") for text in texts) == 3
+    assert any("not told" in text.get_text() for text in unknown.texts)
+    assert sum(text.startswith("reliability\n") for text in texts) == 3
 
 
 def test_figures_are_written_twice_with_the_same_bytes(tables, tmp_path):
     for folder in (tmp_path / "a", tmp_path / "b"):
-        names = draw_all(tables, folder, ["log_likelihood"])
+        names = draw_all(tables, folder, ["log_likelihood"], formats=("svg", "png", "pdf"))
+    assert not plt.get_fignums()
     assert names == [
-        *("heatmap", "event_time", "event_time_all", "instantaneous", "residual", "agreement")
+        *("heatmap", "difference", "event_time", "event_time_all"),
+        *("instantaneous", "residual", "agreement"),
     ]
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
@@ -163,8 +269,9 @@ def test_the_first_outcome_is_the_main_one_and_others_carry_their_name(tables, t
 
     names = draw_all(both, tmp_path, ["log_likelihood", "accuracy"])
 
-    assert names[:5] == ["heatmap", "event_time", "event_time_all", "instantaneous", "residual"]
-    assert names[5:] == [f"{name}_accuracy" for name in names[:5]]
+    assert names[:4] == ["heatmap", "difference", "event_time", "event_time_all"]
+    assert names[4:6] == ["instantaneous", "residual"]
+    assert names[6:] == [f"{name}_accuracy" for name in names[:6]]
     for name in ("heatmap", "event_time", "residual"):
         main, other = ((tmp_path / f"{name}{end}.svg").read_text() for end in ("", "_accuracy"))
         assert "log-likelihood (nats per token)" in main
@@ -172,16 +279,21 @@ def test_the_first_outcome_is_the_main_one_and_others_carry_their_name(tables, t
         assert "greedy accuracy (share of tokens)" in other
 
 
+def _has_words(artist):
+    return not isinstance(artist, Text) or artist.get_text()
+
+
 @pytest.mark.parametrize("draw", [event_time, instantaneous, residual])
 @pytest.mark.parametrize("outcome", ["log_likelihood", "accuracy"])
 def test_every_word_lies_within_the_figure(tables, draw, outcome):
-    figure = draw(tables["profiles"].with_columns(outcome=pl.lit(outcome)), outcome=outcome)
+    drawn = draw(tables["profiles"].with_columns(outcome=pl.lit(outcome)), outcome=outcome)
+    figure = np.ravel([drawn])[0].figure
     FigureCanvasAgg(figure).draw()
 
     for ax in figure.axes:
         legend = ax.get_legend()
-        words = [ax.xaxis.label, ax.yaxis.label, *([legend] if legend else [])]
-        for word in words:
+        words = [ax.xaxis.label, ax.yaxis.label, *([legend] if legend else []), *figure.legends]
+        for word in filter(_has_words, words):
             box = word.get_window_extent()
             assert figure.bbox.x0 <= box.x0, word
             assert figure.bbox.y0 <= box.y0, word
@@ -190,14 +302,14 @@ def test_every_word_lies_within_the_figure(tables, draw, outcome):
 
 
 def test_no_line_passes_through_the_legend(tables):
-    ax = event_time(tables["profiles"]).axes[0]
+    ax = event_time(tables["profiles"])
     FigureCanvasAgg(ax.figure).draw()
 
     assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
 
 
 def test_the_ends_of_every_band_are_drawn(tables):
-    ax = event_time(tables["profiles"], cohorts="all").axes[0]
+    ax = event_time(tables["profiles"], cohorts="all")
 
     for size in ("xs", "s", "m"):
         band = tables["profiles"].filter(kind="event_time", size=size).sort("event_time")
@@ -209,10 +321,14 @@ def test_the_ends_of_every_band_are_drawn(tables):
             ), (size, end)
 
 
-def test_no_more_than_two_panels_stand_side_by_side(tables):
-    axes = [ax for ax in panels(heatmap(tables["att"])) if ax.get_title(loc="left")]
+def test_six_sizes_stand_in_two_rows_of_three(tables):
+    six = pl.concat(
+        tables["att"].filter(size="m").with_columns(size=pl.lit(f"{k}b")) for k in range(6)
+    )
+    places = [ax.get_position() for ax in heatmap(six)]
 
-    assert len({round(ax.get_position().x0, 2) for ax in axes}) == 2
+    assert len({round(place.x0, 2) for place in places}) == 3
+    assert len({round(place.y0, 2) for place in places}) == 2
 
 
 def test_a_null_band_is_drawn_and_not_marked(tables):
@@ -220,8 +336,8 @@ def test_a_null_band_is_drawn_and_not_marked(tables):
         lower=pl.lit(None, pl.Float64), upper=pl.lit(None, pl.Float64)
     )
 
-    for ax in panels(heatmap(bare)):
-        assert all(len(line.get_xdata()) == 0 for line in ax.lines if line.get_marker() == ".")
+    for ax in heatmap(bare):
+        assert not outlined(ax, (3, 4)).any()
 
 
 @pytest.mark.parametrize(
