@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -135,6 +135,7 @@ def profile(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
     "estimands my-study",
     "estimands my-study --event-times 1000,5000 --persistence 1000:20000",
     "estimands my-study --by earlier_exposure --cut 2",
+    "estimands my-study --slope features.bigram --tokens position",
 )
 def estimands(
     study: StudyFolder = HERE,
@@ -158,6 +159,14 @@ def estimands(
     cut: Annotated[
         int, typer.Option(min=0, help="Of a column of numbers: groups of about equal size.")
     ] = 0,
+    slope: Annotated[
+        str, typer.Option(help="Columns of numbers along which effects change.", metavar="COLUMNS")
+    ] = "",
+    tokens: Annotated[
+        str,
+        typer.Option(help="Classes of tokens: position or frequency (needs score.token_table)."),
+    ] = "",
+    classes: Annotated[int, typer.Option(min=2, max=1000, help="How many classes of tokens.")] = 8,
     draws: Annotated[
         int, typer.Option(min=0, max=100_000, help="Of the exact tests; 0 for none.")
     ] = 999,
@@ -166,9 +175,13 @@ def estimands(
     """Estimate effects off the grid of checkpoints.
 
     Effects at exact event times and their time-weighted mean; the efficient estimator under a
-    random training order, with exact tests; effects by stratum. Writes estimands.parquet.
+    random training order, with exact tests; effects by stratum, along a column and of classes of
+    tokens. Writes estimands.parquet.
     """
-    from pythia_profile.pipeline.makers import estimands_of
+    import polars as pl
+
+    from pythia_profile.pipeline.makers import StageOptions
+    from pythia_profile.pipeline.running import run_stage
     from pythia_profile.profiles.estimands import EstimandPlan
     from pythia_profile.text import text_table
 
@@ -179,14 +192,27 @@ def estimands(
         horizon=end,
         column=by,
         cut=cut,
+        slopes=tuple(slope.split(",")) if slope else (),
+        tokens=_chosen_tokens(tokens),
+        classes=classes,
         reassignments=draws,
     )
-    lines = estimands_of(study, plan).to_dicts()
+    message = run_stage(study, "estimands", StageOptions(estimands=plan))
+    if "left out" in message:
+        typer.echo(message)
+        return
+    lines = pl.read_parquet(study / "estimands.parquet").to_dicts()
     if as_json:
         print_json(lines)
         return
     columns = ["size", "estimand", "stratum", "start", "end", "att", "se", "lower", "upper"]
     typer.echo(text_table(lines, [*columns, "p_value"]))
+
+
+def _chosen_tokens(text: str) -> Literal["", "position", "frequency"]:
+    if text not in ("", "position", "frequency"):
+        raise typer.BadParameter(f"--tokens: got '{text}', expected position or frequency")
+    return cast(Literal["", "position", "frequency"], text)
 
 
 def _ends(text: str) -> tuple[int, int]:

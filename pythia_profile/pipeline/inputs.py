@@ -27,6 +27,7 @@ from pythia_profile.tables import (
     CHECKS,
     COUNTERFACTUAL,
     COUNTERFACTUAL_SUMMARY,
+    ESTIMANDS,
     FOUND,
     PLACEBO,
     PRECISION,
@@ -262,8 +263,9 @@ def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
     if study.audit.size:
         audit = "counterfactual"
         wanted += [(COUNTERFACTUAL, audit), (COUNTERFACTUAL_SUMMARY, audit)]
-    if (folder / "precision.parquet").exists():
-        wanted.append((PRECISION, "precision"))
+    for table, stage in ((PRECISION, "precision"), (ESTIMANDS, "estimands")):
+        if (folder / f"{table.name}.parquet").exists():
+            wanted.append((table, stage))
     wanted += [(table, "check") for table in CHECKS if (folder / f"{table.name}.parquet").exists()]
     found = [table for table in FOUND if (folder / f"{table.name}.parquet").exists()]
     wanted += [(table, "findings") for table in found]

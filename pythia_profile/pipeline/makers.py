@@ -21,6 +21,9 @@ from pythia_profile.pipeline.inputs import (
 )
 from pythia_profile.pipeline.kept import study_estimates
 from pythia_profile.profiles.estimands import EstimandPlan, estimands
+from pythia_profile.profiles.estimates import Estimates, estimate
+from pythia_profile.profiles.token_scores import by_frequency, by_position, class_scores
+from pythia_profile.scoring.records import scored_units
 from pythia_profile.store import read_table, write_table
 from pythia_profile.study import Study, open_study, update_lock
 from pythia_profile.tables import (
@@ -36,16 +39,17 @@ from pythia_profile.tables import (
     PRECISION,
     PROFILES,
     ROWS,
+    RUN,
 )
 
 __all__ = [
     "StageOptions",
     "draw_some",
-    "estimands_of",
     "make_att",
     "make_check",
     "make_counterfactual",
     "make_covariates",
+    "make_estimands",
     "make_findings",
     "make_plot",
     "make_precision",
@@ -65,11 +69,13 @@ class StageOptions:
     workers : processes at a time; the available cores by default.
     retry : whether quarantined units are scored again.
     shard : (i, n): score only the i-th of n parts of the units.
+    estimands : what to estimate beside the default; the table keeps what was last asked for.
     """
 
     workers: int | None = None
     retry: bool = False
     shard: tuple[int, int] | None = None
+    estimands: EstimandPlan | None = None
 
 
 def make_sample(folder: Path, study: Study, _: StageOptions) -> str:
@@ -148,16 +154,34 @@ def make_precision(folder: Path, study: Study, _: StageOptions) -> str:
     return f"precision: {summary(table)}"
 
 
-def estimands_of(folder: Path, plan: EstimandPlan | None = None) -> pl.DataFrame:
-    """Estimate what a study's tables do not hold of themselves; keep it in `estimands.parquet`.
+def make_estimands(folder: Path, study: Study, options: StageOptions) -> str:
+    """Estimate what depends on no grid of checkpoints; and strata, slopes and tokens, where asked.
 
     Raises
     ------
     StudyError
-        There is no study in `folder`, or it has not been scored.
+        Classes of tokens are asked for, and no statistics of tokens were kept.
     """
-    table = estimands(study_estimates(folder, open_study(folder)), plan=plan)
-    return write_table(table, folder / "estimands.parquet", ESTIMANDS)
+    plan, found = options.estimands or EstimandPlan(), study_estimates(folder, study)
+    by_class = _by_class(folder, study, plan) if plan.tokens else None
+    table = estimands(found, plan=plan, by_class=by_class)
+    write_table(table, folder / "estimands.parquet", ESTIMANDS)
+    kinds = table["estimand"].n_unique()
+    return f"estimands: {len(table)} lines, {kinds} estimands by size and outcome"
+
+
+def _by_class(folder: Path, study: Study, plan: EstimandPlan) -> Estimates:
+    """Estimate effects on each class of tokens, of the rows that have some of it."""
+    if imported_scores(folder):
+        raise StudyError("tokens: the scores are imported, without statistics of single tokens")
+    rows, known = read_inputs(folder, study)
+    classes = (by_position if plan.tokens == "position" else by_frequency)(rows, plan.classes)
+    wanted = {*known.select(*RUN, "checkpoint").unique().iter_rows()}
+    kept = {(u.suite, u.size, u.seed, u.checkpoint): u for u in scored_units(folder / "scores")}
+    units = ((unit, kept[unit].tokens()) for unit in sorted(wanted & kept.keys()))
+    scores = class_scores(units, classes)
+    whole = study.estimate.replace(missing="balanced")
+    return estimate(rows, scores, whole, outcomes=classes.names)
 
 
 def make_profile(folder: Path, study: Study, _: StageOptions) -> str:

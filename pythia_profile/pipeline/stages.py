@@ -1,6 +1,6 @@
 """The stages of a study: each reads tables from the folder, calls one function, writes tables.
 
-    sample ─► covariates ─► score ─► att ─► precision ─► profile ─► check ─► findings
+    sample ─► covariates ─► score ─► att ─► precision ─► profile ─► estimands ─► check ─► findings
     ─► counterfactual ─► plot ─► report
 
 A stage is current when its settings, its inputs and its outputs are the ones that the lock file
@@ -29,6 +29,7 @@ from pythia_profile.pipeline.makers import (
     make_check,
     make_counterfactual,
     make_covariates,
+    make_estimands,
     make_findings,
     make_plot,
     make_precision,
@@ -68,7 +69,7 @@ __all__ = [
 
 IMPORTED = "imported"
 _NEED_SCORES = (
-    *("sample", "covariates", "score", "precision", "profile", "check"),
+    *("sample", "covariates", "score", "precision", "profile", "estimands", "check"),
     *("findings", "counterfactual"),
 )
 _EARLIER = ("gaps.parquet", "influence.parquet", "witnesses.parquet", "twins")
@@ -326,6 +327,14 @@ STAGES = (
         _TABLES[2:],
         named=lambda study: (*_used_covariates(study), *_suite_file(study)),  # its learning rates
     ),
+    Stage(
+        "estimands",
+        make_estimands,
+        _INFERENCE,
+        _INPUTS,
+        ("estimands.parquet",),
+        named=_used_covariates,
+    ),
     Stage("check", make_check, _INFERENCE, (*_INPUTS, COVARIATES_FILE), _CHECK_TABLES),
     Stage(
         "findings",
@@ -352,7 +361,7 @@ STAGES = (
         _report,
         tuple(Study.model_fields),  # the page states them
         (
-            *(*_TABLES, "precision.parquet", *_CHECK_TABLES),
+            *(*_TABLES, "precision.parquet", "estimands.parquet", *_CHECK_TABLES),
             *(*_FOUND_TABLES, *_AUDIT_TABLES, "figures"),
         ),
         ("report.html",),

@@ -9,15 +9,18 @@ mean over whatever checkpoints follow. Here event times are counted from each ro
     efficient …               the published means, adjusted for all differences before treatment by
                               their best coefficients (a random training order makes these 0)
     no_effect, placebo        exact tests by reassigning rows to cohorts: `p_value` only
+    overall, simple …         mean over all cells, and without the first cohort; the overall ATT of
+                              R's did for each of its aggregates, with R's standard error
     instantaneous … overall   the published means of each stratum, and strata minus the first
+    slope of …                by how much they grow for a standard deviation of a column
 
 Sources: Roth and Sant'Anna (2023) for the efficient estimator; Fisher (1935) for the tests.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import numpy as np
 import polars as pl
@@ -32,9 +35,11 @@ from pythia_profile.did import (
     effect_at,
     effects_by_own_step,
     efficient,
+    overall_of,
     persistence,
     randomization_test,
 )
+from pythia_profile.did.diagnostics.slopes import effect_slope
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.aggregates import Kind
 from pythia_profile.did.inference.random_timing import Hypothesis
@@ -51,6 +56,13 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MEANS: tuple[Kind, ...] = ("instantaneous", "persistent", "overall")
+R_AGGREGATES: dict[str, Kind] = {
+    "simple": "overall",
+    "dynamic": "event_time",
+    "group": "cohort",
+    "calendar": "calendar",
+}
+"""Type of aggregate in R's did -> ours."""
 _FRACTIONS = (16, 8, 4, 2)
 
 
@@ -64,6 +76,11 @@ class EstimandPlan(Settings):
     start: int = Field(0, ge=0, description="event time at which `persistence` begins")
     horizon: int = Field(0, ge=0, description="and ends; 0: from 1/16 to 1/2 of the run")
     column: str = Field("", description="column of the rows whose values are strata; empty: none")
+    slopes: tuple[str, ...] = Field((), description="columns of numbers along which effects change")
+    tokens: Literal["", "position", "frequency"] = Field(
+        "", description="classes of tokens to estimate effects of, where token tables were kept"
+    )
+    classes: int = Field(8, ge=2, le=1000, description="how many classes of tokens")
     cut: int = Field(0, ge=0, description="for a column of numbers: groups of about equal size")
     reassignments: int = Field(
         999, ge=0, le=100_000, description="draws of the exact tests; 0: no tests"
@@ -77,12 +94,14 @@ def estimands(
     *,
     outcomes: str | Sequence[str] = ("log_likelihood",),
     plan: EstimandPlan | None = None,
+    by_class: Estimates | None = None,
 ) -> pl.DataFrame:
     """Estimate each run's further estimands.
 
     Parameters
     ----------
     rows, scores, settings, outcomes : as in `estimate`; or in place of all, what it returned.
+    by_class : estimates of classes of tokens (`token_scores`), whose outcomes are strata here.
 
     Returns
     -------
@@ -101,6 +120,7 @@ def estimands(
         for one in found.runs
         for line in _of_run(one, found.settings, plan)
     ]
+    lines += _token_lines(by_class) if by_class is not None else []
     return conform(pl.DataFrame(lines, schema=ESTIMANDS.columns), ESTIMANDS)
 
 
@@ -117,9 +137,16 @@ def _of_run(one: RunEstimate, settings: Estimation, plan: EstimandPlan) -> Itera
         mean = _or_none(one, "persistence", partial(persistence, own, start, end))
         yield from _lines(mean, "persistence", settings, start=start, end=end)
     yield from _efficient(one, settings)
+    yield from _overall(one, settings)
     yield from _tests(one, settings, plan.reassignments)
     if plan.column:
-        yield from _strata(one, settings, plan)
+        yield from _strata(one, by_stratum(one.panel, plan.column, settings, cut=plan.cut or None))
+    for column in plan.slopes:
+        for kind in MEANS:
+            slope = effect_slope(one.panel, column, settings, kind=kind)
+            lower, upper = slope.interval(settings.level)
+            numbers = {"att": slope.estimate, "se": slope.se, "lower": lower, "upper": upper}
+            yield {"estimand": f"slope of {kind}", "stratum": column, **numbers}
 
 
 def _efficient(one: RunEstimate, settings: Estimation) -> Iterator[dict[str, Any]]:
@@ -141,9 +168,35 @@ def _tests(one: RunEstimate, settings: Estimation, draws: int) -> Iterator[dict[
             yield {"estimand": hypothesis, "p_value": test.p_value}
 
 
-def _strata(one: RunEstimate, settings: Estimation, plan: EstimandPlan) -> Iterator[dict[str, Any]]:
-    found = by_stratum(one.panel, plan.column, settings, cut=plan.cut or None)
-    names = list(found)
+def _overall(one: RunEstimate, settings: Estimation) -> Iterator[dict[str, Any]]:
+    """Mean over all cells with and without the first cohort, and what R's did calls overall."""
+    yield from _lines(_mean(one, one.att, "overall"), "overall", settings)
+    later = one.att.cohorts[1:].tolist()
+    if later and one.att.post[1:].any():
+        rest = aggregate(one.att, "overall", cohorts=later)
+        yield from _lines(rest, "overall, without the first cohort", settings)
+    for name, kind in R_AGGREGATES.items():
+        curve = _or_none(one, name, partial(aggregate, one.att, kind, shares="estimated"))
+        if curve is not None:
+            mean = curve if kind == "overall" else overall_of(curve, shares="estimated")
+            yield from _lines(mean, f"R's {name}", settings)
+
+
+def _token_lines(by_class: Estimates) -> list[dict[str, Any]]:
+    """Lines of each run's classes of tokens, named as strata of the log-likelihood."""
+    runs: dict[tuple[str, str, int], list[RunEstimate]] = {}
+    for one in by_class.runs:
+        runs.setdefault(one.panel.run, []).append(one)
+    fixed = {"outcome": "log_likelihood", "start": None, "end": None, "p_value": None}
+    return [
+        {**every[0].names, **fixed, **line}
+        for every in runs.values()
+        for line in _strata(every[0], {one.panel.outcome: one.att for one in every})
+    ]
+
+
+def _strata(one: RunEstimate, found: Mapping[str, AttGt]) -> Iterator[dict[str, Any]]:
+    settings, names = one.att.settings, list(found)
     for kind in MEANS:
         means = {name: _mean(one, found[name], kind) for name in names}
         for name, mean in means.items():

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pythia_profile.errors import MissingTableError, StudyError, TableError
 from pythia_profile.scoring.settings import Scoring
-from pythia_profile.scoring.units import Unit
+from pythia_profile.scoring.units import Unit, token_folder
 from pythia_profile.settings import fault_of
 from pythia_profile.store import file_sha256, read_json
 from pythia_profile.tables import SCORES, conform
@@ -131,6 +131,23 @@ class UnitRecord:
                 f"'{path}' is no table of scores ({reason}); delete its folder and run `score` "
                 "again"
             ) from None
+
+    def tokens(self) -> pl.DataFrame:
+        """Read what was kept of the unit's tokens, row by row.
+
+        Raises
+        ------
+        MissingTableError
+            Nothing was kept.
+        """
+        scores = self.folder.parents[3]
+        kept = token_folder(scores) / self.folder.relative_to(scores) / self.key[:16]
+        if not (tables := sorted(kept.glob("*.parquet"))):
+            raise MissingTableError(
+                f"no statistics of single tokens in '{kept}'; set score.token_table = true and run "
+                "`score`"
+            )
+        return pl.concat([pl.read_parquet(path) for path in tables])
 
 
 def scored_units(scores: Path) -> list[UnitRecord]:

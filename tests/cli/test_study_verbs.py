@@ -22,7 +22,8 @@ TABLES = {
     **{f"{table.name}.parquet": table for table in CHECKS},
 }
 VERBS = [
-    *("sample", "covariates", "score", "att", "precision", "profile", "check", "plot", "report"),
+    *("sample", "covariates", "score", "att", "precision", "profile", "estimands"),
+    *("check", "findings", "plot", "report"),
 ]
 
 
@@ -95,8 +96,8 @@ def test_a_changed_setting_runs_the_stages_it_concerns(study, tmp_path, capsys):
     states = json.loads(capsys.readouterr().out)
     drawn = "estimate.draws 50 → 60"  # the settings that a stage keeps, against the file's
     assert states.pop("why") == {
-        **dict.fromkeys(("att", "precision", "profile", "check"), drawn),
-        "plot": "att is to be run, profile is to be run",
+        **dict.fromkeys(VERBS[VERBS.index("att") : VERBS.index("plot")], drawn),
+        "plot": "att is to be run, profile is to be run, findings is to be run",
         "report": drawn,
     }
     assert states.pop("next") == f"pythia-profile run {copy}"
@@ -107,7 +108,9 @@ def test_a_changed_setting_runs_the_stages_it_concerns(study, tmp_path, capsys):
         "att": "out of date",
         "precision": "out of date",
         "profile": "out of date",
+        "estimands": "out of date",
         "check": "out of date",
+        "findings": "out of date",
         "plot": "out of date",
         "report": "out of date",
     }
@@ -280,11 +283,9 @@ def test_the_list_of_verbs_holds_each_whole_and_in_the_order_of_a_study(capsys):
     verbs = {title: re.findall(r"^  (\w+)  ", lines, re.MULTILINE) for title, lines in sections}
     assert verbs["Start here"] == ["demo", "init"]
     assert verbs["The stages of a study, in order"] == [
-        *VERBS[:6],
-        "estimands",
-        "check",
+        *VERBS[: VERBS.index("plot")],
         "counterfactual",
-        *VERBS[7:],
+        *VERBS[VERBS.index("plot") :],
     ]
     assert "..." not in text.partition("Start here")[2]
     assert "Exit codes: 0 done" in text
@@ -325,7 +326,10 @@ def test_a_report_from_older_tables_warns_and_is_made_again(study, tmp_path, cap
 
     assert run(app, ["report", str(copy)]) == 0
 
-    assert "report is made from att, profile, check, plot, older than the settings" in caplog.text
+    assert (
+        "report is made from att, precision, profile, estimands, check, findings, plot, older than"
+        in caplog.text
+    )
     assert "older than the settings" in (copy / "report.html").read_text()
     file.write_text(settings)
     capsys.readouterr()
@@ -342,7 +346,7 @@ def test_set_changes_a_setting_and_names_the_stages_that_run_again(study, tmp_pa
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("study.toml: estimate.draws is 50 before, 60 now")
-    assert lines[1] == "out of date: att, precision, profile, check, plot, report"
+    assert lines[1] == "out of date: {}".format(", ".join(VERBS[VERBS.index("att") :]))
     assert lines[2] == f"next: pythia-profile run {copy}"
     toml = (copy / "study.toml").read_text()
     assert toml.replace("draws = 60", "draws = 50") == (study / "study.toml").read_text()

@@ -139,7 +139,7 @@ def test_a_second_run_reuses_everything(demo):
     done = demo.again()
 
     assert done.returncode == 0
-    assert done.stdout.count("up to date") == 11
+    assert done.stdout.count("up to date") == 12
     assert {path: path.stat().st_mtime_ns for path in demo.study.rglob("*.parquet")} == before
 
 
@@ -156,6 +156,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(demo):
         "att",
         "precision",
         "profile",
+        "estimands",
         "check",
         "findings",
         "counterfactual",

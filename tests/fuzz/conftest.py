@@ -76,7 +76,16 @@ def finished(planted, tmp_path_factory) -> Path:
             "weights": {"model.safetensors": f"{step:064x}"},
         }
         write_json(record, unit / "done.json")
-    for stage in ("covariates", "att", "precision", "profile", "check", "plot", "report"):
+    for stage in (
+        "covariates",
+        "att",
+        "precision",
+        "profile",
+        "estimands",
+        "check",
+        "plot",
+        "report",
+    ):
         run_stage(folder, stage)
     return folder
 

@@ -120,7 +120,9 @@ def effects(folder, tmp_path_factory):
     return entered
 
 
-LEFT_OUT = ("sample", "covariates", "score", "precision", "profile", "check", "findings")
+LEFT_OUT = (
+    *("sample", "covariates", "score", "precision", "profile", "estimands", "check", "findings"),
+)
 
 
 def test_a_study_is_entered_at_its_effects(effects):

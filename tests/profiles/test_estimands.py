@@ -7,6 +7,7 @@ from pythia_profile.cli import app
 from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import NotFoundError, SettingsError
 from pythia_profile.profiles.estimands import EstimandPlan, estimands
+from pythia_profile.profiles.estimates import estimate
 
 TIMES = EstimandPlan(event_times=(10,), start=0, horizon=20, reassignments=199)
 
@@ -99,3 +100,25 @@ def test_the_verb_refuses_odd_words_in_one_line(words, tmp_path, capsys):
 
     assert end.value.code == 2
     assert "expected" in capsys.readouterr().err
+
+
+def test_overall_effects_are_those_of_rs_aggregates_and_of_a_part_of_the_cohorts(planted):
+    rows, scores = planted(fading, per_cohort=60, never=90)
+
+    found = estimands(rows, scores, plan=EstimandPlan(reassignments=0))
+
+    # by hand from the cells: 3 + 2 + 1 of cohorts 10, 20 and 30, each of 60 rows
+    cells = estimate(rows, scores).att.filter(pl.col("checkpoint") >= pl.col("cohort"))
+    by_time = cells.group_by(pl.col("checkpoint") - pl.col("cohort")).agg(pl.col("att").mean())
+    means = {
+        "overall": cells["att"].mean(),
+        "overall, without the first cohort": cells.filter(cohort=20)["att"].sum() / 3
+        + cells.filter(cohort=30)["att"].sum() / 3,
+        "R's simple": cells["att"].mean(),
+        "R's dynamic": by_time["att"].mean(),
+        "R's group": cells.group_by("cohort").agg(pl.col("att").mean())["att"].mean(),
+        "R's calendar": cells.group_by("checkpoint").agg(pl.col("att").mean())["att"].mean(),
+    }
+    for name, mean in means.items():
+        assert one(found, name)["att"] == pytest.approx(mean, abs=1e-12)
+    assert one(found, "R's simple")["se"] > one(found, "overall")["se"]  # shares are estimated
