@@ -28,11 +28,16 @@ ALONE = 0.01
 96 rows drawn over 32 batches of 16, some 4 in 100 are alone; of rows drawn by batches, none."""
 
 
-def effects(panel: Panel, settings: Estimation = DEFAULT) -> AttGt:
+def effects(panel: Panel, settings: Estimation = DEFAULT, *, precision: bool = True) -> AttGt:
     """Estimate ATT(g, c) on a panel.
 
     Clusters by `batch` allow for shocks that the rows of a batch share, because treatment is
     assigned by batch; rows without a batch are clusters of their own. A note says what `auto` is.
+
+    Parameters
+    ----------
+    precision : whether notes say what batches and base outcomes do to it, which takes longer than
+        the estimate.
 
     Raises
     ------
@@ -47,7 +52,9 @@ def effects(panel: Panel, settings: Estimation = DEFAULT) -> AttGt:
     if np.isnan(panel.y).any():  # the panel kept its gaps on purpose
         settings = settings.model_copy(update={"missing": "available"})
     att = effects_of_rows(panel.y, panel.cohort, panel.checkpoints, given, settings)
-    notes = (*panel.notes, *chosen, *att.notes, *precision_notes(att, panel.cluster, by))
+    notes = (*panel.notes, *chosen, *att.notes)
+    if precision:
+        notes = (*notes, *precision_notes(att, panel.cluster, by))
     return replace(att, notes=notes)
 
 

@@ -1,18 +1,17 @@
 """Rows that were read before, again, or many times: effects by exposure.
 
-In: a run's panel, whose rows carry what is known of their other exposures. Out: lines of the table
-`FINDINGS`. Three columns of the rows are read, where they are there:
+In: the estimate of a run, whose rows carry what is known of their other exposures. Out: lines of
+the table `FINDINGS`. Three columns of the rows are read, where they are there:
 
-    earlier_exposure   share of the row's tokens that had been read before: none against some
-    second_step        optimizer step that reads the row a second time; null where none does
+    earlier_exposure   share of the row's tokens that had been read before: half or more, or less
+    second_step        first step after its own that reads a row's text again; null where none does
     copies             how many copies of the row the run reads, all by its treatment step
 
 A second exposure is a second event. The first effect is estimated from rows whose second event has
-not come: outcomes from then on are left out, and the rows stay for what is before (`did.missing`).
-Beside it stands the naive effect, of all rows at all checkpoints, whose bias is what the second
-exposure adds. The second effect compares rows with others of the *same first cohort* that have not
-had it yet, since rows of another cohort are at another point of forgetting: one estimate for each
-first cohort, averaged by rows.
+not come (`did.readings`, rule cut). Beside it stands the naive effect, of all rows at the same
+cells, whose bias is what the second exposure adds. The second effect compares rows with others of
+the *same first cohort* that have not had it yet, since rows of another cohort are at another point
+of forgetting: one estimate for each first cohort, averaged by rows.
 
 Source: de Chaisemartin and D'Haultfoeuille (2023), "Two-way fixed effects and differences-in-
 differences with several treatments", for effects of a second treatment.
@@ -34,6 +33,7 @@ from pythia_profile.did import AttGt, Contrast, Panel, aggregate, contrast
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.aggregates import Kind
 from pythia_profile.did.inference.contrasts import joint_covariance
+from pythia_profile.did.readings import EARLIER
 from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import EstimationError
 from pythia_profile.findings.known_noise import regression
@@ -41,35 +41,37 @@ from pythia_profile.findings.summaries import MEANS
 from pythia_profile.profiles.estimates import RunEstimate
 from pythia_profile.tables import NEVER
 
-__all__ = ["by_exposure", "dose", "exposure", "first_effects", "second_effects"]
+__all__ = ["by_exposure", "dose", "exposure", "second_effects"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-EARLIER, SECOND, COPIES = "earlier_exposure", "second_step", "copies"
+EARLIER_COLUMN, COPIES = "earlier_exposure", "copies"
 _FEWEST = 2
 """Rows of a group: a variance takes two."""
 
 
 def exposure(one: RunEstimate, settings: Estimation) -> Iterator[dict[str, Any]]:
-    """Lines of `FINDINGS` of one run, for each exposure that its rows' columns tell of."""
+    """Lines of `FINDINGS` of one run, for each exposure that its rows tell of."""
     columns = one.panel.covariates.columns
-    for column, find in ((EARLIER, by_exposure), (SECOND, _second), (COPIES, dose)):
-        if column not in columns:
+    found = [(by_exposure, EARLIER_COLUMN in columns), (dose, COPIES in columns)]
+    for find, known in [*found, (second_exposure, one.panel.second is not None)]:
+        if not known:
             continue
         try:
             lines = list(find(one.panel, settings))
         except EstimationError as error:
-            log.warning("%s: %s left out: %s", one.panel.run[1], column, error)
+            name = find.__name__.replace("_", " ")
+            log.warning("%s: %s left out: %s", one.panel.run[1], name, error)
             continue
         yield from ({**one.names, "finding": "exposure", "verdict": "", **line} for line in lines)
 
 
 def by_exposure(panel: Panel, settings: Estimation) -> Iterator[dict[str, Any]]:
-    """Effects on rows of which nothing, and something, had been read before; their difference."""
-    share = panel.covariates[EARLIER].cast(pl.Float64).fill_null(0.0).to_numpy()
-    read = share > 0
+    """Effects on rows most of whose tokens had been read before, and on others; the difference."""
+    share = panel.covariates[EARLIER_COLUMN].cast(pl.Float64).fill_null(0.0).to_numpy()
+    read = share >= EARLIER  # a row shares single tokens with its neighbors in any case
     treated = panel.cohort != NEVER
     if not (read & treated).any() or not (~read & treated).any():
         return
@@ -116,28 +118,6 @@ def dose(panel: Panel, settings: Estimation) -> Iterator[dict[str, Any]]:
         }
 
 
-def first_effects(panel: Panel, settings: Estimation) -> AttGt:
-    """Effect of the first exposure, from rows whose second one has not come yet.
-
-    Cells of a cohort none of whose rows is left have no estimate.
-    """
-    again = _second_cohort(panel)
-    alone = panel.checkpoints < again[:, None]
-    y = np.where(alone, panel.y, np.nan)
-    # Cells that no row of a cohort reaches are filled, estimated and then taken out again.
-    reached = np.ones((0, len(panel.checkpoints)), bool)
-    cohorts = np.unique(panel.cohort[panel.cohort != NEVER])
-    for g in cohorts:
-        rows = panel.cohort == g
-        counts = alone[rows].sum(axis=0)
-        reached = np.vstack([reached, counts >= _FEWEST])
-        y[np.ix_(rows, counts < _FEWEST)] = panel.y[np.ix_(rows, counts < _FEWEST)]
-    att = effects(replace(panel, y=y), settings.replace(missing="available"))
-    known = np.isin(cohorts, att.cohorts)
-    hidden = np.where(reached[known], att.att, np.nan)
-    return replace(att, att=hidden, se=np.where(reached[known], att.se, np.nan))
-
-
 def second_effects(panel: Panel, settings: Estimation) -> dict[int, AttGt]:
     """Effect of the second exposure, one estimate for each first cohort that allows one.
 
@@ -154,7 +134,9 @@ def second_effects(panel: Panel, settings: Estimation) -> dict[int, AttGt]:
         usable = mine & np.isin(later, [h for h, n in counted.items() if n >= _FEWEST])
         if not (later[usable] != NEVER).any():
             continue
-        laid = replace(panel, cohort=later).keep(usable, f"other first cohort than {g}")
+        laid = replace(panel, cohort=later, second=None).keep(
+            usable, f"other first cohort than {g}"
+        )
         try:
             found[int(g)] = effects(laid, both)
         except EstimationError as error:
@@ -162,13 +144,14 @@ def second_effects(panel: Panel, settings: Estimation) -> dict[int, AttGt]:
     return found
 
 
-def _second(panel: Panel, settings: Estimation) -> Iterator[dict[str, Any]]:
+def second_exposure(panel: Panel, settings: Estimation) -> Iterator[dict[str, Any]]:
+    """Effect of the second exposure; of the first without and with rows that had their second."""
     again = _second_cohort(panel)
     twice = (again != NEVER) & (panel.cohort != NEVER)
     if not twice.any():
         return
     treated = int((panel.cohort != NEVER).sum())
-    plain, alone = effects(panel, settings), first_effects(panel, settings)
+    alone, plain = effects(panel, settings), effects(replace(panel, second=None), settings)
     plain = replace(plain, att=np.where(alone.identified, plain.att, np.nan))  # the same cells
     later = second_effects(panel, settings)
     for kind in MEANS:
@@ -209,7 +192,7 @@ def _mass(att: AttGt) -> float:
 
 def _second_cohort(panel: Panel) -> Int[np.ndarray, " U"]:
     """First checkpoint that has read each row twice; NEVER where none has."""
-    step = panel.covariates[SECOND].cast(pl.Int64).fill_null(NEVER).to_numpy()
+    step = np.full(len(panel), NEVER) if panel.second is None else panel.second
     return cohort_of_steps(step, panel.checkpoints)
 
 

@@ -16,7 +16,7 @@ from pythia_profile.did.estimation import cluster_by, effects
 from pythia_profile.did.inference.bootstrap import BootstrapSpec, cell_draws
 from pythia_profile.did.settings import Estimation
 from pythia_profile.findings.known_noise import signal
-from pythia_profile.findings.summaries import MEANS, by_cohort
+from pythia_profile.findings.summaries import MEANS, CohortTables
 from pythia_profile.profiles.estimates import RunEstimate
 from pythia_profile.tables import NEVER
 
@@ -35,6 +35,7 @@ class Profile:
     cohort, checkpoint : (K,) of each effect; checkpoint is −1 for a mean over checkpoints.
     effect, se : (K,) unit of the outcome.
     common : variance of their mean, the part of the noise that all share; same unit squared.
+    noise : (K, K) covariance of their errors, same unit squared; None for cells, which are many.
     """
 
     cohort: Int[np.ndarray, " K"]
@@ -42,6 +43,7 @@ class Profile:
     effect: Float[np.ndarray, " K"]
     se: Float[np.ndarray, " K"]
     common: float
+    noise: Float[np.ndarray, "K K"] | None = None
 
     def keep(self, chosen: Bool[np.ndarray, " K"]) -> "Profile":
         """Return some of the effects."""
@@ -49,6 +51,7 @@ class Profile:
             *(self.cohort[chosen], self.checkpoint[chosen]),
             *(self.effect[chosen], self.se[chosen]),
             self.common,
+            None if self.noise is None else self.noise[np.ix_(chosen, chosen)],
         )
 
 
@@ -73,7 +76,12 @@ def halves(
             panel = panel.keep(np.isin(panel.row_id, shared), "not scored by every size")
         first = split(panel, settings)
         a, b = (panel.keep(half, "of the other half of the rows") for half in (first, ~first))
-        found.append((RunEstimate(a, effects(a, settings)), RunEstimate(b, effects(b, settings))))
+        found.append(
+            (
+                RunEstimate(a, effects(a, settings, precision=False)),
+                RunEstimate(b, effects(b, settings, precision=False)),
+            )
+        )
     return found
 
 
@@ -98,7 +106,7 @@ def split(panel: Panel, settings: Estimation) -> Bool[np.ndarray, " U"]:
     return first
 
 
-def profiles(one: RunEstimate) -> dict[str, Profile]:
+def profiles(one: RunEstimate, tables: CohortTables) -> dict[str, Profile]:
     """Profiles of a run, by kind; those that no cohort has are left out."""
     att = one.att
     found = {}
@@ -111,20 +119,17 @@ def profiles(one: RunEstimate) -> dict[str, Profile]:
             att.se[att.post],
             _variance_of_mean(att),
         )
-    for kind in MEANS:
-        if (mean := by_cohort(one, kind)) is not None:
-            cohorts = np.array(mean.labels)
-            common = float(mean.covariance().mean())
-            none = np.full(len(cohorts), -1)
-            found[kind] = Profile(cohorts, none, mean.estimate, mean.se, common)
+    for kind, effects_of in tables.of(att).items():
+        mean, noise = effects_of.contrast, effects_of.noise
+        cohorts, none = np.array(mean.labels), np.full(len(mean), -1)
+        found[kind] = Profile(cohorts, none, mean.estimate, mean.se, float(noise.mean()), noise)
     return found
 
 
-def reliability(one: RunEstimate, kind: str, found: Profile, seed: int) -> tuple[float, float]:
-    """Share of the variance of a profile that is not noise, and the p-value of none of it."""
-    if kind != "cell":
-        mean = by_cohort(one, kind)  # type: ignore[arg-type]
-        return (0.0, 1.0) if mean is None else signal(mean.estimate, mean.covariance(), seed)
+def reliability(one: RunEstimate, found: Profile, seed: int) -> tuple[float, float]:
+    """Share of the variance of a run's profile that is not noise, and the p-value of none of it."""
+    if found.noise is not None:
+        return signal(found.effect, found.noise, seed)
     square = float(((found.effect - found.effect.mean()) ** 2).sum())
     noise = float((found.se**2).sum()) - len(found.effect) * found.common
     drawn = _drawn_squares(one.att, seed)

@@ -27,7 +27,7 @@ from pythia_profile.findings.prediction import (
     shuffled_p,
     verdict,
 )
-from pythia_profile.findings.summaries import MEANS, grouped
+from pythia_profile.findings.summaries import MEANS, CohortTables, grouped
 from pythia_profile.findings.targets import Target, align
 from pythia_profile.profiles.estimates import Estimates, RunEstimate
 from pythia_profile.suites.model import Suite
@@ -42,7 +42,10 @@ _FEWEST_SIZES = 3
 
 
 def large_from_small(
-    found: Estimates, suite: Suite | None, parameters: Mapping[str, int] | None = None
+    found: Estimates,
+    suite: Suite | None,
+    parameters: Mapping[str, int] | None = None,
+    tables: CohortTables | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Predict each size from the smaller ones; the tables `PREDICTION` and `PREDICTION_SKILL`.
 
@@ -51,25 +54,27 @@ def large_from_small(
     suite : for learning rates and parameters; sizes are taken as smallest first.
     parameters : of each size, in place of the suite's; of sizes that were not scored, these are
         extrapolated to.
+    tables : where effects by cohort are kept for others that need them.
     """
     known = _parameters(suite) if parameters is None else dict(parameters)
-    predictions: list[dict[str, Any]] = []
+    predictions: list[pl.DataFrame] = []
     skills: list[dict[str, Any]] = []
     for runs in grouped(found.runs, lambda one: (one.panel.run[::2], one.panel.outcome)):
         if len(runs) < 2:
             continue
         try:
-            study = _Halved(runs, found.settings, suite, known)
+            study = _Halved(runs, found.settings, suite, known, tables or CohortTables())
         except EstimationError as error:
             log.warning("%s: no prediction, rows cannot be halved: %s", runs[0].names, error)
             continue
         for lines, of_skill in study.predicted():
             predictions += lines
             skills += of_skill
-        predictions += study.extrapolated()
-    # a line per dict would be slow for the cells of a large study: columns of their types at once
+        unseen = study.extrapolated()
+        predictions += [pl.DataFrame(unseen, PREDICTION.columns, orient="row")] if unseen else []
+    none = pl.DataFrame(schema=PREDICTION.columns)
     return (
-        conform(pl.DataFrame(predictions, PREDICTION.columns, orient="row"), PREDICTION),
+        conform(pl.concat([none, *(one.select(none.columns) for one in predictions)]), PREDICTION),
         conform(pl.DataFrame(skills, PREDICTION_SKILL.columns, orient="row"), PREDICTION_SKILL),
     )
 
@@ -89,6 +94,7 @@ class _Halved:
         settings: Estimation,
         suite: Suite | None,
         parameters: Mapping[str, int],
+        tables: CohortTables,
     ) -> None:
         grids = [set(one.panel.checkpoints.tolist()) for one in runs]
         common = sorted(set.intersection(*grids))
@@ -96,17 +102,20 @@ class _Halved:
         if parameters and all(one.panel.run[1] in parameters for one in runs):
             self.runs.sort(key=lambda one: parameters[one.panel.run[1]])
         self.sizes = [one.panel.run[1] for one in self.runs]
-        self.halves = [tuple(map(profiles, pair)) for pair in halves(self.runs, settings)]
-        self.whole = [profiles(one) for one in self.runs]
+        self.halves = [
+            tuple(profiles(half, CohortTables()) for half in pair)
+            for pair in halves(self.runs, settings)
+        ]
+        self.whole = [profiles(one, tables) for one in self.runs]
         self.settings, self.suite, self.parameters = settings, suite, parameters
 
-    def predicted(self) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+    def predicted(self) -> Iterator[tuple[list[pl.DataFrame], list[dict[str, Any]]]]:
         """Predict each size and kind from all smaller sizes, and from each alone."""
         for t, kind in product(range(1, len(self.runs)), KINDS):
             if (target := self._target(t, kind)) is None:
                 continue
             one, level, seed = self.runs[t], self.settings.level, self.settings.seed
-            share, p = reliability(one, kind, self.whole[t][kind], seed)
+            share, p = reliability(one, self.whole[t][kind], seed)
             cohorts = len(np.unique(target.cohort))
             base = {
                 **one.names,
@@ -118,7 +127,7 @@ class _Halved:
             }
             shuffled = shuffled_p(target, seed) if kind != "cell" and cohorts >= FEWEST else None
             sources = ", ".join(self.sizes[:t])
-            lines: list[dict[str, Any]] = []
+            lines: list[pl.DataFrame] = []
             skills = []
             for name, made in (predict(target, level) if cohorts >= 3 else {}).items():
                 told = verdict(cohorts, p, made.against_mean)
@@ -136,7 +145,8 @@ class _Halved:
                 )
                 if chosen and told == "predicted":
                     named = {**one.names, "kind": kind, "sources": sources}
-                    lines += [{**named, **line} for line in lines_of(target, made)]
+                    names = [pl.lit(v, PREDICTION.columns[n]).alias(n) for n, v in named.items()]
+                    lines.append(lines_of(target, made).with_columns(names))
             skills += [self._alone(target, s, base) for s in range(t) if t > 1 and cohorts >= 3]
             yield lines, skills
 
@@ -218,7 +228,7 @@ class _Halved:
     def _told(self, kind: str) -> bool:
         """Whether the largest size's own effects of a kind are more than noise."""
         whole = self.whole[-1][kind]
-        p = reliability(self.runs[-1], kind, whole, self.settings.seed)[1]
+        p = reliability(self.runs[-1], whole, self.settings.seed)[1]
         return verdict(len(whole.cohort), p, None) != "few_cohorts" and p < 0.05
 
 

@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pythia_profile.did import Contrast
 from pythia_profile.did.inference.contrasts import joint_covariance
 from pythia_profile.findings.known_noise import Regression, regression
-from pythia_profile.findings.summaries import MEANS, by_cohort
+from pythia_profile.findings.summaries import MEANS, CohortEffects, CohortTables
 from pythia_profile.profiles.estimates import RunEstimate
 from pythia_profile.suites.model import Suite
 
@@ -86,35 +85,76 @@ def rates(
     )
 
 
-def slopes(runs: Sequence[RunEstimate], suite: Suite, level: float) -> Iterator[dict[str, Any]]:
+def slopes(
+    runs: Sequence[RunEstimate], suite: Suite, level: float, tables: CohortTables | None = None
+) -> Iterator[dict[str, Any]]:
     """Lines of `FINDINGS` for each size, and for all sizes together, each with an intercept.
 
     Parameters
     ----------
     runs : sizes of one suite, seed and outcome.
+    tables : where effects by cohort are kept for others that need them.
     """
+    tables = tables or CohortTables()
     for kind in MEANS:
-        known = []
-        for one in runs:
-            if (mean := by_cohort(one, kind)) is None:
-                continue
-            cohorts = np.array(mean.labels)
-            found = rates(suite, one.panel.run[1], cohorts, one.panel.checkpoints)
-            if found is not None:
-                known.append((one, mean, found))
-        for subset in ("all", "after_warmup"):
-            chosen = [(one, *_subset(mean, rate, subset)) for one, mean, rate in known]
-            chosen = [item for item in chosen if len(item[1]) >= FEWEST and np.ptp(item[2].mean)]
-            if subset == "after_warmup" and not any(rate.warmup.any() for *_, rate in known):
-                continue  # the same cohorts again
+        known = [
+            _Against(one, effects, rate)
+            for one in runs
+            if (effects := tables.of(one.att).get(kind)) is not None
+            and (rate := _rates_of(suite, one, effects)) is not None
+        ]
+        if not known:
+            continue
+        joint = joint_covariance([one.effects.contrast for one in known])
+        warmup = np.concatenate([one.rate.warmup for one in known])
+        subsets = {"all": np.ones(len(warmup), bool), "after_warmup": ~warmup}
+        for subset, keep in subsets.items() if warmup.any() else [("all", subsets["all"])]:
+            cut = [one.keep(~one.rate.warmup) for one in known] if subset != "all" else known
+            told = [len(one.rate.mean) >= FEWEST and np.ptp(one.rate.mean) > 0 for one in cut]
             lines = [
-                line for one, mean, rate in chosen for line in _of_size(one, mean, rate, level)
+                line
+                for one, is_told in zip(cut, told, strict=True)
+                if is_told
+                for line in _of_size(one, level)
             ]
             named = {"finding": "learning_rate", "kind": kind, "subset": subset, "verdict": ""}
             yield from ({**line, **named} for line in lines)
-            if len(chosen) > 1:
+            if len(cut) > 1 and all(told):
                 spreads = [line["estimate"] for line in lines if line["quantity"] == "spread"]
-                yield {**_pooled(chosen, spreads, level), **named}
+                noise = joint[np.ix_(keep, keep)]
+                yield {**_pooled(cut, noise, spreads, level), **named}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Against:
+    """Effects of a size against its rates."""
+
+    one: RunEstimate
+    effects: CohortEffects
+    rate: Rates
+
+    @property
+    def effect(self) -> Float[np.ndarray, " K"]:
+        return self.effects.contrast.estimate
+
+    def keep(self, chosen: Bool[np.ndarray, " K"]) -> "_Against":
+        contrast, rate = self.effects.contrast, self.rate
+        labels = [label for label, is_kept in zip(contrast.labels, chosen, strict=True) if is_kept]
+        noise = self.effects.noise[np.ix_(chosen, chosen)]
+        return _Against(
+            self.one,
+            CohortEffects(contrast.only(labels), noise),
+            Rates(
+                *(rate.mean[chosen], rate.integrated[chosen], rate.later[chosen]),
+                rate.warmup[chosen],
+                rate.peak,
+            ),
+        )
+
+
+def _rates_of(suite: Suite, one: RunEstimate, effects: CohortEffects) -> Rates | None:
+    cohorts = np.array(effects.contrast.labels)
+    return rates(suite, one.panel.run[1], cohorts, one.panel.checkpoints)
 
 
 def claim(lines: Sequence[dict[str, Any]], level: float) -> Iterator[dict[str, Any]]:
@@ -132,7 +172,7 @@ def claim(lines: Sequence[dict[str, Any]], level: float) -> Iterator[dict[str, A
         p_first = p_first if first["estimate"] > 0 else 1 - p_first
         p_last = p_last if last["estimate"] < 0 else 1 - p_last
         alpha = 1 - level
-        against = 1 - max(p_first, p_last) < alpha or min(1 - p_first, 1 - p_last) < alpha
+        against = max(p_first, p_last) > 1 - alpha
         verdict = "supported" if max(p_first, p_last) < alpha else "undecided"
         yield {
             **first,
@@ -142,17 +182,6 @@ def claim(lines: Sequence[dict[str, Any]], level: float) -> Iterator[dict[str, A
             "p_value": max(p_first, p_last),
             "verdict": "contradicted" if against else verdict,
         }
-
-
-def _subset(mean: Contrast, rate: Rates, subset: str) -> tuple[Contrast, Rates]:
-    if subset == "all":
-        return mean, rate
-    keep = ~rate.warmup
-    kept = [label for label, is_kept in zip(mean.labels, keep, strict=True) if is_kept]
-    cut = Rates(
-        rate.mean[keep], rate.integrated[keep], rate.later[keep], rate.warmup[keep], rate.peak
-    )
-    return mean.only(kept), cut
 
 
 def _line(
@@ -167,15 +196,17 @@ def _line(
     )
 
 
-def _of_size(
-    one: RunEstimate, mean: Contrast, rate: Rates, level: float
-) -> Iterator[dict[str, Any]]:
-    base, noise = {**one.names, "n": len(mean)}, mean.covariance()
-    found = _line(mean.estimate, rate.mean, noise)
-    total = _line(mean.estimate, rate.integrated, noise)
+def _of_size(known: _Against, level: float) -> Iterator[dict[str, Any]]:
+    rate, noise = known.rate, known.effects.noise
+    base = {**known.one.names, "n": len(rate.mean)}
+    found = _line(known.effect, rate.mean, noise)
+    steps = rate.integrated / np.where(rate.mean > 0, rate.mean, 1.0)
+    alike = np.ptp(steps) < 1e-9 * steps.max()  # then the sum is the mean in another unit
+    total = found if alike else _line(known.effect, rate.integrated, noise)
     none = dict.fromkeys(("se", "lower", "upper", "p_value"))
     yield {**base, "quantity": "slope_mean_rate", **_slope(found, level, 1.0)}
-    yield {**base, "quantity": "slope_integrated_rate", **_slope(total, level, 1.0)}
+    unit = 1 / float(steps[0]) if alike else 1.0
+    yield {**base, "quantity": "slope_integrated_rate", **_slope(total, level, unit)}
     yield {**base, "quantity": "slope_peak", **_slope(found, level, rate.peak)}
     yield {**base, "quantity": "spread", "estimate": found.spread, **none}
 
@@ -193,16 +224,17 @@ def _slope(found: Regression, level: float, unit: float) -> dict[str, float]:
 
 
 def _pooled(
-    chosen: Sequence[tuple[RunEstimate, Contrast, Rates]], spreads: Sequence[float], level: float
+    known: Sequence[_Against],
+    noise: Float[np.ndarray, "n n"],
+    spreads: Sequence[float],
+    level: float,
 ) -> dict[str, Any]:
     """One slope for all sizes, in units of each one's peak, with an intercept for each."""
-    sizes = [len(mean) for _, mean, _ in chosen]
-    size = np.repeat(np.arange(len(sizes)), sizes)
-    own = (size[:, None] == np.arange(len(sizes))).astype(np.float64)
-    relative = np.concatenate([rate.mean / rate.peak for *_, rate in chosen])
-    y = np.concatenate([mean.estimate for _, mean, _ in chosen])
-    noise = joint_covariance([mean for _, mean, _ in chosen])
+    size = np.repeat(np.arange(len(known)), [len(one.rate.mean) for one in known])
+    own = (size[:, None] == np.arange(len(known))).astype(np.float64)
+    relative = np.concatenate([one.rate.mean / one.rate.peak for one in known])
+    y = np.concatenate([one.effect for one in known])
     extra = np.array(spreads)[size] ** 2
     found = regression(y, np.column_stack([own[:, 0], relative, own[:, 1:]]), noise, extra)
     slope = {"quantity": "slope_peak", "n": len(y), **_slope(found, level, 1.0)}
-    return {**chosen[0][0].names, "size": "all", **slope}
+    return {**known[0].one.names, "size": "all", **slope}

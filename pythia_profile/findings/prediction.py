@@ -23,11 +23,12 @@ says so. An interval holds the true effect: variance of what the method leaves, 
 noise taken off, but not below what so many cohorts can tell from 0.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 from jaxtyping import Bool, Float, Int
 from scipy.special import stdtrit
 
@@ -172,23 +173,29 @@ def verdict(cohorts: int, p_value: float | None, found: Skill | None) -> str:
     return "predicted" if found.lower > 0 else "no_skill"
 
 
-def lines_of(target: Target, found: Predicted) -> Iterator[dict[str, Any]]:
+def lines_of(target: Target, found: Predicted) -> pl.DataFrame:
     """Lines of `PREDICTION`, one for each effect and fold."""
-    for f in (0, 1):
-        for k in range(len(target.cohort)):
-            predicted, half = found.predicted[f, k], found.half_width[f, k]
-            yield {
-                "cohort": int(target.cohort[k]),
-                "checkpoint": None if target.checkpoint[k] < 0 else int(target.checkpoint[k]),
-                "fold": f,
-                "method": found.method[k],
-                "predicted": predicted,
-                "lower": predicted - half,
-                "upper": predicted + half,
-                "observed": target.observed[f, k],
-                "observed_se": target.se[f, k],
-                "covered": bool(found.covered[f, k]),
-            }
+    mean = target.checkpoint < 0
+    of_effect = pl.DataFrame(
+        {
+            "cohort": target.cohort,
+            "checkpoint": pl.Series(target.checkpoint).set(pl.Series(mean), None),
+            "method": found.method,
+        }
+    )
+    folds = [
+        of_effect.with_columns(
+            fold=pl.lit(f, pl.Int64),
+            predicted=found.predicted[f],
+            lower=found.predicted[f] - found.half_width[f],
+            upper=found.predicted[f] + found.half_width[f],
+            observed=target.observed[f],
+            observed_se=target.se[f],
+            covered=found.covered[f],
+        )
+        for f in (0, 1)
+    ]
+    return pl.concat(folds)
 
 
 def _methods(target: Target) -> dict[str, Float[np.ndarray, "2 K"]]:

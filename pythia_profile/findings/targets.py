@@ -5,6 +5,7 @@ In: profiles of the sizes on two disjoint halves of the rows. Out: `Target`, ali
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,7 +15,7 @@ from pythia_profile.findings.halves import Profile
 __all__ = ["Target", "align"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Target:
     """What is to be predicted, and from what; two folds, K effects each.
 
@@ -37,13 +38,13 @@ class Target:
     parameters: Float[np.ndarray, " S1"] = field(default_factory=lambda: np.zeros(0))
     schedule: Float[np.ndarray, "K q"] = field(default_factory=lambda: np.zeros((0, 0)))
 
-    @property
+    @cached_property
     def number(self) -> Int[np.ndarray, " K"]:
         """Number of each effect's cohort, 0 … G − 1."""
         number: Int[np.ndarray, " K"] = np.unique(self.cohort, return_inverse=True)[1]
         return number
 
-    @property
+    @cached_property
     def noise(self) -> Float[np.ndarray, "2 K"]:
         """Noise that is left in each observed effect once a mean is taken off."""
         left: Float[np.ndarray, "2 K"] = self.se**2 - self.common[:, None]

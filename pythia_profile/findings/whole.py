@@ -17,7 +17,7 @@ from pythia_profile.findings.large_from_small import large_from_small
 from pythia_profile.findings.learning_rate import claim, slopes
 from pythia_profile.findings.seeds import between_seeds
 from pythia_profile.findings.statements import sentences
-from pythia_profile.findings.summaries import grouped
+from pythia_profile.findings.summaries import CohortTables, grouped
 from pythia_profile.profiles.estimates import Estimates, Frame, estimates_of
 from pythia_profile.suites.model import Suite
 from pythia_profile.tables import BITS, DECAY, FINDINGS, FOUND, conform
@@ -86,10 +86,10 @@ def findings(
     """
     found = estimates_of(rows, scores, settings, outcomes)
     level, seed = found.settings.level, found.settings.seed
-    lines = []
+    tables, lines = CohortTables(), []
     for runs in grouped(found.runs, lambda one: (one.panel.run[::2], one.panel.outcome)):
         if suite is not None:
-            of_rate = list(slopes(runs, suite, level))
+            of_rate = list(slopes(runs, suite, level, tables))
             lines += [*of_rate, *claim(of_rate, level)]
     for runs in grouped(found.runs, lambda one: (one.panel.run[:2], one.panel.outcome)):
         lines += between_seeds(runs, level)
@@ -97,7 +97,7 @@ def findings(
     decayed = [line for one in found.runs for line in decay(one, level, seed)]
     counted = [bits(one, found.settings, suite) for one in found.runs]
     known = [part for part in counted if part is not None]
-    prediction, skill = large_from_small(found, suite, parameters)
+    prediction, skill = large_from_small(found, suite, parameters, tables)
     return Findings(
         findings=conform(pl.DataFrame(lines, FINDINGS.columns, orient="row"), FINDINGS),
         prediction=prediction,

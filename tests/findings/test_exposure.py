@@ -26,8 +26,7 @@ def twice(rng, rows=40):
         some = members[: rows // 2]
         again[some] = g + rng.choice([200, 300], size=len(some))
     y = panel.y + SECOND * (panel.checkpoints >= again[:, None])
-    step = pl.Series("second_step", again).replace(NEVER, None)
-    return replace(one, panel=replace(panel, y=y, covariates=pl.DataFrame([step])))
+    return replace(one, panel=replace(panel, y=y, second=again))
 
 
 def told(lines):

@@ -109,7 +109,8 @@ class Contrast(Short):
         if _closed(self.parts):
             covariance = np.zeros((len(self), len(self)))
             for _, moment, form in quadratic_forms(self.parts[0]):
-                covariance += form @ moment @ form.T
+                used = np.flatnonzero(form.any(axis=1))  # a cohort's rows are in few contrasts
+                covariance[np.ix_(used, used)] += form[used] @ moment @ form[used].T
             return covariance
         scores, factor, _ = _shared_scores(self.parts)
         shared: Float[np.ndarray, "K K"] = (scores * factor[:, None]).T @ scores
@@ -197,17 +198,28 @@ def joint_covariance(contrasts: Sequence[Contrast]) -> Float[np.ndarray, "K K"]:
         return contrasts[0].covariance()
     found = [_cluster_scores(one.parts, shared=True) for one in contrasts]
     keys = np.concatenate([one[0] for one in found], axis=1)
-    names, number = np.unique(keys, axis=1, return_inverse=True)
+    labels = np.concatenate([one[3] for one in found])
+    order = np.lexsort(keys)
+    new = np.append(True, (np.diff(keys[:, order], axis=1) != 0).any(axis=0))
+    number = np.empty(len(order), np.int64)
+    number[order] = np.cumsum(new) - 1
+    group = labels[order[new]]  # of the cluster in one of the panels: it only sorts clusters
     ends = np.cumsum([len(one) for one in contrasts])
     lines = np.cumsum([len(one[1]) for one in found])
-    scores = np.zeros((names.shape[1], ends[-1]))
+    scores = np.zeros((len(group), ends[-1]))
     for (_, score, factor, _), end, line in zip(found, ends, lines, strict=True):
         # the factor is of the cluster's group, which differs where orders do: half on each side
-        columns = slice(end - score.shape[1], end)
-        np.add.at(
-            scores[:, columns], number[line - len(score) : line], score * factor[:, None] ** 0.5
-        )
-    joint: Float[np.ndarray, "K K"] = scores.T @ scores
+        weighted, at = score * factor[:, None] ** 0.5, number[line - len(score) : line]
+        if len(np.unique(at)) == len(at):
+            scores[at, end - score.shape[1] : end] = weighted
+        else:  # a contrast of several panels holds a cluster several times
+            np.add.at(scores[:, end - score.shape[1] : end], at, weighted)
+    joint = np.zeros((ends[-1], ends[-1]))
+    by_group = np.argsort(group, kind="stable")
+    for members in np.split(by_group, np.flatnonzero(np.diff(group[by_group])) + 1):
+        used = np.flatnonzero(scores[members].any(axis=0))  # a cohort's rows are in few contrasts
+        mine = scores[np.ix_(members, used)]
+        joint[np.ix_(used, used)] += mine.T @ mine
     return joint
 
 
@@ -237,9 +249,11 @@ def _variance(parts: tuple[Part, ...]) -> VarianceComponents:
         clusters, never = sums.clusters, sums.labels == NEVER
         by_group = np.zeros((len(clusters), parts[0].weights.shape[0]))
         for h, moment, form in quadratic_forms(parts[0]):
+            used = np.flatnonzero(form.any(axis=1))  # a cohort's rows are in few contrasts
+            form = form[used]
             variance = ((form @ moment) * form).sum(axis=1)
             scale = form**2 @ np.diag(moment)
-            by_group[h] = np.where(variance > ROUNDING * scale, variance, 0.0)
+            by_group[h, used] = np.where(variance > ROUNDING * scale, variance, 0.0)
     else:
         scores, factor, labels = _shared_scores(parts)
         order = np.argsort(labels, kind="stable")
