@@ -65,6 +65,33 @@ def positive(count: object, name: str) -> None:
         raise OrderError(f"{name}: got {count!r}, expected a whole number above 0")
 
 
+def check_step(step: int, steps: int) -> None:
+    """Refuse a step that a run of `steps` does not have.
+
+    Raises
+    ------
+    RowRangeError
+        It has not.
+    """
+    if not 1 <= step <= steps:
+        raise RowRangeError(f"no step {step}; this run has steps 1 to {steps}")
+
+
+def check_positions(positions: Rows, count: int) -> None:
+    """Refuse places of a reading order that are not 0 to `count` - 1.
+
+    Raises
+    ------
+    RowRangeError
+        One is not.
+    """
+    if positions.size and (int(positions.min()) < 0 or int(positions.max()) >= count):
+        raise RowRangeError(
+            f"positions {int(positions.min()):,} to {int(positions.max()):,}; this order has 0 to "
+            f"{count - 1:,}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingOrder:
     """Which rows each optimizer step reads.
@@ -135,8 +162,7 @@ class TrainingOrder:
         RowRangeError
             The run has no such step.
         """
-        if not 1 <= step <= self.steps:
-            raise RowRangeError(f"no step {step}; this run has steps 1 to {self.steps}")
+        check_step(step, self.steps)
         return (step - 1) * self.batch_size
 
     def cohort_of(self, rows: npt.ArrayLike, checkpoints: npt.ArrayLike) -> Rows:

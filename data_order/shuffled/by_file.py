@@ -16,7 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from data_order.errors import OrderError, RowRangeError
-from data_order.order import NEVER, Rows, TrainingOrder, as_integers, cohort_of_steps, positive
+from data_order.order import (
+    NEVER,
+    Rows,
+    TrainingOrder,
+    as_integers,
+    check_positions,
+    cohort_of_steps,
+    positive,
+)
 
 __all__ = ["FileOrder"]
 
@@ -130,11 +138,7 @@ class FileOrder:
             The order has no such position.
         """
         wanted = as_integers(positions, "positions")
-        if wanted.size and (int(wanted.min()) < 0 or int(wanted.max()) >= self.rows):
-            raise RowRangeError(
-                f"positions {int(wanted.min()):,} to {int(wanted.max()):,}; this order has 0 to "
-                f"{self.rows - 1:,}"
-            )
+        check_positions(wanted, self.rows)
         whole = self.file_steps * self.batch_size
         left = max(1, self.file_rows - whole)
         past = wanted >= self.read_rows
