@@ -12,7 +12,7 @@ Each section of them belongs to a room: `Sampling`, `Scoring`, `Estimation`, `Au
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, get_origin
+from typing import Annotated, Any, Literal, Self, get_origin
 
 from pydantic import Field, model_validator
 
@@ -83,6 +83,11 @@ class Study(Settings):
         description="a model that has read none of the rows, whose outcomes are covariates: "
         "held_out (trained on the rows that are not sampled; mini suite only), or a parquet table "
         "of its scores; empty for none",
+    )
+    show_rows: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="whether the report shows rows as text, the most and the least remembered "
+        "ones; auto shows those of the mini suite, not other people's text",
     )
     sample: Sampling = Field(Sampling(), description="Which rows are drawn.")
     score: Scoring = Field(Scoring(), description="How checkpoints are scored.")
@@ -170,6 +175,11 @@ class Study(Settings):
             return {"outcomes": f"there are {', '.join(columns_of(self.score.scorers))}"}
         except NotFoundError:  # of a package that is not installed here
             return {}
+
+    @property
+    def shows_rows(self) -> bool:
+        """Whether rows are shown as text."""
+        return self.show_rows == "yes" or (self.show_rows == "auto" and self.suite == "mini")
 
 
 def demo_study(*, quick: bool = False, seed: int = 0) -> Study:

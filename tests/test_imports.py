@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "profiles": BASE | {"settings", "did", "suites"},
     "findings": BASE | {"did", "suites", "profiles"},
     "figures": BASE | {"store"},
-    "report": BASE | {"store", "study", "figures", "profiles", "scoring"},
+    "report": BASE | {"store", "study", "figures", "profiles", "findings", "scoring"},
     "training": {"errors", "settings", "suites", "checkpoints"},
     "mini": BASE
     | {"settings", "store", "progress", "execute", "suites", "scoring", "did", "training"},

@@ -288,6 +288,15 @@ def counterfactual(
     _run(study, "counterfactual", workers, as_json)
 
 
+@verb(STAGES, "remembered my-study")
+def remembered(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
+    """Show the rows that were remembered most and least, token by token.
+
+    Only for the mini suite, or where show_rows = "yes".
+    """
+    _run(study, "remembered", as_json=as_json)
+
+
 @verb(
     STAGES,
     "plot my-study",

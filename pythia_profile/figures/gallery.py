@@ -92,7 +92,7 @@ def _drawings(
         kinds = {*profiles.filter(pl.col("att").is_finite())["kind"]}
         if "event_time_balanced" in kinds:
             found["event_time"] = lambda: event_time(profiles, **of)
-        if "event_time" in kinds:
+        if "event_time" in kinds and _more_than_constant(profiles):
             found["event_time_all"] = lambda: event_time(profiles, cohorts="all", **of)
         for name, draw in (("instantaneous", instantaneous), ("residual", residual)):
             if len(profiles.filter(pl.col("kind") == name, pl.col("cohort").is_not_null())):
@@ -116,6 +116,13 @@ def _drawings(
     if "counterfactual" in tables and len(tables["counterfactual"]):
         found["counterfactual"] = lambda: counterfactual(tables["counterfactual"])
     return found
+
+
+def _more_than_constant(profiles: pl.DataFrame) -> bool:
+    """Whether the curve of all cohorts is another one than that of a constant set."""
+    known = profiles.filter(pl.col("att").is_finite())
+    every, same = (known.filter(kind=name) for name in ("event_time", "event_time_balanced"))
+    return len(every) > len(same)
 
 
 def _with(

@@ -27,11 +27,14 @@ from pythia_profile.tables import (
     CHECKS,
     COUNTERFACTUAL,
     COUNTERFACTUAL_SUMMARY,
+    CROSSOVER_MEANS,
     ESTIMANDS,
     FOUND,
+    NOISE,
     PLACEBO,
     PRECISION,
     PROFILES,
+    REMEMBERED,
     ROWS,
     SCORES,
     Table,
@@ -39,6 +42,7 @@ from pythia_profile.tables import (
 )
 
 __all__ = [
+    "BESIDE",
     "any_scores",
     "check_outcomes",
     "imported_effects",
@@ -59,6 +63,9 @@ MOSTLY, SLICES = 0.5, 50
 """Share of a row's tokens that had been read before, from which on it is marked; the slices of a
 run over whose rows it is averaged."""
 _EFFECT_ROWS = {name: ROWS.columns[name] for name in ("row_id", "treatment_step")}
+
+BESIDE = (*FOUND, PRECISION, ESTIMANDS, CROSSOVER_MEANS, REMEMBERED, NOISE)
+"""Tables that a study may hold and need not; the report shows those that exist."""
 
 
 def ready_suite(folder: Path, study: Study) -> Suite:
@@ -263,12 +270,11 @@ def read_tables(folder: Path, study: Study) -> dict[str, pl.DataFrame]:
     if study.audit.size:
         audit = "counterfactual"
         wanted += [(COUNTERFACTUAL, audit), (COUNTERFACTUAL_SUMMARY, audit)]
-    for table, stage in ((PRECISION, "precision"), (ESTIMANDS, "estimands")):
-        if (folder / f"{table.name}.parquet").exists():
-            wanted.append((table, stage))
-    wanted += [(table, "check") for table in CHECKS if (folder / f"{table.name}.parquet").exists()]
-    found = [table for table in FOUND if (folder / f"{table.name}.parquet").exists()]
-    wanted += [(table, "findings") for table in found]
+    wanted += [
+        (table, "check")
+        for table in (*CHECKS, *BESIDE)
+        if (folder / f"{table.name}.parquet").exists()
+    ]
     imported, tables = imported_effects(folder), dict[str, pl.DataFrame]()
     for table, stage in wanted:
         path = folder / f"{table.name}.parquet"

@@ -38,6 +38,7 @@ from pythia_profile.tables import (
     PLACEBO,
     PRECISION,
     PROFILES,
+    REMEMBERED,
     ROWS,
     RUN,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "make_plot",
     "make_precision",
     "make_profile",
+    "make_remembered",
     "make_sample",
     "make_score",
     "noise_of",
@@ -256,6 +258,15 @@ def make_counterfactual(folder: Path, study: Study, options: StageOptions) -> st
         f"{line['bias_se']:.4f}, correlation {line['correlation']:.2f}, coverage "
         f"{line['coverage']:.0%}"
     )
+
+
+def make_remembered(folder: Path, study: Study, _: StageOptions) -> str:
+    """Decode the rows that were remembered most and least."""
+    from pythia_profile.pipeline.remembered import remembered_rows
+
+    table = remembered_rows(folder, study, ready_suite(folder, study))
+    write_table(table, folder / "remembered.parquet", REMEMBERED)
+    return f"remembered: {len(table)} rows of {table['size'].item(0)}, token by token"
 
 
 def make_plot(folder: Path, study: Study, _: StageOptions) -> str:

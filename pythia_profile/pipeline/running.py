@@ -70,12 +70,17 @@ def run_stage(folder: Path, name: str, options: StageOptions | None = None) -> s
     return _run(folder, study, stage, options or StageOptions())
 
 
+_UNWANTED = {
+    "counterfactual": "study.toml asks for no retraining; set audit.size to one of its sizes and "
+    "audit.cohorts to a number",
+    "remembered": "rows are shown as text of the mini suite only; set show_rows = 'yes' to show "
+    "those of this suite",
+}
+
+
 def _run(folder: Path, study: Study, stage: Stage, options: StageOptions) -> str:
     if not stage.wanted(study):
-        raise StudyError(
-            f"this study has no stage '{stage.name}': study.toml asks for no retraining; set "
-            "audit.size to one of its sizes and audit.cohorts to a number"
-        )
+        raise StudyError(f"this study has no stage '{stage.name}': {_UNWANTED[stage.name]}")
     remove_leftovers(folder)
     check_settings(folder, study)
     _note_imports(folder, study)

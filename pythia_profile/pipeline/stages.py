@@ -18,6 +18,7 @@ from typing import Any
 
 from pythia_profile.pipeline.fingerprints import Fingerprints
 from pythia_profile.pipeline.inputs import (
+    BESIDE,
     any_scores,
     imported_effects,
     imported_scores,
@@ -34,6 +35,7 @@ from pythia_profile.pipeline.makers import (
     make_plot,
     make_precision,
     make_profile,
+    make_remembered,
     make_sample,
     make_score,
 )
@@ -70,7 +72,7 @@ __all__ = [
 IMPORTED = "imported"
 _NEED_SCORES = (
     *("sample", "covariates", "score", "precision", "profile", "estimands", "check"),
-    *("findings", "counterfactual"),
+    *("findings", "counterfactual", "remembered"),
 )
 _EARLIER = ("gaps.parquet", "influence.parquet", "witnesses.parquet", "twins")
 _TO_DO = ("out of date", "not run", "partly run")
@@ -183,6 +185,8 @@ def left_out(folder: Path, study: Study, stage: Stage) -> str:
         return "the effects are imported, and there are no scores"
     if stage.name == "covariates" and imported_scores(folder) and not study.reference:
         return "the scores are imported; the suite is not opened to count its tokens"
+    if stage.name == "remembered" and imported_scores(folder):
+        return "the scores are imported; there are no checkpoints to read rows with"
     return ""
 
 
@@ -275,6 +279,7 @@ COVARIATES_FILE = "covariates.parquet"
 _TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
 _CHECK_TABLES = tuple(f"{table.name}.parquet" for table in CHECKS)
 _FOUND_TABLES = tuple(f"{table.name}.parquet" for table in FOUND)
+_BESIDE = tuple(f"{table.name}.parquet" for table in BESIDE)
 _AUDIT_TABLES = ("counterfactual.parquet", "counterfactual_summary.parquet")
 
 
@@ -354,16 +359,22 @@ STAGES = (
         wanted=lambda study: bool(study.audit.size),
     ),
     Stage(
+        "remembered",
+        make_remembered,
+        ("show_rows", "training_seed", *_INFERENCE),
+        _INPUTS,
+        ("remembered.parquet",),
+        named=_used_covariates,
+        wanted=lambda study: study.shows_rows,
+    ),
+    Stage(
         "plot", make_plot, ("outcomes",), (*_TABLES, *_FOUND_TABLES, *_AUDIT_TABLES), ("figures",)
     ),
     Stage(
         "report",
         _report,
         tuple(Study.model_fields),  # the page states them
-        (
-            *(*_TABLES, "precision.parquet", "estimands.parquet", *_CHECK_TABLES),
-            *(*_FOUND_TABLES, *_AUDIT_TABLES, "figures"),
-        ),
+        (*_TABLES, *_CHECK_TABLES, *_AUDIT_TABLES, *_BESIDE, "figures"),
         ("report.html",),
     ),
 )

@@ -48,21 +48,27 @@ def check_sentences(tables: Tables, outcome: str | None = None) -> list[str]:
 
 
 def check_groups(tables: Tables, outcome: str | None = None) -> list[Group]:
-    """Say what the tables say, of one outcome or of all; groups without a finding are left out."""
+    """Say what the tables say, of one outcome or of all.
+
+    Groups without a finding, and tables that a study does not have, are left out.
+    """
     kept = {
         name: table if outcome is None else table.filter(pl.col("outcome") == outcome)
         for name, table in tables.items()
         if name in _NAMES
     }
-    outcomes = kept["leave_one_out"]["outcome"].n_unique()
+    named = [table["outcome"] for table in kept.values() if len(table)]
+    outcomes = pl.concat(named).n_unique() if named else 0
     groups = []
     for name, heading, meaning, say in _GROUPS:
         sentences = []
+        if name not in kept:
+            continue
         for key, lines in kept[name].group_by(*RUN, "outcome", maintain_order=True):
             called = _name(str(key[1]), str(key[3]), outcomes)
             sentences += [f"{called}: {sentence}" for sentence in say(lines)]
         groups.append(Group(heading, meaning, tuple(sentences)))
-    for between, heading, meaning in _CONTRASTED:
+    for between, heading, meaning in _CONTRASTED if "contrasts" in kept else ():
         lines = kept["contrasts"].filter(between=between)
         groups.append(Group(heading, meaning, tuple(_contrasts(lines, outcomes))))
     return [group for group in groups if group.sentences]

@@ -1,13 +1,15 @@
 """The report of a study: one HTML file that needs nothing but itself.
 
-Figures are inline SVG, small tables are downloads inside the file, and the only script sorts
-tables. Opening it makes no request.
+Figures are inline SVG, small tables are downloads inside the file, and the script inside sorts
+tables and lets a reader point at the cells of the profile. Opening it makes no request, and without
+the script nothing is missing but that.
 """
 
 import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,16 @@ from markupsafe import Markup
 
 from pythia_profile.errors import MissingTableError
 from pythia_profile.figures.style import name_outcome
+from pythia_profile.findings.statements import topics
 from pythia_profile.profiles.sentences import Group, check_groups
 from pythia_profile.report import words
+from pythia_profile.report.appendix import extras
+from pythia_profile.report.citations import bibtex, methods
+from pythia_profile.report.examples import Example, examples
+from pythia_profile.report.explorer import packed
+from pythia_profile.report.glossary import GLOSSARY
+from pythia_profile.report.headline import averages, title
+from pythia_profile.report.judged import Check, Judged, actions, judge, pivot
 from pythia_profile.report.provenance import (
     IMPORTED_EFFECTS,
     assumptions,
@@ -27,20 +37,24 @@ from pythia_profile.report.provenance import (
     stage_table,
     suite_facts,
 )
+from pythia_profile.report.quality import quality
 from pythia_profile.report.sheets import Sheet, sheet
-from pythia_profile.scoring.records import read_record
 from pythia_profile.store import write_text
 from pythia_profile.study import Study, read_lock
-from pythia_profile.tables import CHECKS
 
-__all__ = ["quality", "render", "write_report"]
+__all__ = ["render", "write_report"]
 
-LARGEST_INLINE = 300_000
+LARGEST_INLINE = 200_000
 """Bytes of the largest table that is put into the page; larger ones are named by their file."""
+MOST_INLINE = 300_000
+"""Bytes of all of them together; the smallest ones come first."""
 
 FIGURES = {
     "heatmap": "Effect of training, for every cohort at every checkpoint, one panel a size",
-    "event_time": "Mean effect against optimizer steps since the cohort, with bands",
+    "event_time": "Mean effect against optimizer steps since the cohort, of the same cohorts "
+    "throughout, with bands",
+    "event_time_all": "Mean effect against optimizer steps since the cohort, of all cohorts, with "
+    "bands, and how many cohorts reach an event time",
     "instantaneous": "Instantaneous effect of each cohort, and the learning rate that read it",
     "residual": "Effect at the last checkpoint, for each cohort",
     "agreement": "Correlation of the sizes' profiles, reliability on the diagonal",
@@ -51,15 +65,19 @@ FIGURES = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The part of the page on one outcome.
+    """What the page says of one outcome.
 
     Attributes
     ----------
     name : the outcome with its unit.
     suffix : what the names of its figures end in; empty for the study's first outcome.
     headline, placebo, rates, agreement : sentences.
-    means : profiles averaged over cohorts.
+    averages : every mean, and what it averages.
+    verdicts : the checks, each with a verdict a size.
+    actions : what to do about those that are fragile.
     checks : sentences of the checks, by question.
+    cells, explored : the profile for the script, and the sizes that had room in it.
+    rows : most and least remembered rows.
     """
 
     name: str
@@ -68,8 +86,13 @@ class Part:
     placebo: list[str]
     rates: list[str]
     agreement: list[str]
-    means: Sheet
+    averages: Sheet
+    verdicts: list[tuple[Check, list[Judged]]]
+    actions: list[str]
     checks: list[Group]
+    cells: str
+    explored: list[str]
+    rows: list[Example]
 
 
 def write_report(
@@ -134,29 +157,68 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    sizes = in_order(study, lock)
+    tables = {key: _sorted(table, sizes) for key, table in tables.items()}
     truth = tables.get("counterfactual_summary")
     imported = lock.get("stages", {}).get("att", {}).get("source") == "imported"
     return environment.get_template("page.html").render(
         study=study,
+        sizes=sizes,
         stale=list(stale),
         name=name,
+        today=_today(),
+        title=title(tables, study.outcomes[0], sizes),
+        glossary=GLOSSARY,
         summary=sheet(words.summary(tables, study.outcomes)),
         figures=figures,
-        grid=sheet(grid),
+        grid=sheet(_sorted(grid, sizes)),
         lock=lock,
-        parts=[_part(tables, outcome, end) for outcome, end in _suffixes(study).items()],
+        parts=[_part(tables, outcome, end, sizes) for outcome, end in _suffixes(study).items()],
         truth=words.counterfactual_sentences(truth, study.estimate.level)
         if truth is not None
         else [],
+        topics=topics(tables),
+        extras=extras(tables, study.outcomes),
         checkpoints=words.checkpoint_sentences(lock),
+        faults=_any_fault(grid),
         imported=imported,
+        methods="" if imported else methods(study, lock, tables),
+        bibtex=bibtex(study, tables),
         estimation=IMPORTED_EFFECTS if imported else estimation_facts(study),
         assumed=[] if imported else assumptions(study, lock),
         suite=suite_facts(study, lock),
-        sizes=sheet(size_table(study, lock)),
+        models=sheet(_sorted(size_table(study, lock), sizes)),
         stages=sheet(stage_table(lock), {"seconds": 1}),
-        downloads={name: _download(table) for name, table in tables.items() if len(table)},
+        downloads=_downloads(tables),
     )
+
+
+def _any_fault(grid: pl.DataFrame) -> bool:
+    """Whether something is wrong with what was scored."""
+    counts = [c for c in ("quarantined", "equal weights", "scores not finite") if c in grid.columns]
+    return any(bool((grid[name] > 0).any()) for name in counts)
+
+
+def in_order(study: Study, lock: Mapping[str, Any]) -> list[str]:
+    """Sizes of a study by their parameters, where these are known; else as the study lists them."""
+    known = lock.get("suite", {}).get("sizes", {})
+    if not all(known.get(size, {}).get("parameters") for size in study.sizes):
+        return list(study.sizes)
+    return sorted(study.sizes, key=lambda size: known[size]["parameters"])
+
+
+def _sorted(table: pl.DataFrame, sizes: Sequence[str]) -> pl.DataFrame:
+    """Put the lines of smaller models first, and leave their order within a model."""
+    if "size" not in table.columns:
+        return table
+    rank = pl.col("size").replace_strict(
+        {size: at for at, size in enumerate(sizes)}, default=len(sizes), return_dtype=pl.Int64
+    )
+    return table.sort(rank, maintain_order=True)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def _suffixes(study: Study) -> dict[str, str]:
@@ -166,8 +228,11 @@ def _suffixes(study: Study) -> dict[str, str]:
     }
 
 
-def _part(tables: Mapping[str, pl.DataFrame], outcome: str, suffix: str) -> Part:
-    checked = all(table.name in tables for table in CHECKS)
+def _part(
+    tables: Mapping[str, pl.DataFrame], outcome: str, suffix: str, sizes: Sequence[str]
+) -> Part:
+    found = judge(tables, outcome, sizes)
+    cells, explored = packed(tables["att"], outcome, sizes)
     return Part(
         name=name_outcome(outcome),
         suffix=suffix,
@@ -175,64 +240,14 @@ def _part(tables: Mapping[str, pl.DataFrame], outcome: str, suffix: str) -> Part
         placebo=words.placebo_sentences(tables, outcome),
         rates=words.rate_sentences(tables, outcome),
         agreement=words.agreement_sentences(tables, outcome),
-        means=sheet(_means(tables["profiles"].filter(pl.col("outcome") == outcome))),
-        checks=check_groups(tables, outcome) if checked else [],
+        averages=sheet(averages(tables, outcome)),
+        verdicts=list(pivot(found, sizes)),
+        actions=actions(found),
+        checks=check_groups(tables, outcome),
+        cells=cells,
+        explored=explored,
+        rows=examples(tables.get("remembered"), outcome),
     )
-
-
-def quality(folder: Path, study: Study) -> pl.DataFrame:
-    """Count what was scored, by size: checkpoints, rows, missing and quarantined, dtype.
-
-    Scores of another training seed that lie in the folder are no part of the study.
-    """
-    if imported := _imported_quality(folder / "scores", study):
-        return pl.DataFrame(imported)
-    lines = []
-    for size in study.sizes:
-        run = f"*/{size}/seed{study.training_seed}/*"
-        done = [read_record(path) for path in (folder / "scores").glob(f"{run}/done.json")]
-        bad = list((folder / "scores").glob(f"{run}/quarantine.json"))
-        dtypes = {str(record.settings.get("dtype", "not stated")) for record in done}
-        hashes = [str(sorted(record.weights.items())) for record in done]
-        lines.append(
-            {
-                "size": size,
-                "checkpoints": len(done),
-                "quarantined": len(bad),
-                "equal weights": len(hashes) - len(set(hashes)),
-                "rows": "–".join(sorted({f"{record.rows:,}" for record in done})),
-                "scores not finite": sum(
-                    record.rows - count for record in done for count in record.finite.values()
-                ),
-                "dtype": ", ".join(sorted(dtypes)),
-            }
-        )
-    return pl.DataFrame(lines)
-
-
-def _imported_quality(folder: Path, study: Study) -> list[dict[str, Any]]:
-    """Count tables of scores that were not scored here; empty where any was, or there are none."""
-    paths = [p for p in sorted(folder.rglob("*.parquet")) if not p.name.startswith(".")]
-    if not paths or any(folder.rglob("done.json")):
-        return []
-    columns = ["size", "seed", "checkpoint", "row_id", *study.outcomes]
-    scores = pl.concat(pl.read_parquet(path, columns=columns) for path in paths)
-    lines = []
-    for size in study.sizes:
-        some = scores.filter(size=size, seed=study.training_seed)
-        rows = some.group_by("checkpoint").len()["len"].unique().sort()
-        values = some.select(pl.col(study.outcomes).cast(pl.Float64))
-        finite = values.select(pl.all().is_finite().fill_null(value=False).sum()).row(0)
-        lines.append(
-            {
-                "size": size,
-                "checkpoints": some["checkpoint"].n_unique(),
-                "rows": "–".join(f"{count:,}" for count in rows),
-                "scores not finite": sum(len(some) - count for count in finite),
-                "source": "imported",
-            }
-        )
-    return lines
 
 
 def _figure(path: Path, label: str) -> Markup | None:
@@ -249,6 +264,7 @@ def _figure(path: Path, label: str) -> Markup | None:
             f"'{path}' is no figure; run `pythia-profile plot {path.parents[1]}` again"
         )
     svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'id="([^"]+)"', rf'id="{path.stem}-\1"', svg)
     svg = re.sub(r'(href="|url\()#([^")]+)', rf"\1#{path.stem}-\2", svg)
     width = re.search(r' width="([\d.]+)pt"', svg)
@@ -258,14 +274,23 @@ def _figure(path: Path, label: str) -> Markup | None:
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}" style="{style}"', 1))
 
 
-def _means(profiles: pl.DataFrame) -> pl.DataFrame:
-    of_all = pl.col("cohort").is_null() & pl.col("event_time").is_null()
-    return profiles.filter(of_all).select("size", "kind", "att", "se", "lower", "upper")
+def _downloads(tables: Mapping[str, pl.DataFrame]) -> dict[str, str]:
+    """CSV of each table as a data address; empty for large ones, and where there is no room."""
+    found, room = dict.fromkeys((name for name, table in tables.items() if len(table)), ""), 0
+    texts = {name: _csv(tables[name]) for name in found}
+    for name, text in sorted(texts.items(), key=lambda item: len(item[1])):
+        room += len(text)
+        if len(text) <= LARGEST_INLINE and room <= MOST_INLINE:
+            found[name] = "data:text/csv;base64," + base64.b64encode(text).decode()
+    return found
 
 
-def _download(table: pl.DataFrame) -> str:
-    """CSV of a small table as a data address; empty for a large one."""
-    csv = table.write_csv().encode()
-    if len(csv) > LARGEST_INLINE:
-        return ""
-    return "data:text/csv;base64," + base64.b64encode(csv).decode()
+def _csv(table: pl.DataFrame) -> bytes:
+    nested = [pl.col(name) for name, dtype in table.schema.items() if dtype.is_nested()]
+    joined = [
+        pl.format("[{}]", column.list.eval(pl.element().cast(pl.String)).list.join(" ")).alias(
+            column.meta.output_name()
+        )
+        for column in nested
+    ]
+    return table.with_columns(joined).write_csv().encode()

@@ -14,6 +14,7 @@ from pythia_profile.study import Estimation, Sampling, Study
 __all__ = [
     "IMPORTED_EFFECTS",
     "assumptions",
+    "clustered_by",
     "estimation_facts",
     "imported_facts",
     "size_table",
@@ -31,6 +32,7 @@ STAGES = {
     "check": "computed the diagnostics",
     "findings": "found what the profiles say: rates, predictions, decay, bits",
     "counterfactual": "retrained without some cohorts; compared estimates with true effects",
+    "remembered": "scored the most and the least remembered rows token by token",
     "plot": "drew the figures",
 }
 """What each stage did, in order. The report cannot know its own duration."""
@@ -55,6 +57,11 @@ _MISSING = {
     "error": "no estimate is made if a row lacks a score",
     "balanced": "rows that lack a score at any checkpoint are left out",
     "available": "each cell uses the rows that have the scores it needs",
+}
+_SECOND = {
+    "cut": "rows whose text is read again lose their cells from the second reading on",
+    "keep": "rows whose text is read again keep all cells",
+    "drop": "rows whose text is read again, or had been read before, are left out",
 }
 _FAMILIES = {
     "post": "all cells from the cohort on; cells before treatment have a band of their own",
@@ -135,8 +142,12 @@ def estimation_facts(study: Study) -> list[tuple[str, str]]:
         ),
         ("missing scores", f"{_MISSING[chosen.missing]} (missing = '{chosen.missing}')"),
         (
+            "second readings",
+            f"{_SECOND[chosen.second_reading]} (second_reading = '{chosen.second_reading}')",
+        ),
+        (
             "standard errors",
-            f"clustered by {chosen.clusters} (clusters = '{study.estimate.clusters}'{why})",
+            f"clustered by {clustered_by(study)} (clusters = '{study.estimate.clusters}'{why})",
         ),
         (
             "bands",
@@ -151,6 +162,13 @@ def estimation_facts(study: Study) -> list[tuple[str, str]]:
         ("forward pass", f"{score.dtype}, {score.attention} attention, device {score.device}"),
         ("faulty checkpoints", f"{_FAULTY[score.faulty]} (faulty = '{score.faulty}')"),
     ]
+
+
+def clustered_by(study: Study) -> str:
+    """Say what `auto` stands for: rows drawn over a whole cohort share a batch only by chance."""
+    if study.estimate.clusters != "auto":
+        return study.estimate.clusters
+    return "batch" if study.sample.batches_per_cohort else "row"
 
 
 def _restricted(sample: Sampling) -> str:

@@ -15,8 +15,11 @@ __all__ = [
     "checkpoint_sentences",
     "counterfactual_sentences",
     "headline",
+    "means_of",
     "placebo_sentences",
+    "places_of",
     "rate_sentences",
+    "share_left",
     "summary",
 ]
 
@@ -48,8 +51,8 @@ def summary(tables: Tables, outcomes: Sequence[str]) -> pl.DataFrame:
     for outcome in outcomes:
         placebo = tables["placebo"].filter(pl.col("outcome") == outcome, pl.col("test") == "joint")
         p_values = dict(placebo.select("size", "p_value").iter_rows())
-        for size, line in _means(tables, outcome).items():
-            share = _share(line)
+        for size, line in means_of(tables, outcome).items():
+            share = share_left(line)
             p = p_values.get(size)
             lines.append(
                 {
@@ -68,8 +71,8 @@ def summary(tables: Tables, outcomes: Sequence[str]) -> pl.DataFrame:
 def headline(tables: Tables, outcome: str) -> list[str]:
     """Instantaneous, persistent and residual memorization of each size, one sentence each."""
     sentences = []
-    for size, line in _means(tables, outcome).items():
-        share = _share(line)
+    for size, line in means_of(tables, outcome).items():
+        share = share_left(line)
         left = "" if share is None else f", {share:.0%} of the instantaneous effect"
         known = [kind for kind in MEANS if line[kind]["att"] is not None]
         verb = "changed" if any(line[kind]["att"] < 0 for kind in known[:1]) else "raised"
@@ -89,7 +92,7 @@ def _listed(parts: Sequence[str]) -> str:
     return f"{', '.join(parts[:-1])}{',' if len(parts) > 2 else ''} and {parts[-1]}"
 
 
-def _means(tables: Tables, outcome: str) -> dict[str, dict[str, dict[str, Any]]]:
+def means_of(tables: Tables, outcome: str) -> dict[str, dict[str, dict[str, Any]]]:
     """Size -> kind -> line of the mean over cohorts."""
     means = tables["profiles"].filter(
         pl.col("outcome") == outcome,
@@ -103,7 +106,7 @@ def _means(tables: Tables, outcome: str) -> dict[str, dict[str, dict[str, Any]]]
     return found
 
 
-def _share(line: Mapping[str, Mapping[str, Any]]) -> float | None:
+def share_left(line: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Residual as a share of the instantaneous effect, where the latter is told from 0."""
     now, last = line["instantaneous"], line["residual"]
     if None in (now["att"], last["att"], line["persistent"]["att"]):
@@ -210,8 +213,19 @@ def _estimate(line: Mapping[str, Any]) -> str:
     """Print three decimals, or four where the standard error would keep a single digit."""
     if line["att"] is None:
         return "–"
-    places = 4 if line["se"] < SMALL_SE else 3
+    places = places_of(line["se"])
     return f"{line['att']:.{places}f} ± {line['se']:.{places}f}"
+
+
+def places_of(se: float | None) -> int:
+    """Decimals of an estimate with this standard error.
+
+    Examples
+    --------
+    >>> places_of(0.01), places_of(0.0012)
+    (3, 4)
+    """
+    return 4 if se is not None and se < SMALL_SE else 3
 
 
 def checkpoint_sentences(lock: Mapping[str, Any]) -> list[str]:

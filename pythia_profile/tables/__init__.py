@@ -41,6 +41,7 @@ from pythia_profile.tables.found import (
 from pythia_profile.tables.scored import (
     COVARIATES,
     NOISE,
+    REMEMBERED,
     ROWS,
     SCORES,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "PREDICTION",
     "PREDICTION_SKILL",
     "PROFILES",
+    "REMEMBERED",
     "ROWS",
     "RUN",
     "SCORES",

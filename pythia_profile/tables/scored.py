@@ -8,6 +8,7 @@ from pythia_profile.tables.contract import RUN, RUN_COLUMNS, Table
 __all__ = [
     "COVARIATES",
     "NOISE",
+    "REMEMBERED",
     "ROWS",
     "SCORES",
 ]
@@ -61,3 +62,24 @@ NOISE = Table(
 COVARIATES = Table("covariates", pl.Schema({"row_id": pl.Int64()}), ("row_id",))
 """What is known of the sampled rows whether or not they were read, a column each, named by source:
 `features.…` from the tokens alone, `reference.…` by a model that has read none of the rows."""
+
+REMEMBERED = Table(
+    "remembered",
+    pl.Schema(
+        {
+            **RUN_COLUMNS,
+            "outcome": pl.String(),
+            "rank": pl.Int64(),
+            "row_id": pl.Int64(),
+            "cohort": pl.Int64(),
+            "base": pl.Int64(),
+            "effect": pl.Float64(),
+            "tokens": pl.List(pl.String()),
+            "changes": pl.List(pl.Float64()),
+        }
+    ),
+    (*RUN, "outcome", "rank"),
+)
+"""Rows whose outcome gained most (`rank` 1, 2, …) and least (−1, −2, …) from being read: `effect`
+is the change from the `base` to the `cohort`'s checkpoint less that of the never-treated rows,
+`changes` that of each token's log-likelihood in nats, 0 for the first, which is only read."""

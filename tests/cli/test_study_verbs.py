@@ -285,6 +285,7 @@ def test_the_list_of_verbs_holds_each_whole_and_in_the_order_of_a_study(capsys):
     assert verbs["The stages of a study, in order"] == [
         *VERBS[: VERBS.index("plot")],
         "counterfactual",
+        "remembered",
         *VERBS[VERBS.index("plot") :],
     ]
     assert "..." not in text.partition("Start here")[2]

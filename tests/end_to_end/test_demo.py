@@ -139,7 +139,7 @@ def test_a_second_run_reuses_everything(demo):
     done = demo.again()
 
     assert done.returncode == 0
-    assert done.stdout.count("up to date") == 12
+    assert done.stdout.count("up to date") == 13
     assert {path: path.stat().st_mtime_ns for path in demo.study.rglob("*.parquet")} == before
 
 
@@ -160,6 +160,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(demo):
         "check",
         "findings",
         "counterfactual",
+        "remembered",
         "plot",
         "report",
     ]

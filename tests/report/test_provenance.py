@@ -73,8 +73,8 @@ def test_provenance_is_words_and_only_of_the_sizes_of_the_study(tables):
     ("settings", "said"),
     [
         ({"batches_per_cohort": 0}, "by row (clusters = 'auto': rows are drawn over all rows"),
-        ({"batches_per_cohort": 5}, "by batch (clusters = 'auto': rows are drawn from 5 batches"),
-        ({"batches_per_cohort": 5, "clusters": "row"}, "by row (clusters = 'row')"),
+        ({"batches_per_cohort": 4}, "by batch (clusters = 'auto': rows are drawn from 4 batches"),
+        ({"batches_per_cohort": 4, "clusters": "row"}, "by row (clusters = 'row')"),
         ({"estimator": "ancova"}, "analysis of covariance"),
         ({"estimator": "diff"}, "Equal levels : had it not been read"),
         ({"missing": "available"}, "each cell uses the rows that have the scores it needs"),
