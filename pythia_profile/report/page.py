@@ -57,6 +57,11 @@ FIGURES = {
     "bands, and how many cohorts reach an event time",
     "instantaneous": "Instantaneous effect of each cohort, and the learning rate that read it",
     "residual": "Effect at the last checkpoint, for each cohort",
+    "difference": "Effect in the largest size minus that in the smallest, for each cohort at each "
+    "checkpoint",
+    "prediction": "Predicted against observed effects of a size",
+    "seeds": "Effects by training seed",
+    "decay": "Effects against steps since the cohort, with the fitted decay",
     "agreement": "Correlation of the sizes' profiles, reliability on the diagonal",
     "counterfactual": "Estimated against true effect, and their difference by event time",
 }
@@ -72,6 +77,7 @@ class Part:
     name : the outcome with its unit.
     suffix : what the names of its figures end in; empty for the study's first outcome.
     headline, placebo, rates, agreement : sentences.
+    agreed : what the last come to, in one.
     averages : every mean, and what it averages.
     verdicts : the checks, each with a verdict a size.
     actions : what to do about those that are fragile.
@@ -86,6 +92,7 @@ class Part:
     placebo: list[str]
     rates: list[str]
     agreement: list[str]
+    agreed: str
     averages: Sheet
     verdicts: list[tuple[Check, list[Judged]]]
     actions: list[str]
@@ -240,6 +247,7 @@ def _part(
         placebo=words.placebo_sentences(tables, outcome),
         rates=words.rate_sentences(tables, outcome),
         agreement=words.agreement_sentences(tables, outcome),
+        agreed=words.agreement_summary(tables, outcome),
         averages=sheet(averages(tables, outcome)),
         verdicts=list(pivot(found, sizes)),
         actions=actions(found),

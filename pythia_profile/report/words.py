@@ -12,6 +12,7 @@ from pythia_profile.figures.style import name_outcome
 
 __all__ = [
     "agreement_sentences",
+    "agreement_summary",
     "checkpoint_sentences",
     "counterfactual_sentences",
     "headline",
@@ -169,6 +170,24 @@ def agreement_sentences(tables: Tables, outcome: str) -> list[str]:
             f"{line['reliability_b']:.2f}; {told}."
         )
     return sentences
+
+
+def agreement_summary(tables: Tables, outcome: str) -> str:
+    """Range of the correlations between sizes, and of their reliabilities; empty without any."""
+    lines = tables["agreement"].filter((pl.col("outcome") == outcome) & (pl.col("kind") == "post"))
+    related = lines["pearson"].drop_nulls().drop_nans().to_list()
+    reliable = [*lines["reliability_a"].drop_nulls(), *lines["reliability_b"].drop_nulls()]
+    if not related or not reliable:
+        return ""
+    return (
+        f"Profiles of two sizes correlate {_span(related)}, with reliabilities of {_span(reliable)}"
+        " in each size."
+    )
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def counterfactual_sentences(summary: pl.DataFrame, level: float = 0.95) -> list[str]:
