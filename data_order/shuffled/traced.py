@@ -204,7 +204,8 @@ class TracedShuffle:
                         table.add(place)
                         queue = sorted({*queue, *_later(turned, t, place)}, reverse=True)
         unit_of = {final: place for place, finals in came.items() for final in finals}
-        return [unit_of[place] for place in places]
+        # without a single pair nothing moves
+        return [unit_of.get(place, place) for place in places]
 
 
 def _accepted(words: Words, top: int, low: int) -> tuple[Words, int]:
