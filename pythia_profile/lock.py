@@ -1,5 +1,6 @@
 """The lock file of a study: what was pinned, and what each stage read and wrote."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def read_lock(folder: Path) -> dict[str, Any]:
 
 
 def update_lock(folder: Path, section: str, facts: dict[str, Any]) -> None:
-    """Add `facts` to one section of the lock file."""
+    """Add `facts` to one section of the lock file; what it holds already is not written again."""
     content = read_lock(folder)
-    content[section] = {**content.get(section, {}), **facts}
-    write_json(content, folder / LOCK_NAME)
+    now = json.loads(json.dumps({**content.get(section, {}), **facts}))  # as it would be read
+    if content.get(section) != now:
+        write_json({**content, section: now}, folder / LOCK_NAME)

@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 _UNFINISHED = ".part"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""Errors of the disk: nothing that was asked for was wrong."""
 _LEFTOVER = re.compile(r"\..*~(?P<host>[^~]*)~(?P<process>\d{1,9})~[0-9a-f]{8}\.part", re.DOTALL)
 
 
@@ -225,7 +227,10 @@ def _is_alive(process: int) -> bool:
 
 
 def _unwritable(path: Path, error: OSError) -> StudyError:
-    return StudyError(f"cannot write '{path}': {error.strerror or error}; nothing was changed")
+    found = StudyError(f"cannot write '{path}': {error.strerror or error}; nothing was changed")
+    if error.errno in _FULL:
+        found.exit_code = 1
+    return found
 
 
 def _flush_folder(folder: Path) -> None:

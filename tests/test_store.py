@@ -65,8 +65,11 @@ def test_a_device_that_is_full_is_one_clear_error(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StudyError, match=r"table.json': No space left on device; nothing was"):
+    with pytest.raises(
+        StudyError, match=r"table.json': No space left on device; nothing was"
+    ) as caught:
         write_json({"new": 1}, path)
+    assert caught.value.exit_code == 1
     assert read_json(path) == {"old": 1}
 
 

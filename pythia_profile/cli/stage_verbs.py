@@ -52,6 +52,10 @@ def score(
         str,
         typer.Option(metavar="I/N", help="Only the I-th of N parts, for one of N machines."),
     ] = "",
+    require_complete: Annotated[
+        bool,
+        typer.Option("--require-complete", help="Exit 3 where a checkpoint does not exist."),
+    ] = False,
     noise_floor: Annotated[
         bool,
         typer.Option(
@@ -77,7 +81,15 @@ def score(
         return
     if size is not None or checkpoint is not None:
         raise typer.BadParameter("--size and --checkpoint go with --noise-floor")
-    _run(study, "score", workers, as_json, retry=retry, shard=_shard(shard))
+    _run(
+        study,
+        "score",
+        workers,
+        as_json,
+        retry=retry,
+        shard=_shard(shard),
+        require_complete=require_complete,
+    )
 
 
 def _print_noise(study: Path, size: str | None, checkpoint: int | None, as_json: bool) -> None:

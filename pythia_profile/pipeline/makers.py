@@ -72,12 +72,14 @@ class StageOptions:
     retry : whether quarantined units are scored again.
     shard : (i, n): score only the i-th of n parts of the units.
     estimands : what to estimate beside the default; the table keeps what was last asked for.
+    require_complete : end with an error where a checkpoint that is asked for does not exist.
     """
 
     workers: int | None = None
     retry: bool = False
     shard: tuple[int, int] | None = None
     estimands: EstimandPlan | None = None
+    require_complete: bool = False
 
 
 def make_sample(folder: Path, study: Study, _: StageOptions) -> str:
@@ -122,7 +124,12 @@ def make_score(folder: Path, study: Study, options: StageOptions) -> str:
     from pythia_profile.scoring.settings import RunOptions
 
     suite = ready_suite(folder, study)
-    chosen = RunOptions(workers=options.workers, retry=options.retry, shard=options.shard)
+    chosen = RunOptions(
+        workers=options.workers,
+        retry=options.retry,
+        shard=options.shard,
+        require_complete=options.require_complete,
+    )
     return score_study(folder, study, suite, chosen)
 
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from pythia_profile.checkpoints.prefetch import Prefetcher
 from pythia_profile.checkpoints.verdicts import tally
-from pythia_profile.errors import NotFoundError, StudyError, not_found
+from pythia_profile.errors import NotFoundError, StudyError, UnfinishedError, not_found
 from pythia_profile.pipeline.pinned import study_grid
 from pythia_profile.scoring.noise import noise_floor
 from pythia_profile.scoring.run import score_grid
@@ -38,12 +38,19 @@ def score_study(folder: Path, study: Study, suite: Suite, options: RunOptions | 
     RefusedError
         Checkpoints are faulty and the study says to refuse them, or the disk has no room.
     UnfinishedError
-        Some checkpoints could not be scored; the others' tables are kept.
+        Some checkpoints could not be scored, or all are required and some are missing; the others'
+        tables are kept.
     """
     options = options or RunOptions()
     rows = read_table(folder / "rows.parquet", ROWS, "sample")
     grid, settings = study_grid(folder, study, suite), study.score
     scores = score_grid(suite, rows, grid, folder / "scores", settings, options)
+    if options.require_complete and grid.missing:
+        first = grid.missing[0]
+        raise UnfinishedError(
+            f"{len(grid.missing)} of {len(grid.verdicts)} checkpoints are missing, the first is "
+            f"{first.step} of {first.size} ({'; '.join(first.reasons)}); the others are scored"
+        )
     scored = scores.select("size", "checkpoint").unique().height
     line = f"score: {len(rows):,} rows at {scored:,} checkpoints of {len(study.sizes)} sizes"
     if options.shard is not None:

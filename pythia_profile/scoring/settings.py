@@ -71,4 +71,7 @@ class RunOptions(Settings):
     shard: tuple[int, int] | None = Field(
         None, description="(i, n), from 1 on: the i-th of n equal parts, for one of n machines"
     )
+    require_complete: bool = Field(
+        False, description="end with an error where a checkpoint that is asked for does not exist"
+    )
     chunk_rows: int = Field(1024, ge=1, description="rows committed at a time")

@@ -19,7 +19,7 @@ from pythia_profile.scoring.run import part_of, score
 from pythia_profile.scoring.settings import RunOptions
 from pythia_profile.suites.registry import open_suite
 from pythia_profile.suites.sampling import Sampling, sample_rows
-from tests.checkpoints.conftest import DONE, TEXTS, tiny_files
+from tests.checkpoints.conftest import DONE, MODELS, TEXTS, tiny_files
 from tests.checkpoints.test_faulty_files import SMALL
 from tests.checkpoints.test_fetch_faults import sent
 from tests.stand_in.hub import Virtual
@@ -75,6 +75,18 @@ def test_parts_for_several_machines_share_the_units_and_give_the_same_study(
     assert not (study / ".scores").exists()
     for wrong in ("0/2", "3/2", "1", "a/b", "1/0"):
         assert run(app, ["score", str(study), "--shard", wrong]) == 2, wrong
+
+
+def test_a_missing_checkpoint_ends_with_3_where_all_are_required(published, study, capsys):
+    """Fault 18."""
+    published.hub.repositories["model", MODELS].branches.pop("step2")
+
+    assert run(app, ["score", str(study), "--workers", "1", "--require-complete"]) == 3
+
+    error = capsys.readouterr().err
+    assert "1 of 3 checkpoints are missing, the first is 2 of s (no branch step2 in" in error
+    assert len([*(study / "scores").rglob("done.json")]) == 2
+    assert run(app, ["score", str(study), "--workers", "1"]) == 0
 
 
 def test_every_unit_is_in_exactly_one_part():
