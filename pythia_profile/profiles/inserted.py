@@ -83,8 +83,8 @@ def insertion_effects(
         items = items.with_columns(window=pl.lit(ALL))
     unread = items.with_columns(treatment_step=pl.lit(None, pl.Int64), batch=pl.lit(None, pl.Int64))
     plain = settings.replace(covariates=(), clusters="row")
-    own = panel(planted, items, plain, outcome=outcome, early="drop")
-    other = panel(real, unread, plain, outcome=outcome)
+    own = panel(items, planted, plain, outcome=outcome, early="drop")
+    other = panel(unread, real, plain, outcome=outcome)
     if not (own.cohort == NEVER).any():
         raise NoControlError("insertions: every item was planted; keep some out, as controls")
     lines, notes = [], [*own.notes]

@@ -16,7 +16,7 @@ from pythia_profile.suites.folder import write_suite
 
 def test_a_random_order_passes_and_a_sorted_one_fails_before_any_effect(planted):
     rows, scores = planted(lambda *_: 0.2)
-    laid = panel(scores, rows)
+    laid = panel(rows, scores)
     hard = np.argsort(np.argsort(laid.y[:, 0]))  # the hardest rows first
     bad = replace(laid, y=laid.y[np.argsort(laid.y[:, 0])] + 0 * hard[:, None])
 
@@ -31,7 +31,7 @@ def test_a_random_order_passes_and_a_sorted_one_fails_before_any_effect(planted)
 
 def test_rows_never_read_that_drift_with_their_place_fail(planted):
     rows, scores = planted(lambda *_: 0.0)
-    laid = panel(scores, rows)
+    laid = panel(rows, scores)
     never = laid.step == laid.step.max()
     y = laid.y.copy()
     y[never, -1] += np.linspace(0, 1, never.sum())
