@@ -149,7 +149,7 @@ def crossover(
     else:
         both = pair(one, other)
     laid = both.panel
-    by, chosen = cluster_by(settings.clusters, laid.cluster)
+    by, chosen = cluster_by(settings.clusters, laid)
     labels = RowLabels(laid.cluster if by == "batch" else None, laid.weight, laid.row_id)
     known = (both.read[:, None] > laid.checkpoints) & ~np.isnan(laid.y) & ~np.isnan(both.other)
     gap = np.where(known, laid.y - both.other, 0.0)

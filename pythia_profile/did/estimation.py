@@ -44,7 +44,7 @@ def effects(panel: Panel, settings: Estimation = DEFAULT, *, precision: bool = T
     ClusterError
         `batch`, and no row names its batch.
     """
-    by, chosen = cluster_by(settings.clusters, panel.cluster)
+    by, chosen = cluster_by(settings.clusters, panel)
     clusters = panel.cluster if by == "batch" else None
     chosen_covariates = panel.covariate_values(settings.covariates)
     covariates = covariates_of(chosen_covariates, panel.y.shape) if chosen_covariates else None
@@ -59,16 +59,12 @@ def effects(panel: Panel, settings: Estimation = DEFAULT, *, precision: bool = T
 
 
 def cluster_by(
-    clusters: ClusterBy, batch: Int[np.ndarray, " U"]
+    clusters: ClusterBy, panel: Panel
 ) -> tuple[Literal["row", "batch"], tuple[str, ...]]:
-    """Return what rows are clustered by, and for `auto` a note that says so.
-
-    Parameters
-    ----------
-    batch : (U,) batch of each row; NEVER for rows without one.
-    """
+    """Return what the rows of a panel are clustered by, and for `auto` a note that says so."""
     check_option(clusters, ClusterBy, "clusters")
-    known = batch[batch != NEVER]
+    named = panel.cluster != NEVER
+    known = panel.cluster[named]
     batches = len(np.unique(known))
     if clusters == "batch" and not batches:
         raise ClusterError(
@@ -77,12 +73,23 @@ def cluster_by(
         )
     if clusters != "auto":
         return clusters, ()
-    alone = int((np.unique(known, return_counts=True)[1] == 1).sum())
-    if known.size and alone < ALONE * len(known):
-        return "batch", (
-            f"clusters='auto': by batch, {len(known)} rows are of "
-            f"{counted(batches, 'batch', 'batches')}",
-        )
-    few = "no two rows share a batch" if batches == len(known) else "rows share a batch by chance"
-    reason = few if batches else "batches are not known"
-    return "row", (f"clusters='auto': by row, {reason}",)
+    if reason := _drawn_one_by_one(known, panel.cohort[named], batches):
+        return "row", (f"clusters='auto': by row, {reason}",)
+    of = counted(batches, "batch", "batches")
+    return "batch", (f"clusters='auto': by batch, {len(known)} rows are of {of}",)
+
+
+def _drawn_one_by_one(
+    batch: Int[np.ndarray, " U"], cohort: Int[np.ndarray, " U"], batches: int
+) -> str:
+    """Why rows are no clusters by batch; empty where they were drawn by batches."""
+    if not batches:
+        return "batches are not known"
+    if batches == len(batch):
+        return "no two rows share a batch"
+    if (np.unique(batch, return_counts=True)[1] == 1).sum() >= ALONE * len(batch):
+        return "rows share a batch by chance"
+    pairs = np.unique(np.stack([cohort, batch]), axis=1)
+    if (np.unique(pairs[0], return_counts=True)[1] == 1).any():
+        return "a cohort is of one batch, whose variance nothing tells"
+    return ""

@@ -90,7 +90,7 @@ def split(panel: Panel, settings: Estimation) -> Bool[np.ndarray, " U"]:
 
     It depends on ids, cohorts and the seed alone, so it is the same for every size.
     """
-    by, _ = cluster_by(settings.clusters, panel.cluster)
+    by, _ = cluster_by(settings.clusters, panel)
     labelled = (panel.cluster != NEVER) & (by == "batch")
     # ids of batches and of rows are numbered apart: a row's are negative
     cluster = np.where(labelled, panel.cluster, -1 - panel.row_id)

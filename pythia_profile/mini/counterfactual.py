@@ -213,7 +213,7 @@ def _spillover(
     # one, is itself
     y = np.zeros_like(panel.y)
     y[cells] = panel.y[cells] - _matrix(scores, panel.row_id[compared], later, panel.outcome)
-    by, _ = cluster_by(settings.clusters, panel.cluster)
+    by, _ = cluster_by(settings.clusters, panel)
     att = att_gt(
         y[compared],
         panel.cohort[compared],

@@ -279,9 +279,11 @@ def make_remembered(folder: Path, study: Study, _: StageOptions) -> str:
 def make_plot(folder: Path, study: Study, _: StageOptions) -> str:
     """Draw the figures."""
     from pythia_profile.figures import draw_all
+    from pythia_profile.pipeline.plugins import draw_plugins
 
     tables, marks = read_tables(folder, study), run_marks(folder, study)
     names = draw_all(tables, folder / "figures", study.outcomes, marks=marks)
+    names += draw_plugins(tables, folder / "figures")
     return f"plot: {', '.join(names)}"
 
 

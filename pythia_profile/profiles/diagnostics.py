@@ -124,7 +124,7 @@ def check(
     found: dict[tuple[str, int, str], dict[str, AttGt]] = {}
     for one in given.runs:
         laid, att = one.panel, _on_universal_base(one, given.settings)
-        by, _ = cluster_by(given.settings.clusters, laid.cluster)
+        by, _ = cluster_by(given.settings.clusters, laid)
         own = list(laid.notes)
         for table, part in (
             (ASSIGNMENT, assignment_lines(laid)),
