@@ -88,3 +88,32 @@ def insertions(
     columns = ["size", "outcome", "arm", "window", "kind", "att", "se", "experiment"]
     typer.echo(text_table(lines, [*columns, "experiment_se", "difference", "difference_se"]))
     typer.echo(str(found))
+
+
+@verb(STUDY, "across my-study", "across my-study seed-1-study seed-2-study")
+def across(
+    study: StudyFolder,
+    others: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders of studies of the same suite's other training seeds.",
+            show_default="none: bands over the sizes of this study alone",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put sizes, or training seeds, together.
+
+    Bands that hold for all sizes at once; and means over training seeds, with the variance between
+    runs in their intervals. Writes across.parquet.
+    """
+    from pythia_profile.pipeline.other_seeds import across_of
+    from pythia_profile.text import text_table
+
+    lines = across_of(study, others or ()).to_dicts()
+    if as_json:
+        print_json(lines)
+        return
+    shown = [line for line in lines if line["cohort"] is None]
+    columns = ["size", "seed", "outcome", "over", "runs", "kind", "event_time"]
+    typer.echo(text_table(shown, [*columns, "att", "se", "lower", "upper"]))

@@ -16,7 +16,7 @@ from pythia_profile.tables.checked import (
     LEAVE_ONE_OUT,
     SENSITIVITY,
 )
-from pythia_profile.tables.compared import CROSSOVER, CROSSOVER_MEANS, INSERTIONS
+from pythia_profile.tables.compared import ACROSS, CROSSOVER, CROSSOVER_MEANS, INSERTIONS
 from pythia_profile.tables.contract import (
     RUN,
     Table,
@@ -47,6 +47,7 @@ from pythia_profile.tables.scored import (
 )
 
 __all__ = [
+    "ACROSS",
     "AGREEMENT",
     "ALTERNATIVES",
     "ASSIGNMENT",

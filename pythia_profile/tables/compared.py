@@ -4,7 +4,7 @@ import polars as pl
 
 from pythia_profile.tables.contract import ESTIMATE, RUN, RUN_COLUMNS, Table
 
-__all__ = ["CROSSOVER", "CROSSOVER_MEANS", "INSERTIONS"]
+__all__ = ["ACROSS", "CROSSOVER", "CROSSOVER_MEANS", "INSERTIONS"]
 
 CROSSOVER = Table(
     "crossover",
@@ -72,3 +72,25 @@ INSERTIONS = Table(
 """Effects of planting a text at random steps, by `arm` (how many copies, or placebo) and `window`
 of the run ("all" for any): `att` by the study's estimator from the run alone, `experiment` against
 a run that never read the texts, and `difference`, att minus experiment over the same cells."""
+
+ACROSS = Table(
+    "across",
+    pl.Schema(
+        {
+            **RUN_COLUMNS,
+            "outcome": pl.String(),
+            "over": pl.String(),
+            "kind": pl.String(),
+            "cohort": pl.Int64(),
+            "event_time": pl.Int64(),
+            "runs": pl.Int64(),
+            **ESTIMATE,
+            "critical": pl.Float64(),
+        }
+    ),
+    (*RUN, "outcome", "over", "kind", "cohort", "event_time"),
+    frozenset({"seed", "cohort", "event_time", "critical"}),
+)
+"""Runs together. `over` is sizes: numbers of each size with a band simultaneous over all sizes of a
+seed and all lines of a `kind`; or seeds (seed null): means over training seeds, whose error and
+interval hold the variance between runs. `cohort` and `event_time` null: mean over cohorts."""
