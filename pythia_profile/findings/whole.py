@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from pythia_profile.did.settings import DEFAULT, Estimation
+from pythia_profile.errors import TableError
 from pythia_profile.findings.bits import bits
 from pythia_profile.findings.decay import decay
 from pythia_profile.findings.exposure import exposure
@@ -20,6 +21,7 @@ from pythia_profile.findings.statements import sentences
 from pythia_profile.findings.summaries import CohortTables, grouped
 from pythia_profile.profiles.estimates import Estimates, Frame, estimates_of
 from pythia_profile.suites.model import Suite
+from pythia_profile.suites.registry import facts_of
 from pythia_profile.tables import BITS, DECAY, FINDINGS, FOUND, conform
 
 __all__ = ["Findings", "findings"]
@@ -56,22 +58,22 @@ class Findings:
 
 
 def findings(
-    rows: Frame | Estimates,
+    rows: Frame | Estimates | Sequence[Estimates],
     scores: Frame | None = None,
     settings: Estimation = DEFAULT,
     *,
     outcomes: str | Sequence[str] = ("log_likelihood",),
-    suite: Suite | None = None,
+    suite: Suite | str | None = None,
     parameters: Mapping[str, int] | None = None,
 ) -> Findings:
     """Find what the profiles of a study say.
 
     Parameters
     ----------
-    rows, scores, settings, outcomes : as in `estimate`; or in place of all, what it returned. Runs
-        of several sizes are compared, and of several seeds.
-    suite : for learning rates, parameters and rows of a step; without it these findings are left
-        out.
+    rows, scores, settings, outcomes : as in `estimate`; or in place of all, what it returned, of
+        one training seed, or a list of what it returned of several.
+    suite : or its name: for learning rates, parameters and rows of a step; without it these
+        findings are left out.
     parameters : of each size, in place of the suite's; sizes that were not scored and are larger
         than all that were are extrapolated to.
 
@@ -84,7 +86,8 @@ def findings(
     ProfileError
         As `estimate`.
     """
-    found = estimates_of(rows, scores, settings, outcomes)
+    found = estimates_of(_together(rows), scores, settings, outcomes)
+    suite = None if suite is None else facts_of(suite)
     level, seed = found.settings.level, found.settings.seed
     tables, lines = CohortTables(), []
     for runs in grouped(found.runs, lambda one: (one.panel.run[::2], one.panel.outcome)):
@@ -105,3 +108,12 @@ def findings(
         decay=conform(pl.DataFrame(decayed, DECAY.columns, orient="row"), DECAY),
         bits=conform(pl.concat(known) if known else pl.DataFrame(schema=BITS.columns), BITS),
     )
+
+
+def _together(rows: Frame | Estimates | Sequence[Estimates]) -> Frame | Estimates:
+    """Put estimates of several seeds together, each of which has rows and steps of its own."""
+    if not isinstance(rows, list | tuple) or not rows:
+        return rows  # type: ignore[return-value]
+    if not all(isinstance(one, Estimates) for one in rows):
+        raise TableError("findings: got a list, expected what `estimate` returned in each place")
+    return Estimates(tuple(run for one in rows for run in one.runs), rows[0].settings)

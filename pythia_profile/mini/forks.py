@@ -3,11 +3,11 @@
 A fork begins at a checkpoint of the real run, weights and optimizer state alike, and reads the rows
 that are left once more shuffled: OLMo-2's second stage in small. At every checkpoint from there on
 the study's rows are scored, so that each row is its own counterfactual while only one run has read
-it.
+it. Other training seeds begin at step 0 with weights of their own, and read the same rows, too.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +22,23 @@ from pythia_profile.execute.resources import on_cores
 from pythia_profile.execute.worker import Worker
 from pythia_profile.mini.build import config_of
 from pythia_profile.mini.config import MiniConfig
+from pythia_profile.mini.train import initial_model
 from pythia_profile.progress import track
 from pythia_profile.scoring.forward import score_checkpoint
 from pythia_profile.store import atomic_write, digest, read_json, write_table
 from pythia_profile.suites.model import Suite
 from pythia_profile.tables import ROWS
-from pythia_profile.training.loop import batches_in_order, load_state, train
+from pythia_profile.training.loop import batches_in_order, load_state, start, train
 
-__all__ = ["ForkUnit", "fork_order", "forked", "rows_in_fork"]
+__all__ = ["ForkUnit", "fork_order", "forked", "rows_in_fork", "training_seeds"]
 
 
 @dataclass(frozen=True, slots=True)
 class ForkUnit:
     """A fork of a size of the suite in `home` after step `at`, in the order of a seed.
 
-    `rows` and `out` are the files of the rows to score and of their scores.
+    `rows` and `out` are the files of the rows to score and of their scores; with `fresh` weights
+    it is another training seed, and `at` is 0.
     """
 
     home: Path
@@ -45,6 +47,7 @@ class ForkUnit:
     seed: int
     rows: Path
     out: Path
+    fresh: bool = False
 
     @property
     def name(self) -> str:
@@ -94,13 +97,65 @@ def forked(
         units.append(
             ForkUnit(Path(str(suite.root)), size, start, seed, out.with_suffix(".rows"), out)
         )
+    return _trained(suite, rows, units, workers)
+
+
+def training_seeds(
+    suite: Suite,
+    size: str,
+    rows: pl.DataFrame,
+    *,
+    folder: Path,
+    seeds: Sequence[int] = (1, 2, 3),
+    workers: int | None = None,
+) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Train a size again under other seeds: other initial weights, the same rows in another order.
+
+    Parameters
+    ----------
+    rows : the `ROWS` table of the real run.
+    folder : where the scores of finished runs are kept and found again.
+    seeds : one run each; not the suite's own.
+
+    Returns
+    -------
+    Of each run the `ROWS` table, with its own steps and batches, and `SCORES`, whose `seed` is that
+    of the run. A row has the same id in all of them.
+
+    Raises
+    ------
+    NotFoundError
+        A seed is the suite's own.
+    """
+    suite.size(size)
+    if suite.seed in seeds:
+        raise NotFoundError(
+            f"training seed {suite.seed} of mini {size} is the suite's own run; choose others"
+        )
+    units = []
+    for seed in seeds:
+        key = digest([size, "seed", seed, rows["row_id"].to_list(), str(suite.root)])[:16]
+        out = folder / size / f"seed{seed}-{key}.parquet"
+        place = Path(str(suite.root)), size, 0, seed, out.with_suffix(".rows"), out
+        units.append(ForkUnit(*place, fresh=True))
+    return _trained(suite, rows, units, workers)
+
+
+def _trained(
+    suite: Suite, rows: pl.DataFrame, units: Sequence[ForkUnit], workers: int | None
+) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Train the units that are not on disk; return rows and scores of all."""
+    config = config_of(suite)
     if missing := [unit for unit in units if not unit.out.exists()]:
         for unit in missing:
             write_table(rows, unit.rows, ROWS)
-        title = f"training {len(missing)} forks of {size}"
-        with track(title, len(missing) * (config.steps - start), "steps") as task:
+        title = f"training {len(missing)} more runs of {missing[0].size}"
+        steps = sum(config.steps - unit.at for unit in missing)
+        with track(title, steps, "steps") as task:
             map_units(train_fork, missing, on_cores(workers), task.advance)
-    return [(rows_in_fork(rows, config, start, unit.seed), _scores(suite, unit)) for unit in units]
+    return [
+        (rows_in_fork(rows, config, unit.at, unit.seed), _scores(suite, unit)) for unit in units
+    ]
 
 
 def _scores(suite: Suite, unit: ForkUnit) -> pl.DataFrame:
@@ -132,7 +187,12 @@ def train_fork(unit: ForkUnit, worker: Worker) -> None:
     """Train from the fork to the end; write the scores of the unit's rows at each checkpoint."""
     config = MiniConfig(**read_json(unit.home / "config.json"))
     torch.set_num_threads(worker.threads)
-    state = load_state(unit.home / unit.size, unit.at, config.recipe)
+    if unit.fresh:
+        # far from the seeds of the suite's own sizes, which are below 1,000 times its seed and 4
+        model = initial_model(unit.size, replace(config, seed=config.seed + 10**6 * unit.seed))
+        state = start(model, config.recipe)
+    else:
+        state = load_state(unit.home / unit.size, unit.at, config.recipe)
     document = TokenRows.open(unit.home / "document", row_tokens=config.row_tokens)
     content = document[: config.training_rows][fork_order(config, unit.at, unit.seed)]
     rows, parts = pl.read_parquet(unit.rows), []

@@ -15,6 +15,7 @@ from pydantic import PrivateAttr
 
 from pythia_profile import study as settings_of
 from pythia_profile.errors import MissingTableError, StudyError
+from pythia_profile.findings.whole import Findings
 from pythia_profile.pipeline.comparison import Comparison, compare_studies
 from pythia_profile.pipeline.inputs import check_outcomes, study_scores, suite_if_known
 from pythia_profile.pipeline.kept import study_estimates
@@ -24,7 +25,7 @@ from pythia_profile.pipeline.stages import explain_stages
 from pythia_profile.profiles.estimates import Estimates
 from pythia_profile.settings import Settings
 from pythia_profile.store import read_table
-from pythia_profile.tables import ATT, PLACEBO, PROFILES, ROWS
+from pythia_profile.tables import ATT, FOUND, PLACEBO, PROFILES, ROWS
 from pythia_profile.text import to_latex, to_markdown
 
 __all__ = ["Study", "create_study", "open_study"]
@@ -120,6 +121,15 @@ class Study(settings_of.Study):
     def profiles(self) -> pl.DataFrame:
         """Instantaneous, persistent and residual effects, and those by event time."""
         return read_table(self.folder / "profiles.parquet", PROFILES, "profile")
+
+    @property
+    def findings(self) -> Findings:
+        """What the profiles say: five tables and their sentences."""
+        found = {
+            table.name: read_table(self.folder / f"{table.name}.parquet", table, "findings")
+            for table in FOUND
+        }
+        return Findings(**found)
 
     def table(self, name: str) -> pl.DataFrame:
         """Read any other table of the study: `sensitivity`, `contrasts`, `counterfactual`.

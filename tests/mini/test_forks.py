@@ -1,15 +1,18 @@
 """Forks of the mini suite: which rows they read when, and what they are worth."""
 
+from itertools import pairwise
+
 import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+import pythia_profile as pp
 from pythia_profile.cli import app
 from pythia_profile.did.errors import PanelShapeError
 from pythia_profile.errors import NotFoundError, TableError
 from pythia_profile.mini.build import config_of
-from pythia_profile.mini.forks import fork_order, forked, rows_in_fork
+from pythia_profile.mini.forks import fork_order, forked, rows_in_fork, training_seeds
 from pythia_profile.pipeline.other_orders import crossover_of, crossover_section
 from pythia_profile.profiles.two_orders import crossover
 from pythia_profile.study import create_study, new_study
@@ -110,3 +113,35 @@ def test_what_cannot_be_forked_or_compared_is_named(tiny_suite, tiny_rows, tiny_
             (tiny_rows, tiny_scores.filter(size="xs")),
         )
     assert config_of(tiny_suite).steps == 64
+
+
+def test_training_seeds_share_rows_and_nothing_else(tiny_suite, tiny_rows, tiny_scores, tmp_path):
+    made = training_seeds(tiny_suite, "xs", tiny_rows, folder=tmp_path, seeds=(1, 2), workers=1)
+
+    (rows_1, scores_1), (rows_2, scores_2) = made
+    own = tiny_scores.filter(size="xs", seed=tiny_suite.seed)
+    at_start = [
+        lines.filter(checkpoint=0).sort("row_id")["log_likelihood"].to_numpy()
+        for lines in (own, scores_1, scores_2)
+    ]
+    assert rows_1["row_id"].equals(rows_2["row_id"])
+    assert not rows_1["treatment_step"].equals(rows_2["treatment_step"])  # another order
+    assert not any(np.allclose(a, b) for a, b in pairwise(at_start))
+    assert training_seeds(tiny_suite, "xs", tiny_rows, folder=tmp_path, seeds=(1,))[0][1].equals(
+        scores_1
+    )  # found again, not trained again
+
+    estimates = [pp.estimate(tiny_rows, own), *(pp.estimate(*one) for one in made)]
+    found = pp.findings(estimates, suite=tiny_suite).findings.filter(finding="seeds")
+    mean = found.filter(kind="instantaneous", quantity="mean").row(0, named=True)
+    each = [
+        pp.profile(one).filter(pl.col("cohort").is_null(), kind="instantaneous")["att"]
+        for one in estimates
+    ]
+    assert mean["n"] == 3
+    assert mean["estimate"] == pytest.approx(np.mean([value.item() for value in each]))
+
+
+def test_the_seed_of_the_suite_itself_is_no_other_seed(tiny_suite, tiny_rows, tmp_path):
+    with pytest.raises(NotFoundError, match="seed 0 of mini xs is the suite's own run"):
+        training_seeds(tiny_suite, "xs", tiny_rows, folder=tmp_path, seeds=(0, 1))

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+import pythia_profile as pp
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.did import estimation
@@ -28,6 +30,7 @@ from pythia_profile.pipeline.stages import (
 )
 from pythia_profile.profiles.estimates import estimate
 from pythia_profile.study import Sampling, Study, create_study, open_study
+from pythia_profile.tables import FOUND
 
 OUTCOMES = ("log_likelihood", "accuracy")
 
@@ -78,6 +81,15 @@ def test_each_run_and_outcome_is_estimated_once(made, calls):
     # difference; findings, on two halves of the rows; and the retraining, another panel
     assert len(calls) == 3 * 2 * 2 * len(OUTCOMES) + 1
     assert set(stage_states(made).values()) == {"up to date"}
+
+
+def test_findings_of_a_study_are_its_tables_and_what_these_say(study):
+    found = pp.open_study(study).findings
+    shown = CliRunner().invoke(app, ["findings", str(study), "--json"])
+
+    assert {*found.tables} == {table.name for table in FOUND}
+    assert json.loads(shown.stdout)["sentences"] == found.sentences
+    assert any(sentence.startswith("xs") for sentence in found.sentences)
 
 
 def test_stages_one_after_the_other_estimate_nothing_again(study, monkeypatch):
