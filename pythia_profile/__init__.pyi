@@ -11,6 +11,11 @@ from pythia_profile.figures.profiles import (
 from pythia_profile.findings.whole import findings as findings
 from pythia_profile.mini.build import mini_suite as mini_suite
 from pythia_profile.mini.forks import training_seeds as training_seeds
+from pythia_profile.pipeline.entering import (
+    Given as Given,
+    export_tables as export_tables,
+    import_tables as import_tables,
+)
 from pythia_profile.pipeline.planning import plan_study as plan_study
 from pythia_profile.pipeline.running import run_all as run_study
 from pythia_profile.pipeline.comparison import compare_studies as compare_studies

@@ -10,6 +10,7 @@ import sys
 from pythia_profile.cli import (
     change_verbs,
     experiment_verbs,
+    import_verbs,
     order_rows,
     power_verb,
     rows_verb,
@@ -22,6 +23,7 @@ from pythia_profile.cli.app import app, end_on_sigterm, run
 VERBS = (
     *(study_verbs, change_verbs, stage_verbs, order_rows, power_verb, rows_verb, suite_verbs),
     experiment_verbs,
+    import_verbs,
 )
 """Modules that have put their verbs into `app`."""
 

@@ -134,7 +134,7 @@ def test_a_study_is_entered_at_its_effects(effects):
 
     run_all(effects, 1, messages.append)
 
-    assert messages[-2] == "plot: heatmap"
+    assert messages[-2] == "plot: heatmap, difference"
     assert "left out: the effects are imported, and there are no scores" in messages[0]
     assert (effects / "att.parquet").read_bytes() == table
     assert read_lock(effects)["stages"]["att"]["source"] == "imported"
