@@ -182,6 +182,7 @@ class ShuffledRun(TrainingOrder):
 _STAGE_1 = FileList("olmo2_stage1", "f8a78a70c1f7")
 _STAGE_2_7B = FileList("olmo2_stage2_7b", "5164c43454b1")
 _STAGE_2_13B = FileList("olmo2_stage2_13b", "97379cf9500c")
+_STAGE_2_300B = FileList("olmo2_stage2_300b", "539881dec266")
 
 _OLMO_3_7B = FileList("olmo3_7b", "32f595cb8f24", "https://olmo-data.org/")
 _OLMO_3_32B = FileList("olmo3_32b", "ea3ce37af91a", "https://olmo-data.org/")
@@ -225,18 +226,25 @@ def _olmo_3(size: str, listed: FileList, batch_size: int, steps: int, **facts: A
 
 
 def _stage_2(
-    size: str, models: str, files: FileList, run: tuple[int, int, int], seeds: tuple[int, ...]
+    size: str,
+    models: str,
+    start: int,
+    batch_size: int,
+    ingredients: Sequence[tuple[FileList, int, int]],
+    **facts: Any,
 ) -> list[ShuffledRun]:
-    """Stage 2: a run for each ingredient, from one checkpoint, on the same files.
+    """Stage 2: a run for each ingredient, from one checkpoint.
 
     Parameters
     ----------
-    run : batch size, steps, and the step of stage 1 from which it starts.
-    seeds : of ingredients 1, 2, ...
+    start : step of stage 1 from which it starts.
+    ingredients : files, seed and steps of ingredients 1, 2, ...
 
-    Source: `OLMo2-*-stage2-*.yaml`; `restore_dataloader: false` begins at pass 0, position 0.
+    Source: `OLMo2-*-stage2-*.yaml`; `restore_dataloader: false` begins at pass 0, position 0. A
+    duration in tokens makes ten steps more there, all at rate 0. For the 32B, OLMo-core's
+    `src/scripts/official/OLMo2/README.md` and `src/scripts/train/OLMo2/anneal`.
     """
-    batch_size, steps, start = run
+    idle = 1 if facts.get("first_pass") else 11
     return [
         ShuffledRun(
             name=f"olmo2-{size}-stage2-{number}",
@@ -245,14 +253,15 @@ def _stage_2(
             seed=seed,
             batch_size=batch_size,
             steps=steps,
-            idle_from=steps - 10,
+            idle_from=steps + 1 - idle,
             single_pass=False,
             note=(
                 f"ingredient {number}, seed {seed}, from step {start:,} of stage 1; steps count "
-                "from there; rate 0 in the last 11"
+                f"from there; rate 0 in the last {idle}"
             ),
+            **facts,
         )
-        for number, seed in enumerate(seeds, 1)
+        for number, (files, seed, steps) in enumerate(ingredients, 1)
     ]
 
 
@@ -313,9 +322,29 @@ _LIST = [
         filtered=True,
         rows_between=(679_000 * 1024, 2**32 - 2),
     ),
-    *_stage_2("1b", _1B, _STAGE_2_7B, (512, 23_852, 1_907_359), (42069, 666, 42)),
-    *_stage_2("7b", _7B, _STAGE_2_7B, (1024, 11_931, 928_646), (42, 42069, 666)),
-    *_stage_2("13b", _13B, _STAGE_2_13B, (2048, 11_931, 596_057), (1110, 2662, 6209)),
+    *_stage_2(
+        "1b", _1B, 1_907_359, 512, [(_STAGE_2_7B, seed, 23_852) for seed in (42069, 666, 42)]
+    ),
+    *_stage_2("7b", _7B, 928_646, 1024, [(_STAGE_2_7B, seed, 11_931) for seed in (42, 42069, 666)]),
+    *_stage_2(
+        "13b",
+        _13B,
+        596_057,
+        2048,
+        [
+            *((_STAGE_2_13B, seed, 11_931) for seed in (1110, 2662, 6209)),
+            (_STAGE_2_300B, 2662, 35_773),
+        ],
+    ),
+    *_stage_2(
+        "32b",
+        _32B,
+        721_901,
+        2048,
+        [(_STAGE_2_13B, 1110, 11_921), (_STAGE_2_13B, 2662, 11_921), (_STAGE_2_300B, 2662, 35_763)],
+        first_pass=1,
+        filtered=False,
+    ),
 ]
 
 RUNS: dict[str, ShuffledRun] = {run.name: run for run in _LIST}

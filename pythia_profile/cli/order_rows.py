@@ -109,7 +109,7 @@ def order(
     Or when a row was read; with its tokens or text and the documents it was packed from, where
     these are available.
     """
-    shuffled = _shuffled(suite, training_seed)
+    shuffled, files = _shuffled(suite, training_seed)
     if shuffled is not None:
         needs_maps = idx is not None or documents or exposures or corpus is not None
         if needs_maps or batch_size or steps or row_tokens or seed is not None:
@@ -117,7 +117,7 @@ def order(
                 f"{suite} read slices of token files: of --store, --decode, --show, --file and "
                 "--offset only"
             )
-        asked = Asked(step, row, file, offset, store, decode, show, as_json)
+        asked = Asked(step, row, file, offset, store or files, decode, show, as_json)
         with ExitStack() as stack:
             show_shuffled(suite, shuffled, asked, bytes_bar(stack))
         return
@@ -221,12 +221,16 @@ class _Run:
     tokenizer: Path | None = None
 
 
-def _shuffled(name: str, training_seed: int | None) -> "ShuffledRun | None":
+def _shuffled(name: str, training_seed: int | None) -> "tuple[ShuffledRun | None, str | None]":
+    """Find the run over token files, and the folder of these where they lie here."""
     from data_order.shuffled.runs import ShuffledRun
     from pythia_profile.suites.registry import suite_there
 
-    order = suite_there(name, training_seed).order
-    return order if isinstance(order, ShuffledRun) else None
+    suite = suite_there(name, training_seed)
+    order = suite.order
+    if not isinstance(order, ShuffledRun):
+        return None, None
+    return order, None if suite.root is None else str(suite.root / (suite.store or "."))
 
 
 def _run_of(name: str, training_seed: int | None) -> _Run:

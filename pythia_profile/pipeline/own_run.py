@@ -26,6 +26,7 @@ __all__ = ["Findings", "check_suite"]
 
 _LOOKED_AT = 64
 _SHOWN = 160
+_RAW = ("mp_rank_*", "layer_*-model_*", "*_optim_states.pt", "__*_*.distcp", ".metadata")
 _FEW = 100
 """Controls below which an effect is hardly estimated."""
 
@@ -167,6 +168,15 @@ def _of_folders(suite: Suite, size: Size) -> Iterator[tuple[bool, str]]:
     except ProfileError as error:
         yield True, f"{size.name}: {error}"
         return
+    if raw := _raw_checkpoint(suite, size):
+        yield (
+            True,
+            (
+                f"{size.name}: '{raw}' is a checkpoint of the trainer, not a Hugging Face folder; "
+                "convert it (GPT-NeoX: tools/ckpts/convert_neox_to_hf.py; OLMo-core: "
+                "src/examples/huggingface)"
+            ),
+        )
     alike: dict[str, list[Verdict]] = {}
     for verdict in faulty(found.verdicts):
         alike.setdefault(verdict.verdict, []).append(verdict)
@@ -181,6 +191,15 @@ def _of_folders(suite: Suite, size: Size) -> Iterator[tuple[bool, str]]:
             f"{size.layers} layers of width {size.width:,}"
         ),
     )
+
+
+def _raw_checkpoint(suite: Suite, size: Size) -> Path | None:
+    """Find a folder with pieces as DeepSpeed, Megatron-LM or torch's distributed code save them."""
+    home = (suite.root or Path()) / size.weights
+    for pattern in _RAW:
+        if found := next(iter(sorted(home.glob(f"*/{pattern}"))), None):
+            return found.parent
+    return None
 
 
 def _of_rates(suite: Suite) -> Iterator[tuple[bool, str]]:

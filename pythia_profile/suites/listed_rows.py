@@ -70,9 +70,11 @@ def drawn_of_files(
         return drawn.filter(pl.Series(chosen)).drop("placebo")
     treated = drawn.filter(pl.Series(~never))
     more = _looked_through(store, steps, still, settings)
-    placebo = pl.concat([treated, more]).filter("placebo").unique("row_id")
+    # relaxed: only one of the parts may hold ids that need the wider type
+    both = pl.concat([treated, more.select(drawn.columns)], how="vertical_relaxed")
+    placebo = both.filter("placebo").unique("row_id")
     kept_rows = drawn.filter(pl.Series(chosen)).with_columns(placebo=pl.lit(False))
-    return pl.concat([kept_rows, placebo.select(drawn.columns)]).sort("row_id")
+    return pl.concat([kept_rows, placebo], how="vertical_relaxed").sort("row_id")
 
 
 def _looked_through(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from data_order.shuffled.runs import RUNS
 from pythia_profile.suites.model import KnownFault, Size, Suite
+from pythia_profile.suites.schedule import olmo_cosine
 
 __all__ = ["OLMO"]
 
@@ -157,9 +158,8 @@ def _olmo_3(name: str, weights: str, shape: _Shape, run: _Run, *notes: str) -> S
     return replace(suite, revision="stage1-step{label}")
 
 
-def _annealed(size: str, weights: str, shape: _Shape, run: tuple[int, int, float]) -> list[Suite]:
-    """Stage 2 of a size: a run for each ingredient, a line to rate 0 ten steps before the end."""
-    batch_size, steps, peak = run
+def _annealed(size: str, weights: str, shape: _Shape, peak: float) -> list[Suite]:
+    """Stage 2 of a size: a run for each ingredient, a line from `peak` to rate 0."""
     names = [name for name in RUNS if name.startswith(f"olmo2-{size}-stage2-")]
     return [
         replace(
@@ -168,12 +168,12 @@ def _annealed(size: str, weights: str, shape: _Shape, run: tuple[int, int, float
                 weights,
                 shape,
                 _Run(
-                    batch_size=batch_size,
-                    steps=steps,
+                    batch_size=RUNS[name].batch_size,
+                    steps=RUNS[name].steps,
                     peak_lr=peak,
                     min_lr=0.0,
                     warmup_steps=0,
-                    decay_steps=steps - 10,
+                    decay_steps=RUNS[name].idle_from,
                     schedule="olmo_linear",
                 ),
             ),
@@ -185,6 +185,9 @@ def _annealed(size: str, weights: str, shape: _Shape, run: tuple[int, int, float
         for number, name in enumerate(names, 1)
     ]
 
+
+_END_32B = float(olmo_cosine([721_901], peak=6e-4, minimum=6e-5, warmup=2000, total=774_861)[0])
+"""Rate at which stage 1 of the 32B ended, and stage 2 begins (`get_lr_from_checkpoint`)."""
 
 OLMO: list[Suite] = [
     _olmo(
@@ -270,8 +273,9 @@ OLMO: list[Suite] = [
         "of its token files would tell how many they are",
         "stage 2 begins at step 656,000, pre-training was saved until step 679,000",
     ),
-    *_annealed("1b", "allenai/OLMo-2-0425-1B", _SHAPE_1B, (512, 23_852, 7.4487e-5)),
-    *_annealed("7b", "allenai/OLMo-2-1124-7B", _SHAPE_7B, (1024, 11_931, 6.1499e-5)),
-    *_annealed("13b", "allenai/OLMo-2-1124-13B", _SHAPE_13B, (2048, 11_931, 9.0e-5)),
+    *_annealed("1b", "allenai/OLMo-2-0425-1B", _SHAPE_1B, 7.4487e-5),
+    *_annealed("7b", "allenai/OLMo-2-1124-7B", _SHAPE_7B, 6.1499e-5),
+    *_annealed("13b", "allenai/OLMo-2-1124-13B", _SHAPE_13B, 9.0e-5),
+    *_annealed("32b", "allenai/OLMo-2-0325-32B", _SHAPE_32B, _END_32B),
 ]
 """Suites of one model each; the seeds of a stage 2 are its ingredients."""

@@ -128,9 +128,26 @@ def test_rows_of_an_own_run_of_olmo_core_are_its_token_files_in_its_order(capsys
     assert code == 0, out
     order = np.arange(300, dtype=np.uint32)
     np.random.Generator(np.random.PCG64(5 + 1)).shuffle(order)  # OLMo-core counts passes from 1
+    capsys.readouterr()
+    assert run(app, ["order", "--suite", str(folder), "--step", "3", "--show", "1"]) == 0
+    shown = capsys.readouterr().out
+    file, local = ("data/b.npy", order[16]) if order[16] < 200 else ("data/a.npy", order[16] - 200)
+    assert f"9 tokens of {file} from its token {9 * local} on" in shown
+    assert f"tokens  {' '.join(map(str, content[order[16]]))}" in shown
     rows = open_rows(read_suite(folder))
     assert np.array_equal(rows[:160], content[order[:160]])
     assert len(rows) == 300
+
+
+def test_a_trainer_s_own_checkpoint_is_named_and_how_to_convert_it(capsys, folder):
+    (folder / "s" / "global_step30").mkdir()
+    (folder / "s" / "global_step30" / "mp_rank_00_model_states.pt").write_bytes(b"")
+    suite(capsys, "new", folder, "--batch-size", 8)
+
+    code, out, _ = suite(capsys, "check", folder)
+
+    assert code == 2
+    assert "global_step30' is a checkpoint of the trainer, not a Hugging Face folder" in out
 
 
 def test_a_row_is_decoded_where_there_is_a_tokenizer(capsys, folder):

@@ -54,6 +54,9 @@ def test_lists_are_those_of_the_configurations():
         "olmo2-7b-stage2-1": (576, 576, "5164c43454b1"),
         "olmo2-13b-stage2-3": (1253, 697, "97379cf9500c"),
     }
+    facts["olmo2-13b-stage2-4"] = facts["olmo2-32b-stage2-3"] = (2476, 992, "539881dec266")
+    facts["olmo2-32b-stage2-2"] = facts["olmo2-13b-stage2-3"]
+    facts["olmo3-32b"] = (950, 950, "ea3ce37af91a")
     facts["olmo3-7b"] = (1016, 1016, RUNS["olmo3-7b"].files.sha256)
     for name, (listed, different, digest) in facts.items():
         paths = RUNS[name].files.paths
@@ -71,6 +74,16 @@ def test_ingredients_are_other_seeds_at_other_sizes():
     assert seeds("1b") == [42069, 666, 42]
     assert seeds("7b") == [42, 42069, 666]
     assert seeds("13b") == [1110, 2662, 6209]
+    assert [RUNS[f"olmo2-32b-stage2-{number}"].seed for number in (1, 2, 3)] == [1110, 2662, 2662]
+    long = RUNS["olmo2-13b-stage2-4"]
+    assert (long.seed, long.steps, long.idle_from) == (2662, 35_773, 35_763)
+    core = RUNS["olmo2-32b-stage2-1"]
+    assert (core.first_pass, core.filtered, core.steps, core.idle_from) == (
+        1,
+        False,
+        11_921,
+        11_921,
+    )
     run = RUNS["olmo2-7b-stage2-1"]
     assert (run.idle_from, run.steps) == (11_921, 11_931)
 

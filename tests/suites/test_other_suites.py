@@ -52,6 +52,21 @@ def test_rates_of_olmo_1_begin_at_a_tenth_of_the_peak():
     assert linear.tolist() == pytest.approx([1.65e-4, 3e-4, 1.65e-4, 3e-5], **CLOSE)
 
 
+def test_stage_2_of_the_32b_falls_from_the_end_of_stage_1_to_0_at_its_last_step():
+    # by hand: 6e-5 + 2.7e-4 (1 + cos(pi (721,901 - 2000) / (774,861 - 2000)))
+    end = 6e-5 + 2.7e-4 * (1 + math.cos(math.pi * 719_901 / 772_861))
+    first, third = open_suite("olmo2-32b-stage2", seed=1), open_suite("olmo2-32b-stage2", seed=3)
+
+    rates = first.learning_rate("32b", [1, 5960, 11_920, 11_921])
+    expected = [end * (1 - g / 11_921) for g in (1, 5960, 11_920, 11_921)]
+    assert end == pytest.approx(6.62e-5, rel=1e-3)
+    assert rates.tolist() == pytest.approx(expected, abs=1e-18)
+    assert (third.steps, third.order.seed, third.order.batch_size) == (35_763, 2662, 2048)
+    long = open_suite("olmo2-13b-stage2", seed=4)
+    assert long.learning_rate("13b", [35_762, 35_763, 35_773]).tolist()[1:] == [0, 0]
+    assert long.learning_rate("13b", [35_762])[0] > 0
+
+
 def test_the_order_of_olmo_3_32b_is_known_and_its_rate_is_not():
     suite, run = open_suite("olmo3-32b"), RUNS["olmo3-32b"]
 
