@@ -1,4 +1,4 @@
-"""Is a rebuilt order the one that was published? Index maps entry by entry, rows byte by byte."""
+"""Is a rebuilt order the one that was published? Its index maps, entry by entry."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,14 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_order.errors import OrderError
-from data_order.neox.documents import Documents, NeoxRows
 from data_order.neox.index_maps import sample_index_blocks
 from data_order.neox.map_files import MAPS, load_map, map_files
 from data_order.neox.neox_order import NeoxOrder
-from data_order.order import TrainingOrder, as_integers
 from data_order.store.files import replacing
-from data_order.store.token_rows import TokenRows
 
 _BLOCK = 1 << 22
 
@@ -26,8 +22,8 @@ class Comparison:
 
     Attributes
     ----------
-    what : the map, or the step.
-    entries : entries compared: documents, samples or rows.
+    what : the map.
+    entries : entries compared: documents or samples.
     differing : how many of them differ.
     first : number of the first that differs, or None.
     note : a difference that no entry shows (type or length), or nothing.
@@ -87,43 +83,6 @@ def compare_maps(order: NeoxOrder, where: str | Path) -> list[Comparison]:
         comparable = published.ndim == len(shape) and published.shape[1:] == shape[1:]
         blocks = _blocks(order, name) if comparable else iter(())
         compared.append(_compared(name, published, blocks, "; ".join(notes)))
-    return compared
-
-
-def compare_rows(
-    order: NeoxOrder,
-    store: TokenRows,
-    steps: npt.ArrayLike,
-    documents: Documents,
-    training: TrainingOrder | None = None,
-) -> list[Comparison]:
-    """Rebuild every row of `steps` from the documents, and compare it with a preshuffled store.
-
-    Parameters
-    ----------
-    store : rows in training order.
-    steps : optimizer steps, 1-based.
-    documents : the unshuffled documents.
-    training : batch size and steps of the run; by default the order's own.
-
-    Returns
-    -------
-    One comparison for each step; `first` is a row of the training order.
-    """
-    run = training or order.training
-    if run is None:
-        raise OrderError("verify: batch size of the run is not known; pass training=TrainingOrder")
-    if store.row_tokens != order.row_tokens:
-        raise OrderError(
-            f"rows of the store have {store.row_tokens} tokens, expected {order.row_tokens}"
-        )
-    rebuilt = NeoxRows(order, documents)
-    compared = []
-    for step in as_integers(steps, "steps").reshape(-1).tolist():
-        rows = run.rows_of(step)
-        wrong = (store[rows] != rebuilt[rows]).any(axis=1)
-        first = int(rows[np.argmax(wrong)]) if wrong.any() else None
-        compared.append(Comparison(f"step {step}", len(rows), int(wrong.sum()), first))
     return compared
 
 

@@ -17,13 +17,11 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from huggingface_hub import try_to_load_from_cache
-from pydantic import TypeAdapter
 
 from data_order.hub.access import Hub, HubFile, hub_endpoint
 from data_order.hub.retry import RetryPolicy
@@ -37,8 +35,6 @@ __all__ = [
     "locked",
     "prune",
     "prune_after",
-    "source_facts",
-    "source_from",
 ]
 
 log = logging.getLogger(__name__)
@@ -178,18 +174,6 @@ class HubCheckpoint:
             return True
         known = try_to_load_from_cache(self.repository, file.name, revision=self.commit)
         return isinstance(known, str) and _size(Path(known)) == file.size
-
-
-def source_facts(source: Path | HubCheckpoint) -> str | dict[str, Any]:
-    """Return a source as JSON-able values; `source_from` takes them back."""
-    return str(source) if isinstance(source, Path) else asdict(source)
-
-
-def source_from(facts: str | dict[str, Any]) -> Path | HubCheckpoint:
-    """Take back a source from JSON: a folder, or the facts of a checkpoint on the hub."""
-    if isinstance(facts, str):
-        return Path(facts)
-    return TypeAdapter(HubCheckpoint).validate_python(facts)
 
 
 def check_space(folder: Path, need: int) -> None:

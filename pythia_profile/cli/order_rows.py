@@ -97,8 +97,9 @@ def order(
         bool,
         typer.Option(
             "--verify",
-            help="Fetch the rows a second time and compare; or hash the local shards that hold "
-            "them, and compare with the hub's listing.",
+            help="Fetch the rows a second time and compare, or hash the local files that hold them "
+            "and compare with the published hashes; with --store, --corpus and --idx, rebuild the "
+            "rows from the documents and compare.",
         ),
     ] = False,
     show: Annotated[int, typer.Option(help="Rows of a step to show; 0 for all.", min=0)] = 4,
@@ -126,7 +127,7 @@ def order(
     run = _run_of(suite, training_seed)
     if corpus is None and run.published is None:
         store, decode = store or run.store, decode or run.tokenizer
-    _check_choice(step, row, idx, documents or exposures, corpus, decode, store)
+    _check_choice(step, row, idx, documents or exposures, corpus, decode, None if verify else store)
     from data_order.hub.access import Hub
     from data_order.order import TrainingOrder
     from data_order.pack import open_tokenizer
@@ -161,7 +162,8 @@ def order(
             maps=maps if documents or exposures else None,
             with_exposures=exposures,
         )
-        checked = verified(source, rows, run.published) if verify else ""
+        rebuilt = row_source(None, corpus, run.published, maps, width, vocabulary, progress)
+        checked = verified(source, rows, run.published, rebuilt) if verify else ""
     if as_json:
         typer.echo(json.dumps([_as_json(view, label, documents) for view in views]))
         return

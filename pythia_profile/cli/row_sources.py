@@ -15,9 +15,17 @@ __all__ = ["bytes_bar", "row_source", "verified"]
 
 
 def verified(
-    source: "RowSource | None", rows: Sequence[int], published: "PublishedOrder | None"
+    source: "RowSource | None",
+    rows: Sequence[int],
+    published: "PublishedOrder | None",
+    rebuilt: "RowSource | None" = None,
 ) -> str:
-    """Compare rows with a second fetch, or their local shards with the hub's hashes.
+    """Compare rows with those rebuilt, or with a second fetch, or their files with known hashes.
+
+    Parameters
+    ----------
+    source : rows in training order, or those rebuilt from documents.
+    rebuilt : the rows from the documents, where these are there.
 
     Raises
     ------
@@ -27,12 +35,26 @@ def verified(
     from data_order.errors import StoreError
     from data_order.hub.access import Hub
     from data_order.hub.listings import pinned_dataset
+    from data_order.neox.documents import NeoxRows
+    from data_order.published import published_hashes
     from data_order.store.integrity import damaged_files, differing_rows, shards_of
     from data_order.store.shards import LocalShards
     from data_order.store.token_rows import TokenRows
 
+    if isinstance(source, TokenRows) and rebuilt is not None:
+        wrong = (source[rows] != rebuilt[rows]).any(axis=1)
+        if wrong.any():
+            raise StoreError(
+                f"{int(wrong.sum()):,} of {len(rows):,} rows are not those rebuilt from the "
+                f"documents, the first is {rows[int(wrong.argmax())]}; order or store are others"
+            )
+        return f"verified: {len(rows):,} rows are those rebuilt from the documents"
+    if isinstance(source, NeoxRows) and isinstance(source.stream.source, LocalShards):
+        if damaged := damaged_files(source.stream.source.paths, published_hashes()):
+            raise StoreError(f"{damaged[0]}: is not the published file; its sha256 is another")
+        return f"verified: {len(source.stream.source.paths)} files of documents as published"
     if not isinstance(source, TokenRows):
-        raise typer.BadParameter("--verify needs --store: rows in training order")
+        raise typer.BadParameter("--verify needs --store, or --corpus on this disk")
     if not isinstance(source.source, LocalShards):
         differing = differing_rows(source, rows)
         if len(differing):

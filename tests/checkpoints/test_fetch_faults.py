@@ -1,6 +1,6 @@
 """What the hub, the network and the disk can do wrong while a checkpoint is fetched."""
 
-import json
+import pickle
 import shutil
 import signal
 import subprocess
@@ -12,16 +12,15 @@ import pytest
 
 from data_order.hub import client
 from pythia_profile.checkpoints.grid import locate
-from pythia_profile.checkpoints.source import HubCheckpoint, source_facts
+from pythia_profile.checkpoints.source import HubCheckpoint
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.errors import RefusedError
 from tests.checkpoints.conftest import DONE, MODELS, tiny_files
 
 CHILD = """
-import json, sys
-from pythia_profile.checkpoints.source import source_from
-with source_from(json.loads(sys.argv[1])).held():
+import pickle, sys
+with pickle.loads(bytes.fromhex(sys.argv[1])).held():
     pass
 """
 
@@ -54,7 +53,7 @@ def test_killed_while_downloading_a_later_run_fetches_only_what_is_missing(publi
     """Fault 2."""
     source = source_at(published, 4)
     published.hub.misbehave("hang", match="00002-of-00003", share=0.5, seconds=20)
-    child = subprocess.Popen([sys.executable, "-c", CHILD, json.dumps(source_facts(source))])
+    child = subprocess.Popen([sys.executable, "-c", CHILD, pickle.dumps(source).hex()])
     try:
         _wait_for_half(source, published)
     finally:

@@ -308,3 +308,29 @@ def test_shards_on_disk_are_verified_by_the_hubs_hashes(rows, capsys, monkeypatc
     assert code == 1
     assert f"{name}: is not the published file; its sha256 is another" in err
     assert said(capsys, "--row", 5, "--verify", *RUN)[0] == 2
+
+
+def test_rows_of_a_store_are_compared_with_those_rebuilt_from_the_documents(
+    documents, rows, capsys
+):
+    rebuilt = ("--idx", documents.prefix, "--seed", 7, "--corpus", documents.prefix.parent)
+    asked = ("--step", 2, *rebuilt, "--store", rows.prefix.parent, "--verify", "--show", 0, *RUN)
+
+    assert "verified: 4 rows are those rebuilt from the documents" in said(capsys, *asked)[1]
+
+    path = rows.prefix.with_suffix(".bin")
+    data = bytearray(path.read_bytes())
+    data[2 * (5 * 9 + 8)] ^= 1  # rows of 9 tokens of 2 bytes: the last token of row 5
+    path.write_bytes(data)
+    code, _, err = said(capsys, *asked)
+    assert code == 1
+    assert "1 of 4 rows are not those rebuilt from the documents, the first is 5;" in err
+
+
+def test_documents_on_disk_are_verified_by_the_published_hashes(documents, capsys):
+    rebuilt = ("--idx", documents.prefix, "--seed", 7, "--corpus", documents.prefix.parent)
+
+    code, _, err = said(capsys, "--row", 2, *rebuilt, "--verify", *RUN)
+
+    assert code == 1
+    assert "text_document.bin: no published file has this name; no hash to compare with" in err

@@ -50,11 +50,55 @@ def test_the_maps_of_a_run_give_the_same_rows(documents, tmp_path):
     assert (tmp_path / "a.bin").read_bytes() == (tmp_path / "b.bin").read_bytes()
 
 
+def test_the_maps_of_a_run_are_compared_with_those_of_a_seed(documents, tmp_path, capsys):
+    place = ["--documents", str(tmp_path / "documents")]
+    made = ["rows", str(tmp_path / "a"), *place, "--seed", "7", "--save-maps", *RUN]
+    again = ["rows", str(tmp_path / "b"), *place, "--maps", str(tmp_path / "a"), *RUN]
+    order = NeoxOrder.from_sizes(documents.sizes, LAYOUT, TrainingOrder(4, 6))
+    assert run(app, made) == 0
+    assert np.array_equal(np.load(tmp_path / "a_shuffle_idx.npy"), order.shuffle_index)
+    assert run(app, [*again, "--seed", "7"]) == 0
+    assert (tmp_path / "a.bin").read_bytes() == (tmp_path / "b.bin").read_bytes()
+    (tmp_path / "b.bin").unlink()
+    capsys.readouterr()
+
+    assert run(app, [*again, "--seed", "8"]) == 1
+
+    error = capsys.readouterr().err
+    assert "doc_idx is not the one that seed 8 makes: " in error
+    assert "entries differ, the first is " in error
+    assert not (tmp_path / "b.bin").exists()
+
+
+def test_data_sets_by_weight_give_the_rows_that_a_loop_chooses(tmp_path, capsys):
+    rng = np.random.default_rng(2)
+    sets = [rng.integers(0, 500, (40, 9)), rng.integers(0, 500, (20, 9))]
+    for name, rows in zip("ab", sets, strict=True):
+        MegatronStore.write(tmp_path / name, rows)
+    words = [f"--blend={tmp_path / 'a'}=3", f"--blend={tmp_path / 'b'}=1", "--never", "4"]
+
+    assert run(app, ["rows", str(tmp_path / "out"), *words, *RUN]) == 0
+
+    taken, expected = [0, 0], []
+    for row in range(28):  # GPT-NeoX: the set that lags furthest behind its share
+        behind = [share * max(row, 1) - taken[i] for i, share in enumerate((0.75, 0.25))]
+        chosen = int(np.argmax(behind))
+        expected.append(sets[chosen][taken[chosen]])
+        taken[chosen] += 1
+    assert np.array_equal(np.stack([*MegatronStore(tmp_path / "out")]), np.stack(expected))
+    capsys.readouterr()
+    for wrong in (["--blend=x"], ["--blend=x=y"], [*words[:2], "--steps", "60"], ["--blend==1"]):
+        assert run(app, ["rows", str(tmp_path / "no"), *RUN, *wrong]) in (1, 2), wrong
+        assert capsys.readouterr().err.count("rror: ") == 1
+    assert not (tmp_path / "no.bin").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--seed", "1", "--maps", "m"], "give one of --seed and --maps"),
-        ([], "give one of --seed and --maps"),
+        (["--seed", "1", "--maps", "m"], "m: holds no doc_idx.npy"),
+        ([], "give --seed, --maps or both"),
+        (["--blend", "a=1"], "give one of --documents and --blend"),
         (["--seed", "1", "--samples", "1", "--steps", "60"], "240 rows are read, but the docu"),
         (["--seed", "1", "--steps", "9" * 5000], "exceeded maximum size"),
         (["--maps", "nowhere"], "error: "),
