@@ -42,6 +42,7 @@ from pythia_profile.did.inference.honest import (
 )
 from pythia_profile.did.inference.power import (
     Pilot as Pilot,
+    Planned as Planned,
     best_split as best_split,
     design as design,
     pilot as pilot,

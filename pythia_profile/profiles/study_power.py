@@ -7,13 +7,13 @@ of every design, and the best split of a budget of scored tokens. Formulas:
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 from pydantic import Field
 
-from pythia_profile.did import Bands, Pilot, bands, best_split, design, pilot
+from pythia_profile.did import Bands, Pilot, Planned, bands, best_split, design, pilot
 from pythia_profile.did.arguments import counted
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.power import Target
@@ -175,24 +175,24 @@ def power(
     variances = pilot(att, laid.cluster, asked.effect)
     own = _scored_tokens(rows, asked.tokens)
     fallback = asked.cohorts + 1 if asked.cohorts else len(att.checkpoints)
-    planned: _Planned = {
-        "cohorts": asked.cohorts or len(att.cohorts),
-        "checkpoints": asked.checkpoints or fallback,
-        "tokens": asked.tokens or own,
-        "target": asked.target,
-    }
+    planned = Planned(
+        cohorts=asked.cohorts or len(att.cohorts),
+        checkpoints=asked.checkpoints or fallback,
+        tokens=asked.tokens or own,
+        target=asked.target,
+        power=asked.power,
+        level=settings.level,
+    )
     tests: Sequence[float | Bands] = asked.families or [1.0]
     if not asked.families and asked.target == "cohort":
         tests = [1.0, bands(att, settings.draws, settings.seed, level=settings.level)]
     designs = design(
         variances,
+        planned,
         batches=asked.batches,
         rows=asked.rows_per_batch,
         controls=asked.controls,
         families=tests,
-        power=asked.power,
-        level=settings.level,
-        **planned,
     )
     spend = asked.budget or float(designs["scored_tokens"].max())  # type: ignore[arg-type]
     steps = int(np.median(np.diff(att.checkpoints)))
@@ -201,15 +201,13 @@ def power(
         "most_rows": asked.most_rows,
         "most_controls": asked.most_controls,
     }
-    split = best_split(variances, spend, **bounds, **planned)  # type: ignore[arg-type]
+    split = best_split(variances, spend, planned, **bounds)  # type: ignore[arg-type]
     alone = design(
         variances,
+        planned,
         batches=[split["batches"]],
         rows=[split["rows"]],
         controls=[split["controls"]],
-        power=asked.power,
-        level=settings.level,
-        **planned,
     )
     spent = float(alone["scored_tokens"][0])
     used = f"{spent:.3g} of {spend:.3g} scored tokens"
@@ -221,21 +219,14 @@ def power(
         + (
             "for one cohort"
             if asked.target == "cohort"
-            else f"for the mean over {planned['cohorts']} cohorts"
+            else f"for the mean over {planned.cohorts} cohorts"
         ),
-        *_length_note(own, planned["tokens"]),
+        *_length_note(own, planned.tokens),
         *_bound_notes(bounds, split, designs, used),
         *_falling_degrees(designs),
     )
     best = {**split, "se": alone["se"][0], "mde": alone["mde"][0]}
     return Power(designs, best, spend, variances, notes)
-
-
-class _Planned(TypedDict):
-    cohorts: int
-    checkpoints: int
-    tokens: int
-    target: Target
 
 
 def _length_note(own: int, planned: int) -> Iterator[str]:

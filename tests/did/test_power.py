@@ -5,7 +5,7 @@ import pytest
 
 from pythia_profile.did import NEVER, aggregate, att_gt, bands
 from pythia_profile.did.errors import OptionError
-from pythia_profile.did.inference.power import Pilot, best_split, design, pilot
+from pythia_profile.did.inference.power import Pilot, Planned, best_split, design, pilot
 
 COMPONENTS = Pilot(effect="instantaneous", between=0.01, within=0.04, control=0.03, shared=0.03)
 CHECKPOINTS = np.arange(0, 60, 10)
@@ -46,7 +46,11 @@ def test_predicted_standard_errors_are_those_of_the_estimate(target):
     small = att_gt(y, cohort, CHECKPOINTS, clusters=small_cluster)
 
     table = design(
-        pilot(large, cluster), cohorts=5, batches=[20], rows=[5], controls=[600], target=target
+        pilot(large, cluster),
+        Planned(cohorts=5, target=target),
+        batches=[20],
+        rows=[5],
+        controls=[600],
     )
 
     measured = aggregate(small, "instantaneous")
@@ -56,7 +60,9 @@ def test_predicted_standard_errors_are_those_of_the_estimate(target):
 
 
 def test_an_effect_of_the_minimal_size_is_found_with_the_stated_power():
-    line = design(COMPONENTS, cohorts=5, batches=[20], rows=[5], controls=[400]).row(0, named=True)
+    line = design(COMPONENTS, Planned(cohorts=5), batches=[20], rows=[5], controls=[400]).row(
+        0, named=True
+    )
     rng = np.random.default_rng(3)
     found = []
     for _ in range(150):
@@ -71,7 +77,7 @@ def test_an_effect_of_the_minimal_size_is_found_with_the_stated_power():
 
 
 def test_larger_families_and_fewer_rows_need_larger_effects():
-    table = design(COMPONENTS, cohorts=5, families=[1, 100], batches=[5, 20], rows=[5])
+    table = design(COMPONENTS, Planned(cohorts=5), families=[1, 100], batches=[5, 20], rows=[5])
 
     def mde(**line):
         return table.filter(**line)["mde"][0]
@@ -89,7 +95,7 @@ def test_a_family_may_be_given_by_the_bands_of_a_pilot():
     y, cohort, _ = panel(np.random.default_rng(0))
     band = bands(att_gt(y, cohort, CHECKPOINTS))
 
-    table = design(COMPONENTS, cohorts=5, families=[band], batches=[200], rows=[1])
+    table = design(COMPONENTS, Planned(cohorts=5), families=[band], batches=[200], rows=[1])
 
     assert table["family"][0] == band.effective
     assert table["critical"][0] == pytest.approx(band.critical, abs=0.1)  # t at 199 df
@@ -99,10 +105,11 @@ def test_a_family_may_be_given_by_the_bands_of_a_pilot():
 @pytest.mark.parametrize("most_batches", [8, 1000])
 def test_the_best_split_beats_every_other(target, most_batches):
     budget = 600 * 6 * 2048
-    split = best_split(COMPONENTS, budget, cohorts=5, most_batches=most_batches, target=target)
+    study = Planned(cohorts=5, target=target)
+    split = best_split(COMPONENTS, budget, study, most_batches=most_batches)
 
     def error(b, r, n):
-        line = design(COMPONENTS, cohorts=5, batches=[b], rows=[r], controls=[n], target=target)
+        line = design(COMPONENTS, study, batches=[b], rows=[r], controls=[n])
         assert line["scored_tokens"][0] <= budget
         return line["se"][0]
 
@@ -116,16 +123,16 @@ def test_the_best_split_beats_every_other(target, most_batches):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: design(COMPONENTS, cohorts=0), OptionError, "cohorts: got 0"),
-        (lambda: design(COMPONENTS, cohorts=2, power=1.0), OptionError, "power: got 1.0"),
-        (lambda: design(COMPONENTS, cohorts=2, target="cell"), OptionError, "one of cohort, mean"),
+        (lambda: Planned(cohorts=0), OptionError, "cohorts: got 0"),
+        (lambda: Planned(cohorts=2, power=1.0), OptionError, "power: got 1.0"),
+        (lambda: Planned(cohorts=2, target="cell"), OptionError, "one of cohort, mean"),
         (
-            lambda: design(COMPONENTS, cohorts=2, batches=[1], rows=[1]),
+            lambda: design(COMPONENTS, Planned(cohorts=2), batches=[1], rows=[1]),
             OptionError,
             "1 batch of 1 row and 500 controls",
         ),
         (
-            lambda: best_split(COMPONENTS, 1e5, cohorts=5, most_batches=10),
+            lambda: best_split(COMPONENTS, 1e5, Planned(cohorts=5), most_batches=10),
             OptionError,
             "pay for 8 rows; expected 12 or more for 5 cohorts",
         ),

@@ -165,3 +165,30 @@ def test_a_pilot_without_tokens_needs_to_be_told_how_long_rows_are(tables):
 def test_a_bound_below_one_is_refused(tables, bound):
     with pytest.raises(SettingsError, match=f"{bound}: got 0, expected"):
         power(*tables, **{bound: 0})
+
+
+def test_covariates_of_the_rows_make_designs_as_precise_as_they_make_estimates():
+    """Changes are x plus noise of a third of its deviation: at equal x, a tenth of the variance."""
+    rng = np.random.default_rng(0)
+    step = np.concatenate([np.repeat([5, 15], 800), np.full(1600, -1)])
+    x = rng.normal(size=len(step))
+    y = rng.normal(size=(len(step), 3)) / 3 / np.sqrt(2) + x[:, None] * [0, 1, 0]
+    y += rng.normal(size=(len(step), 1))
+    ids = np.arange(len(step))
+    treated = pl.Series(step).replace(-1, None)
+    rows = pl.DataFrame({"row_id": ids, "treatment_step": treated, "x": x})
+    lines = {"row_id": np.repeat(ids, 3), "checkpoint": np.tile([0, 10, 20], len(ids))}
+    named = {"suite": "mine", "size": "s", "seed": 0}
+    scores = pl.DataFrame({**lines, "log_likelihood": y.ravel()}).with_columns(
+        pl.lit(value).alias(name) for name, value in named.items()
+    )
+    plan = PowerPlan(batches=(10,), rows_per_batch=(10,), controls=(500,), tokens=64)
+
+    plain = minimal_effects(rows, scores, plan)
+    equal = minimal_effects(rows, scores, plan, Estimation(covariates=("x",)))
+
+    # of 1,600 and 1,600 rows, standard deviations are known to 2 %
+    expected = np.sqrt((1 / 9) / (1 + 1 / 9))
+    ratio = equal.designs["se"][0] / plain.designs["se"][0]
+    assert ratio == pytest.approx(expected, rel=0.08)
+    assert equal.designs["mde"][0] < 0.4 * plain.designs["mde"][0]

@@ -114,11 +114,14 @@ def _regression_scores(
     for g in range(len(part.att.cohorts)):
         mine = members[:, g * width : (g + 1) * width]
         touched = np.unique(mine.indices)
+        # On an even grid a cohort's cells lie at adjoining labels: a slice of these needs no copy.
+        adjoin = touched.size and touched[-1] - touched[0] == len(touched) - 1
+        into = slice(touched[0], touched[-1] + 1) if adjoin else touched
         weights = mine.toarray()[touched]
         for h in regressions.groups_of(plan, g) if touched.size else []:
             place = rows.group(h)
             total = totals.setdefault(h, np.zeros((place.stop - place.start, mine.shape[0])))
-            total[:, touched] += regressions.scores(rows, plan, g, h, weights)
+            total[:, into] += regressions.scores(rows, plan, g, h, weights)
         if part.shares[g].any():
             totals[g] += rows.weight[rows.group(g), None] * part.shares[g]
     yield from sorted(totals.items())

@@ -58,6 +58,46 @@ class Pilot:
     shared: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A study that is planned, and what is to be found in it.
+
+    Attributes
+    ----------
+    cohorts : number of cohorts.
+    checkpoints : scored checkpoints; cohorts + 1 unless given.
+    tokens : scored tokens of a row.
+    target : the effect of one `cohort`, or the `mean` over cohorts.
+    power : probability of finding an effect of the minimal size.
+    level : simultaneous coverage of a family of tests.
+
+    Raises
+    ------
+    OptionError
+        A number is out of range, or the target unknown.
+    """
+
+    cohorts: int
+    checkpoints: int | None = None
+    tokens: int = 2048
+    target: Target = "cohort"
+    power: float = 0.8
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.cohorts < 1:
+            raise OptionError(f"cohorts: got {self.cohorts}, expected one or more")
+        for name, value in (("power", self.power), ("level", self.level)):
+            if not 0 < value < 1:
+                raise OptionError(f"{name}: got {value}, expected a number between 0 and 1")
+        check_option(self.target, Target, "target")
+
+    @property
+    def tokens_of_a_row(self) -> int:
+        """Scored tokens of a row over all checkpoints."""
+        return self.tokens * (self.checkpoints or self.cohorts + 1)
+
+
 @one_blas_thread
 def pilot(
     att: AttGt,
@@ -110,31 +150,21 @@ def pilot(
 
 def design(
     variances: Pilot,
+    planned: Planned,
     *,
-    cohorts: int,
     batches: Sequence[int] = (5, 10, 20),
     rows: Sequence[int] = (5, 10, 20),
     controls: Sequence[int] = (500, 2000, 8000),
     families: Sequence[float | Bands] = (1,),
-    target: Target = "cohort",
-    power: float = 0.8,
-    level: float = 0.95,
-    checkpoints: int | None = None,
-    tokens: int = 2048,
 ) -> pl.DataFrame:
     """Minimal detectable effect of each combination of batches, rows, controls and family.
 
     Parameters
     ----------
-    cohorts : number of cohorts.
+    planned : cohorts, checkpoints and tokens, and the tests: target, power, level.
     batches, rows, controls : batches a cohort, rows a batch, never-treated rows in all.
     families : sizes of the family, as independent tests; or bands of the pilot, whose effective
         size is taken.
-    target : the effect of one `cohort`, or the `mean` over cohorts.
-    power : probability of finding an effect of that size.
-    level : simultaneous coverage of the family.
-    checkpoints : scored checkpoints; cohorts + 1 unless given.
-    tokens : scored tokens of a row.
 
     Returns
     -------
@@ -147,12 +177,11 @@ def design(
     Examples
     --------
     >>> small = Pilot(effect="instantaneous", between=0.0, within=0.04, control=0.04, shared=0.02)
-    >>> table = design(small, cohorts=16, batches=[10], rows=[10], controls=[2000])
+    >>> table = design(small, Planned(cohorts=16), batches=[10], rows=[10], controls=[2000])
     >>> [round(value, 4) for value in table.select("se", "mde").row(0)]
     [0.0205, 0.0579]
     """
-    _check(cohorts, power, level, target)
-    lines = []
+    cohorts, lines = planned.cohorts, []
     for b, r, n, family in product(batches, rows, controls, families):
         if min(b, r, n) < 1 or b * r < 2 or n < 2:
             raise OptionError(
@@ -162,8 +191,8 @@ def design(
         size = family.effective if isinstance(family, Bands) else float(family)
         if not 1 <= size < np.inf:
             raise OptionError(f"families: got {size:g}, expected numbers of tests from 1 on")
-        error, df = _error(variances, cohorts, b, r, n, target)
-        tail = 1 - level ** (1 / size)
+        error, df = _error(variances, cohorts, b, r, n, planned.target)
+        tail = 1 - planned.level ** (1 / size)
         critical = float(stdtrit(df, 1 - tail / 2))
         scored = cohorts * b * r + n
         lines.append(
@@ -175,9 +204,9 @@ def design(
                 "se": error,
                 "critical": critical,
                 "df": df,
-                "mde": (critical + float(stdtrit(df, power))) * error,
+                "mde": (critical + float(stdtrit(df, planned.power))) * error,
                 "scored_rows": scored,
-                "scored_tokens": scored * tokens * (checkpoints or cohorts + 1),
+                "scored_tokens": scored * planned.tokens_of_a_row,
             }
         )
     return pl.DataFrame(lines)
@@ -186,14 +215,11 @@ def design(
 def best_split(
     variances: Pilot,
     budget: float,
+    planned: Planned,
     *,
-    cohorts: int,
     most_batches: int,
     most_rows: int | None = None,
     most_controls: int | None = None,
-    target: Target = "cohort",
-    checkpoints: int | None = None,
-    tokens: int = 2048,
 ) -> dict[str, int]:
     """Batches, rows and controls with the smallest standard error for a budget of scored tokens.
 
@@ -213,17 +239,14 @@ def best_split(
     Examples
     --------
     >>> small = Pilot(effect="instantaneous", between=0.0, within=0.04, control=0.04, shared=0.02)
-    >>> best_split(small, 1e8, cohorts=10, most_batches=100, tokens=1000, checkpoints=20)
+    >>> study = Planned(cohorts=10, tokens=1000, checkpoints=20)
+    >>> best_split(small, 1e8, study, most_batches=100)
     {'batches': 100, 'rows': 4, 'controls': 1000}
-    >>> best_split(
-    ...     small, 1e8, cohorts=10, most_batches=30, most_rows=8, most_controls=500, tokens=1000,
-    ...     checkpoints=20,
-    ... )
+    >>> best_split(small, 1e8, study, most_batches=30, most_rows=8, most_controls=500)
     {'batches': 30, 'rows': 8, 'controls': 500}
     """
-    _check(cohorts, 0.5, 0.5, target)
     _check_bounds(most_batches, most_rows, most_controls)
-    affordable = int(budget // (tokens * (checkpoints or cohorts + 1)))
+    cohorts, affordable = planned.cohorts, int(budget // planned.tokens_of_a_row)
     most = (affordable - 2) // cohorts
     if most_rows is not None:
         most = min(most, most_batches * most_rows)
@@ -232,7 +255,7 @@ def best_split(
         b = min(per_cohort, most_batches)
         r = per_cohort // b
         n = min(affordable - cohorts * b * r, most_controls or affordable)
-        error, _ = _error(variances, cohorts, b, r, n, target)
+        error, _ = _error(variances, cohorts, b, r, n, planned.target)
         if best is None or error < best[0]:
             best = error, {"batches": b, "rows": r, "controls": n}
     if best is None:
@@ -302,12 +325,3 @@ def _components(
     typical = (n - (size**2).sum() / n) / (k - 1)
     between = max((among - within) / typical, 0.0)
     return between, float(within if between else changes.var(ddof=1))
-
-
-def _check(cohorts: int, power: float, level: float, target: Target) -> None:
-    if cohorts < 1:
-        raise OptionError(f"cohorts: got {cohorts}, expected one or more")
-    for name, value in (("power", power), ("level", level)):
-        if not 0 < value < 1:
-            raise OptionError(f"{name}: got {value}, expected a number between 0 and 1")
-    check_option(target, Target, "target")

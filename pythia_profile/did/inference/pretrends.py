@@ -31,6 +31,8 @@ from pythia_profile.did.inference.multipliers import Multiplier
 from pythia_profile.did.inference.simultaneous import interquartile_sigma
 from pythia_profile.did.threads import one_blas_thread
 
+_LATER_ONLY = "with later cohorts as the only controls the test of means rejects .11 at 5 %"
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Placebo(Short):
@@ -49,6 +51,7 @@ class Placebo(Short):
         normal scale.
     wald_df : its degrees of freedom.
     wald_p : its p-value, from the chi-square distribution.
+    note : what to know of these tests; empty where there is nothing.
     """
 
     statistic: float
@@ -61,6 +64,7 @@ class Placebo(Short):
     wald: float
     wald_df: int
     wald_p: float
+    note: str = ""
 
     def __str__(self) -> str:
         rejected = int((self.cohort_p_adjusted < 0.05).sum())
@@ -68,6 +72,7 @@ class Placebo(Short):
             f"placebo: largest |z| of {self.cells} cells {self.statistic:.2f}, p = "
             f"{self.p_value:.3f}; {rejected} of {len(self.cohorts)} cohorts reject at .05 after "
             f"Holm; means of cohorts: chi2({self.wald_df}) = {self.wald:.1f}, p = {self.wald_p:.3f}"
+            + (f"; {self.note}" if self.note else "")
         )
 
 
@@ -133,6 +138,7 @@ def placebo(
         wald=wald,
         wald_df=rank,
         wald_p=float(chdtrc(rank, wald)),
+        note=_LATER_ONLY if att.settings.control == "not_yet" else "",
     )
 
 
