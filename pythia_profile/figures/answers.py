@@ -14,8 +14,10 @@ from matplotlib.axes import Axes
 from pythia_profile.errors import TableError
 from pythia_profile.figures.style import (
     Drawn,
+    abreast,
     canvas,
     lines_of,
+    lowest,
     name_outcome,
     one_or_all,
     size_colors,
@@ -91,7 +93,7 @@ def _against(ax: Axes, lines: pl.DataFrame) -> None:
     ends = np.array([min(at.min(), seen.min()), max(at.max(), seen.max())])
     ax.plot(ends, ends, color="0.3", lw=0.8, ls="--")
     ax.set_xlabel("predicted")
-    ax.legend(frameon=False, fontsize="x-small", loc="upper left", markerscale=1 if few else 4)
+    ax.legend(frameon=False, fontsize="x-small", loc="lower right", markerscale=1 if few else 4)
 
 
 def seeds(
@@ -215,10 +217,11 @@ def decay(
             one.axhline(0, color="0.3", lw=0.8)
             step_axis(one)
             one.set_title(title if title and len(colors) == 1 else f"{name}: {law['law']}")
-        figure: Any = axes[0].figure
-        if ax is None:
-            figure.supxlabel("optimizer steps since the cohort was read", fontsize="medium")
-            figure.supylabel(f"ATT, {name_outcome(outcome)}", fontsize="medium")
+        columns = abreast(len(axes))
+        for one in lowest(axes, columns):
+            one.set_xlabel("steps since the cohort was read")
+        for one in axes[::columns]:
+            one.set_ylabel(f"ATT\n{name_outcome(outcome)}", fontsize="small")
     return one_or_all(axes)
 
 
