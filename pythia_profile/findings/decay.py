@@ -91,8 +91,7 @@ def decay(one: RunEstimate, level: float, seed: int) -> Iterator[dict[str, Any]]
     """Lines of `DECAY` of one run: each law, for the constant set of cohorts and its halves."""
     for subset, cohorts, curve in _curves(one):
         found = fits(curve, level=level, seed=seed)
-        first = curve.effect[0] / max(float(np.sqrt(curve.noise[0, 0])), np.finfo(float).tiny)
-        told = first > 2
+        told = curve.effect[0] > 2 * np.sqrt(max(float(curve.noise[0, 0]), 0.0))
         best = min(found, key=lambda law: law.aicc)
         fell = best.law != "constant"
         for law in found:
@@ -105,7 +104,7 @@ def decay(one: RunEstimate, level: float, seed: int) -> Iterator[dict[str, Any]]
                 **one.names,
                 "subset": subset,
                 "law": law.law,
-                "chosen": told and law is best,
+                "chosen": bool(told and law is best),
                 "cohorts": cohorts,
                 "points": len(curve.times),
                 "horizon": int(curve.times[-1]),
@@ -155,6 +154,9 @@ def fits(curve: Curve, *, level: float = 0.95, seed: int = 0) -> list[Law]:
     ('exponential_plateau', 1.39, 0.1)
     """
     usable = [law for law in LAWS if len(curve.times) > _size(law) + 1]
+    # Noise that is 0 up to rounding cannot be inverted: points are known to a millionth at most.
+    least = (1e-6 * float(np.abs(curve.effect).max()) or 1.0) ** 2
+    curve = Curve(curve.times, curve.effect, curve.noise + least * np.eye(len(curve.times)))
     noise = curve.noise + _own_error(curve, usable[-2:]) * np.eye(len(curve.times))
     widened = Curve(curve.times, curve.effect, noise)
     return [fit(widened, law, level=level, seed=seed) for law in usable]

@@ -84,7 +84,8 @@ def regression(
     """
     tau2 = spread_about(y, x, noise) if extra is None else extra
     total = noise + np.diag(np.broadcast_to(tau2, len(y)))
-    total += _SHARE * max(float(np.diag(total).max()), np.finfo(float).tiny) * np.eye(len(y))
+    rounding = (1e-7 * float(np.abs(y).max()) or 1.0) ** 2  # where nothing is left to chance
+    total += (_SHARE * float(np.diag(total).max()) + rounding) * np.eye(len(y))
     factor = cho_factor(total)
     weighted = cho_solve(factor, x)
     inverse = np.linalg.inv(x.T @ weighted)

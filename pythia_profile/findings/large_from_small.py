@@ -188,7 +188,7 @@ class _Halved:
         rate = found.mean[at] / found.peak
         columns = [rate]
         if kind in ("persistent", "residual"):
-            columns.append(found.later[at] / found.later.max())
+            columns.append(found.later[at] / (found.later.max() or 1.0))
         if kind == "cell":
             steps = np.arange(1, int(grid[-1]) + 1)
             total = np.append(0.0, np.cumsum(self.suite.learning_rate(self.sizes[t], steps)))

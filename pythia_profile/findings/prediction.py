@@ -339,7 +339,7 @@ def _intervals(
     cohorts = np.maximum((members > 0).sum(axis=1, keepdims=True) - 1, 1)
     model = np.maximum(left - noisy, left * np.sqrt(2 / cohorts))
     reach = stdtrit(cohorts, (1 + level) / 2)
-    common = target.common[:, None]
+    common = np.maximum(target.common, 0.0)[:, None]  # rounding may go below 0
     half = (reach * np.ones(size))[since, number] * np.sqrt(model[since, number] + common)
     wide = (reach * np.ones(size))[since, number] * np.sqrt(model[since, number] + target.noise)
     return half, np.abs(target.observed - predicted) <= wide

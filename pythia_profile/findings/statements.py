@@ -139,7 +139,11 @@ def _prediction(lines: pl.DataFrame) -> Iterator[str]:
                 "prediction offered"
             )
         else:
-            offered = "" if line["verdict"] == "predicted" else ", no prediction offered"
+            offered = (
+                ""
+                if line["verdict"] == "predicted"
+                else "; the interval of its skill holds 0, no prediction offered"
+            )
             sentence = (
                 f"{what}, from {line['sources']} on other rows: skill {_skill(line, 'mean')} over "
                 "the size's mean"
@@ -203,7 +207,7 @@ def _bits(lines: pl.DataFrame) -> Iterator[str]:
     for line in _each(total):
         sentence = (
             f"at checkpoint {last:,} the {line['rows']:,} rows read hold "
-            f"{line['bits']:,.3g} ± {line['se']:.2g} bits"
+            f"{_count(line['bits'])} ± {_count(line['se'])} bits"
         )
         for one in _each(share):
             sentence += f", {one['bits']:.3g} ± {one['se']:.2g} for each parameter"
@@ -212,6 +216,10 @@ def _bits(lines: pl.DataFrame) -> Iterator[str]:
 
 def _each(lines: pl.DataFrame) -> Iterator[Line]:
     return lines.iter_rows(named=True)
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{_SHOWN}g}"
 
 
 def _interval(line: Line) -> str:

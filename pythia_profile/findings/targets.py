@@ -47,7 +47,7 @@ class Target:
     @cached_property
     def noise(self) -> Float[np.ndarray, "2 K"]:
         """Noise that is left in each observed effect once a mean is taken off."""
-        left: Float[np.ndarray, "2 K"] = self.se**2 - self.common[:, None]
+        left: Float[np.ndarray, "2 K"] = np.maximum(self.se**2 - self.common[:, None], 0.0)
         return left
 
     def of(self, source: int) -> "Target":

@@ -6,10 +6,11 @@ import polars as pl
 import pytest
 
 import pythia_profile as pp
+from pythia_profile.errors import TableError
 from pythia_profile.findings.statements import sentences, topics
 from pythia_profile.findings.whole import findings
 from pythia_profile.tables import FOUND
-from tests.findings.planted_sizes import grid, planted, suite_of
+from tests.findings.planted_sizes import Design, grid, planted, suite_of
 
 COHORTS, CHECKPOINTS = grid(16)
 SINCE = (CHECKPOINTS - COHORTS[:, None]).clip(0)
@@ -73,6 +74,23 @@ def test_one_size_without_a_suite_has_what_can_be_had():
     assert not len(told.prediction)
     assert not len(told.findings)
     assert "decay (15 lines)" in repr(told)
+
+
+@pytest.mark.parametrize(("cohorts", "noise"), [(1, 0.05), (2, 0.05), (8, 0.0)])
+def test_studies_that_allow_little_say_what_they_can(cohorts, noise):
+    design = Design(cohorts=cohorts, rows=6, noise=noise)
+    tau = {"a": np.full((cohorts, cohorts + 1), 0.1), "b": np.full((cohorts, cohorts + 1), 0.2)}
+    estimates = planted(np.random.default_rng(2), tau, design)
+    told = findings(estimates, suite=suite_of(PARAMETERS, cohorts=cohorts))
+
+    assert len(told.bits)
+    assert not len(told.prediction)  # of one cohort, of two, or where nothing varies
+    assert told.sentences
+
+
+def test_a_list_of_anything_but_estimates_is_refused():
+    with pytest.raises(TableError, match="expected what `estimate` returned"):
+        findings([pl.DataFrame()])
 
 
 def test_the_package_and_its_function_go_by_one_name():
