@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "progress": {"execute", "text"},
     "text": {"tables"},
     "redaction": set(),
-    "execute": {"errors", "redaction"},
+    "execute": BASE | {"redaction", "store", "settings"},
     "suites": BASE | {"settings"},
     "checkpoints": {"errors", "store", "suites"},
     "scoring": BASE

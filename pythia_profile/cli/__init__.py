@@ -9,6 +9,7 @@ import sys
 
 from pythia_profile.cli import (
     change_verbs,
+    cluster_verbs,
     experiment_verbs,
     import_verbs,
     order_rows,
@@ -24,6 +25,7 @@ VERBS = (
     *(study_verbs, change_verbs, stage_verbs, order_rows, power_verb, rows_verb, suite_verbs),
     experiment_verbs,
     import_verbs,
+    cluster_verbs,
 )
 """Modules that have put their verbs into `app`."""
 

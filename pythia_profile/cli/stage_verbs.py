@@ -17,6 +17,7 @@ from pythia_profile.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from pythia_profile.execute.executors import Cluster
     from pythia_profile.tables import Table
 
 
@@ -40,6 +41,7 @@ def covariates(study: StudyFolder = HERE, workers: Workers = None, as_json: AsJs
     STAGES,
     "score my-study --workers 2",
     "score my-study --shard 1/4",
+    "score my-study --cluster ray --address head:6379 --gpus 0.5",
     "score my-study --noise-floor",
 )
 def score(
@@ -56,6 +58,19 @@ def score(
         bool,
         typer.Option("--require-complete", help="Exit 3 where a checkpoint does not exist."),
     ] = False,
+    cluster: Annotated[
+        Literal["", "ray", "slurm"],
+        typer.Option(
+            help="Score on other machines, which see the study's folder: nodes of a Ray cluster, "
+            "or tasks of a SLURM array job (`sbatch` writes scripts that need no waiting).",
+            show_default="none",
+        ),
+    ] = "",
+    address: Annotated[
+        str, typer.Option(help="HOST:PORT of the Ray cluster's head.", show_default="a local one")
+    ] = "",
+    gpus: Annotated[float, typer.Option(help="GPUs of one worker on a cluster.", min=0)] = 0,
+    cpus: Annotated[int, typer.Option(help="Cores of one worker on a cluster.", min=1)] = 1,
     noise_floor: Annotated[
         bool,
         typer.Option(
@@ -81,6 +96,7 @@ def score(
         return
     if size is not None or checkpoint is not None:
         raise typer.BadParameter("--size and --checkpoint go with --noise-floor")
+    machines = _cluster(study, cluster, address, gpus, cpus, workers)
     _run(
         study,
         "score",
@@ -89,7 +105,28 @@ def score(
         retry=retry,
         shard=_shard(shard),
         require_complete=require_complete,
+        cluster=machines,
     )
+
+
+def _cluster(
+    study: Path, kind: str, address: str, gpus: float, cpus: int, workers: int | None
+) -> "Cluster | None":
+    """Describe the machines beyond this one that score; None for none."""
+    from pythia_profile.execute.ray_cluster import RayCluster
+    from pythia_profile.execute.slurm import SlurmJobs
+
+    if kind == "ray":
+        return RayCluster(address=address, folder=study.resolve(), gpus=gpus, cpus=cpus)
+    if address:
+        raise typer.BadParameter("--address goes with --cluster ray")
+    if kind == "slurm":
+        if gpus != int(gpus):
+            raise typer.BadParameter(f"--gpus: got {gpus:g}, expected a whole number for SLURM")
+        return SlurmJobs(folder=study.resolve(), limit=workers or 0, gpus=int(gpus), cpus=cpus)
+    if gpus or cpus != 1:
+        raise typer.BadParameter("--gpus and --cpus go with --cluster")
+    return None
 
 
 def _print_noise(study: Path, size: str | None, checkpoint: int | None, as_json: bool) -> None:

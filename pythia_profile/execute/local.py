@@ -21,12 +21,20 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import IO, Any, TypeVar
 
-from pythia_profile.errors import ProfileError
 from pythia_profile.execute.resources import Resources
-from pythia_profile.execute.worker import Begun, Failure, Progress, Record, Result, Setup, Worker
+from pythia_profile.execute.worker import (
+    Begun,
+    Failure,
+    Progress,
+    Record,
+    Result,
+    Setup,
+    Worker,
+    WorkerError,
+)
 from pythia_profile.redaction import redact
 
-__all__ = ["Worker", "WorkerError", "map_units"]
+__all__ = ["map_locally"]
 
 U = TypeVar("U")
 R = TypeVar("R")
@@ -35,11 +43,7 @@ _GRACE_SECONDS = 5.0
 _SERVE = "import sys; from pythia_profile.execute.worker import main; main(int(sys.argv[1]))"
 
 
-class WorkerError(ProfileError):
-    """A unit failed, or its process was killed; its last words are the message."""
-
-
-def map_units(
+def map_locally(
     function: Callable[[U, Worker], R],
     units: Sequence[U],
     resources: Resources,
@@ -92,7 +96,7 @@ def map_units(
                         logging.getLogger(logger).log(level, "%s", text)
                     case Failure(text, exit_code, trace):
                         logging.getLogger(__name__).debug("%s", trace)
-                        raise _failure(text, exit_code)
+                        raise WorkerError(text, exit_code)
                     case Result(value):
                         results[process.unit] = value
                         if calls:
@@ -134,17 +138,11 @@ class _Process:
                 line for line in self.output.read().decode(errors="replace").split("\n") if line
             ]
             last = lines[-1].strip() if lines else "it ended without a message"
-            raise _failure(redact(f"the worker at {name} ended: {last}"), code or 1) from error
+            raise WorkerError(redact(f"the worker at {name} ended: {last}"), code or 1) from error
 
 
 def _name(unit: object) -> str:
     return str(getattr(unit, "name", type(unit).__name__))
-
-
-def _failure(message: str, exit_code: int) -> WorkerError:
-    failure = WorkerError(message)
-    failure.exit_code = exit_code
-    return failure
 
 
 @contextmanager

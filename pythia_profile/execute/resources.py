@@ -46,6 +46,11 @@ class Resources:
     devices: tuple[str, ...]
     threads: int
 
+    @property
+    def slots(self) -> int:
+        """Units at a time."""
+        return len(self.devices)
+
 
 def available_cores() -> int:
     """Cores that this process may use."""

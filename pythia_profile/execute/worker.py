@@ -16,9 +16,29 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+from pythia_profile.errors import ProfileError
 from pythia_profile.redaction import redact
 
-__all__ = ["Begun", "Failure", "Progress", "Record", "Result", "Setup", "Worker", "main"]
+__all__ = [
+    "Begun",
+    "Failure",
+    "Progress",
+    "Record",
+    "Result",
+    "Setup",
+    "Worker",
+    "WorkerError",
+    "answered",
+    "main",
+]
+
+
+class WorkerError(ProfileError):
+    """A unit failed, or its process was killed; its last words are the message."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class Worker(NamedTuple):
@@ -116,12 +136,13 @@ def main(descriptor: int) -> None:
 
     threading.Thread(target=receive, daemon=True).start()
     while (call := calls.get()) is not None:
-        answer = _answer(call, worker)
+        answer = answered(call, worker)
         busy.clear()  # before the answer, to which the next call may follow at once
         send(answer)
 
 
-def _answer(call: bytes, worker: Worker) -> Result | Failure:
+def answered(call: bytes, worker: Worker) -> Result | Failure:
+    """Call a pickled function with its unit; an error becomes one line, without tokens."""
     try:
         function, unit = pickle.loads(call)
         return Result(function(unit, worker))

@@ -21,7 +21,7 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from data_order.store.megatron import MegatronStore
-from pythia_profile.execute.local import map_units
+from pythia_profile.execute.executors import map_units
 from pythia_profile.execute.resources import on_cores
 from pythia_profile.execute.schedule import Part, model_cost
 from pythia_profile.mini.config import MINI_SIZES, MiniConfig, shape

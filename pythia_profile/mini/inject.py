@@ -22,7 +22,7 @@ from transformers.modeling_utils import PreTrainedModel
 from data_order import TokenRows
 from data_order.insertions import insertion_rows
 from pythia_profile.errors import StudyError
-from pythia_profile.execute.local import map_units
+from pythia_profile.execute.executors import map_units
 from pythia_profile.execute.resources import on_cores
 from pythia_profile.execute.worker import Worker
 from pythia_profile.mini.build import config_of

@@ -13,7 +13,7 @@ import torch
 
 from data_order import TokenRows
 from pythia_profile.errors import StudyError
-from pythia_profile.execute.local import map_units
+from pythia_profile.execute.executors import map_units
 from pythia_profile.execute.resources import on_cores
 from pythia_profile.execute.worker import Worker
 from pythia_profile.mini.build import config_of

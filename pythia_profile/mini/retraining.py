@@ -17,7 +17,7 @@ import torch
 from data_order import TokenRows
 from data_order.order import cohort_of_steps
 from pythia_profile.errors import NotFoundError
-from pythia_profile.execute.local import map_units
+from pythia_profile.execute.executors import map_units
 from pythia_profile.execute.resources import on_cores
 from pythia_profile.execute.schedule import Part
 from pythia_profile.execute.worker import Worker

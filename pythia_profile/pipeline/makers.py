@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from pythia_profile.errors import StudyError, not_found
+from pythia_profile.execute.executors import Cluster
 from pythia_profile.pipeline.inputs import (
     imported_scores,
     read_inputs,
@@ -73,6 +74,7 @@ class StageOptions:
     shard : (i, n): score only the i-th of n parts of the units.
     estimands : what to estimate beside the default; the table keeps what was last asked for.
     require_complete : end with an error where a checkpoint that is asked for does not exist.
+    cluster : machines beyond this one that score; by default none.
     """
 
     workers: int | None = None
@@ -80,6 +82,7 @@ class StageOptions:
     shard: tuple[int, int] | None = None
     estimands: EstimandPlan | None = None
     require_complete: bool = False
+    cluster: Cluster | None = None
 
 
 def make_sample(folder: Path, study: Study, _: StageOptions) -> str:
@@ -129,6 +132,7 @@ def make_score(folder: Path, study: Study, options: StageOptions) -> str:
         retry=options.retry,
         shard=options.shard,
         require_complete=options.require_complete,
+        cluster=options.cluster,
     )
     return score_study(folder, study, suite, chosen)
 

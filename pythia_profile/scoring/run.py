@@ -15,7 +15,7 @@ from pythia_profile.checkpoints.pins import Pins
 from pythia_profile.checkpoints.prefetch import Prefetcher
 from pythia_profile.checkpoints.source import HubCheckpoint, prune_after
 from pythia_profile.errors import NotFoundError, StudyError, UnfinishedError
-from pythia_profile.execute.local import Worker, map_units
+from pythia_profile.execute.executors import Cluster, Worker, map_units
 from pythia_profile.execute.resources import (
     Resources,
     available_cores,
@@ -104,10 +104,12 @@ def score_grid(
         raise NotFoundError(f"suite '{suite.name}': none of the checkpoints asked for exists{why}")
     works = part_of(works, options.shard)
     memory = memory_of((suite.size(w.unit.size).parameters for w in works), settings.dtype)
-    resources = resources_for(len(works), available_cores(), memory, device, options.workers)
+    executor: Resources | Cluster = options.cluster or resources_for(
+        len(works), available_cores(), memory, device, options.workers
+    )
     tokenizer = str(suite.root / suite.tokenizer) if suite.root and suite.tokenizer else None
     costs = {w.unit.size: model_cost(suite.size(w.unit.size).parameters) for w in works}
-    run = _Run(rows, rows_sha256(rows), scores, settings, options, resources, tokenizer, costs)
+    run = _Run(rows, rows_sha256(rows), scores, settings, options, executor, tokenizer, costs)
     _score_missing(works, run)
     found = read_scores(
         scores,
@@ -161,7 +163,7 @@ class _Run:
     scores: Path
     settings: Scoring
     options: RunOptions
-    resources: Resources
+    executor: Resources | Cluster
     tokenizer: str | None
     costs: dict[str, float]
 
@@ -199,7 +201,7 @@ def _score_missing(works: list[Work], run: _Run) -> None:
     left = [work for work in left if given_up(work) is None]
     total = len(works) * len(run.rows)
     done = total - len(left) * len(run.rows)
-    workers = len(run.resources.devices)
+    workers = run.options.workers or run.executor.slots
     with track("scoring", total, "rows", done, _parts(left, run), workers) as task:
         while left:
             _map_shares(left, run, task.advance_part)
@@ -305,19 +307,21 @@ def score_share(share: Share, worker: Worker) -> None:
 
 def _map_shares(works: list[Work], run: _Run, on_part: Callable[[str, int, int], None]) -> None:
     """Let workers share the units, the largest models first."""
-    workers = min(len(run.resources.devices), len(works))
-    with tempfile.TemporaryDirectory(prefix="pythia-profile-") as own:  # another run may end first
+    workers = min(run.options.workers or run.executor.slots, run.executor.slots, len(works))
+    # Not in the folder of unfinished work: another run may end first, and removes that.
+    shared = None if isinstance(run.executor, Resources) else run.scores.parent.resolve()
+    with tempfile.TemporaryDirectory(prefix=".rows-", dir=shared) as own:
         rows = Path(own, "rows.parquet")
         write_table(run.rows, rows, ROWS)
         share = Share(
             works=tuple(reversed(works)),
             rows=rows,
-            scores=run.scores,
+            scores=run.scores.resolve(),
             settings=run.settings,
             chunk_rows=run.options.chunk_rows,
             tokenizer=run.tokenizer,
         )
-        map_units(score_share, [share] * workers, run.resources, on_part=on_part)
+        map_units(score_share, [share] * workers, run.executor, on_part=on_part)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pythia_profile.execute.ray_cluster import RayCluster
+from pythia_profile.execute.slurm import SlurmJobs
 from pythia_profile.settings import Settings
 
 __all__ = ["RunOptions", "Scoring"]
@@ -73,5 +75,8 @@ class RunOptions(Settings):
     )
     require_complete: bool = Field(
         False, description="end with an error where a checkpoint that is asked for does not exist"
+    )
+    cluster: RayCluster | SlurmJobs | None = Field(
+        None, description="machines beyond this one; by default none"
     )
     chunk_rows: int = Field(1024, ge=1, description="rows committed at a time")

@@ -17,7 +17,7 @@ from data_order.hub.access import Hub as HubSettings
 from data_order.hub.retry import RetryPolicy
 from pythia_profile.checkpoints.grid import locate
 from pythia_profile.checkpoints.prefetch import Prefetcher
-from pythia_profile.execute.local import Worker
+from pythia_profile.execute.worker import Worker
 from pythia_profile.scoring.engine import Session, score_units
 from pythia_profile.scoring.settings import Scoring
 from pythia_profile.scoring.units import units_of

@@ -23,7 +23,7 @@ from data_order.shuffled import filed_runs, runs
 from data_order.shuffled.repetition import is_masked
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
-from pythia_profile.execute.local import Worker
+from pythia_profile.execute.worker import Worker
 from pythia_profile.suites.pythia import PUBLISHED
 from pythia_profile.suites.registry import open_suite
 from pythia_profile.training.languages import Bigram

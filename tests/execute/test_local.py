@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pythia_profile.errors import RefusedError
-from pythia_profile.execute.local import Worker, WorkerError, map_units
+from pythia_profile.execute.executors import Worker, WorkerError, map_units
 from pythia_profile.execute.resources import Resources, on_cores
 
 TWO = Resources(("cpu", "cpu"), 1)
