@@ -339,7 +339,7 @@ def counterfactual(
 
 @verb(STAGES, "remembered my-study")
 def remembered(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
-    """Show the rows that were remembered most and least, token by token.
+    """Show the most and least remembered rows as text.
 
     Only for the mini suite, or where show_rows = "yes".
     """

@@ -30,6 +30,7 @@ _CONTROLS = {
 
 def methods(study: Study, lock: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> str:
     """Describe the study in a paragraph, with the keys of `bibtex` in brackets."""
+    notes = lock.get("notes", {}).get("att", [])
     chosen, suite = study.estimate, lock.get("suite", {})
     outcomes = ", ".join(name_outcome(name) for name in study.outcomes)
     version = lock.get("versions", {}).get("pythia-profile", "")
@@ -40,7 +41,7 @@ def methods(study: Study, lock: Mapping[str, Any], tables: Mapping[str, pl.DataF
         "[lesci2024causal; callaway2021difference].",
         f"Controls are {_CONTROLS[chosen.control]}; up to {study.sample.rows_per_cohort:,} rows of "
         f"each cohort and {study.sample.never_treated:,} never-treated rows were scored.",
-        f"Standard errors are clustered by {clustered_by(study)} and count shared controls; "
+        f"Standard errors are clustered by {clustered_by(study, notes)} and count shared controls; "
         f"{100 * chosen.level:g} % bands are simultaneous, by {chosen.draws:,} draws of a "
         "multiplier bootstrap [callaway2021difference].",
         *_more(study, tables),

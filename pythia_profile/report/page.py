@@ -191,13 +191,17 @@ def render(
         imported=imported,
         methods="" if imported else methods(study, lock, tables),
         bibtex=bibtex(study, tables),
-        estimation=IMPORTED_EFFECTS if imported else estimation_facts(study),
+        estimation=IMPORTED_EFFECTS if imported else estimation_facts(study, _notes(lock)),
         assumed=[] if imported else assumptions(study, lock),
         suite=suite_facts(study, lock),
         models=sheet(_sorted(size_table(study, lock), sizes)),
         stages=sheet(stage_table(lock), {"seconds": 1}),
         downloads=_downloads(tables),
     )
+
+
+def _notes(lock: Mapping[str, Any]) -> list[str]:
+    return list(lock.get("notes", {}).get("att", []))
 
 
 def _any_fault(grid: pl.DataFrame) -> bool:

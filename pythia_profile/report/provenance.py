@@ -3,7 +3,7 @@
 In: the study's settings and its lock file. Out: named facts and frames for the report's tables.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -97,8 +97,12 @@ IMPORTED_EFFECTS = [
 """What is known of effects that were imported."""
 
 
-def estimation_facts(study: Study) -> list[tuple[str, str]]:
+def estimation_facts(study: Study, notes: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Name every setting on which the estimates depend, with what `auto` stands for.
+
+    Parameters
+    ----------
+    notes : of the estimation, which say what `auto` came to.
 
     Examples
     --------
@@ -147,7 +151,8 @@ def estimation_facts(study: Study) -> list[tuple[str, str]]:
         ),
         (
             "standard errors",
-            f"clustered by {clustered_by(study)} (clusters = '{study.estimate.clusters}'{why})",
+            f"clustered by {clustered_by(study, notes)} (clusters = '{study.estimate.clusters}'"
+            f"{why})",
         ),
         (
             "bands",
@@ -164,10 +169,16 @@ def estimation_facts(study: Study) -> list[tuple[str, str]]:
     ]
 
 
-def clustered_by(study: Study) -> str:
-    """Say what `auto` stands for: rows drawn over a whole cohort share a batch only by chance."""
+def clustered_by(study: Study, notes: Sequence[str] = ()) -> str:
+    """Say what standard errors are clustered by, and what `auto` came to by the notes.
+
+    Without a note, rows drawn over a whole cohort share a batch only by chance.
+    """
     if study.estimate.clusters != "auto":
         return study.estimate.clusters
+    told = {by for by in ("batch", "row") for note in notes if f"clusters='auto': by {by}" in note}
+    if told:
+        return " or ".join(sorted(told))
     return "batch" if study.sample.batches_per_cohort else "row"
 
 

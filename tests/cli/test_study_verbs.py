@@ -56,6 +56,7 @@ def test_each_verb_leaves_its_table_and_the_report_holds_everything(study):
     assert len(scores) == 2 * 5 * len(pl.read_parquet(study / "rows.parquet"))
     assert {path.stem for path in (study / "figures").glob("*.svg")} == {
         "heatmap",
+        "difference",
         "event_time",
         "event_time_all",
         "instantaneous",

@@ -122,6 +122,17 @@ def test_nothing_wide_widens_the_page_and_tables_are_whole(report, browser, widt
     assert cut == []
 
 
+def test_figures_that_stand_beside_each_other_fit_a_screen(report, browser):
+    browser.show(report)
+
+    cut = browser.run(
+        "[...document.querySelectorAll('.beside .scroll')].filter(box =>"
+        "box.scrollWidth > box.clientWidth + 1).length"
+    )
+    assert cut == 0
+    assert browser.run("document.querySelectorAll('.beside .scroll').length") == 2
+
+
 def test_on_a_phone_the_heatmap_scrolls_inside_with_its_color_bar(report, browser):
     browser.show(report, width=390)
 

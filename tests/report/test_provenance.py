@@ -161,6 +161,12 @@ def test_the_page_says_which_rows_were_drawn_from_where(settings, stated):
     assert stated in " ".join(text for _, text in facts)
 
 
+def test_what_auto_came_to_is_what_the_notes_of_the_estimation_say(tables):
+    notes = {"att": ["xs, log_likelihood: clusters='auto': by batch, 96 rows are of 4 batches"]}
+
+    assert "clustered by batch (clusters = 'auto'" in text_of(page_of(tables, notes=notes))
+
+
 def test_tables_from_elsewhere_are_said_to_be(tables):
     stages = {
         "sample": {"source": "imported", "outputs": {"rows.parquet": "ab" * 32}},
