@@ -7,6 +7,7 @@ import pytest
 from data_order.order import PLACEBO_STATES
 from data_order.shuffled.repetition import is_masked
 from pythia_profile.errors import StudyError
+from pythia_profile.suites.model import Size, Suite
 from pythia_profile.suites.sampling import Sampling, sample_rows
 from pythia_profile.training.languages import uniform_rows
 from tests.suites.test_shuffled_suites import make as make
@@ -14,7 +15,40 @@ from tests.suites.test_shuffled_suites import make as make
 GRID = [0, 16, 32, 48, 64]
 
 
-def test_rows_of_skipped_steps_and_of_rate_0_are_placebo_rows(tiny_suite):
+@pytest.fixture
+def plain_suite(tmp_path) -> Suite:
+    """A run of 64 steps of 8 rows and a hundred rows behind them; no model is needed."""
+    np.save(tmp_path / "rows.npy", uniform_rows(612, 9, 50, seed=0).astype(np.uint16))
+    size = Size(
+        name="s",
+        layers=2,
+        width=8,
+        heads=2,
+        parameters=1000,
+        peak_lr=1e-3,
+        min_lr=1e-4,
+        precision="float32",
+        weights="s",
+        checkpoints=tuple(GRID),
+    )
+    return Suite(
+        name="plain",
+        title="rows alone",
+        batch_size=8,
+        steps=64,
+        row_tokens=9,
+        vocabulary=50,
+        schedule="neox_v1",
+        warmup_steps=2,
+        seed=0,
+        sizes={"s": size},
+        root=tmp_path,
+        store="rows.npy",
+        single_pass=True,
+    )
+
+
+def test_rows_of_skipped_steps_and_of_rate_0_are_placebo_rows(plain_suite):
     """The suite's update 1 is at rate 0; its log, say, tells of two skipped steps."""
     settings = Sampling(
         rows_per_cohort=16,
@@ -24,7 +58,7 @@ def test_rows_of_skipped_steps_and_of_rate_0_are_placebo_rows(tiny_suite):
         skipped_steps=(20, 21),
     )
 
-    rows = sample_rows(tiny_suite, settings, checkpoints=GRID)
+    rows = sample_rows(plain_suite, settings, checkpoints=GRID)
 
     placebo = rows.filter("placebo")
     states = placebo["state"].value_counts().sort("state").rows()
@@ -35,11 +69,11 @@ def test_rows_of_skipped_steps_and_of_rate_0_are_placebo_rows(tiny_suite):
     assert (steps.is_in([1, 20, 21]) == rows["placebo"]).all()
     assert rows["row_id"].is_sorted()
     assert rows["row_id"].is_unique().all()
-    usual = sample_rows(tiny_suite, settings.model_copy(update={"placebo": 0}), checkpoints=GRID)
+    usual = sample_rows(plain_suite, settings.model_copy(update={"placebo": 0}), checkpoints=GRID)
     assert usual["row_id"].is_in(rows["row_id"].implode()).all()
     assert "placebo" not in usual.columns
     with pytest.raises(StudyError, match=r"skipped_steps: got 65, the run .* has steps 1 to 64"):
-        sample_rows(tiny_suite, settings.model_copy(update={"skipped_steps": (65,)}))
+        sample_rows(plain_suite, settings.model_copy(update={"skipped_steps": (65,)}))
 
 
 def test_masked_rows_and_skipped_steps_of_a_run_over_token_files(make):
