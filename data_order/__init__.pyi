@@ -22,5 +22,7 @@ from data_order.sample import (
     rows_table as rows_table,
     sample_rows as sample_rows,
 )
+from data_order.shuffled.by_file import FileOrder as FileOrder
+from data_order.shuffled.passes import Segment as Segment, ShuffledOrder as ShuffledOrder
 from data_order.store.megatron import MegatronStore as MegatronStore
 from data_order.store.token_rows import TokenRows as TokenRows

@@ -25,6 +25,7 @@ from pythia_profile.pipeline.opened import (
     open_study as open_study,
 )
 from pythia_profile.pipeline.two_checkpoints import two_checkpoints as two_checkpoints
+from pythia_profile.pipeline.own_run import check_suite as check_suite
 from pythia_profile.profiles.agreement import agreement as agreement
 from pythia_profile.profiles.diagnostics import check as check
 from pythia_profile.profiles.estimands import (

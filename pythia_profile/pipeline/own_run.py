@@ -47,8 +47,8 @@ class Findings:
     controls: int = 0
 
 
-def check_suite(folder: Path) -> Findings:
-    """Check everything that a study of a suite in a folder would meet; nothing is loaded.
+def check_suite(folder: str | Path) -> Findings:
+    """Check everything that a study of a suite in a folder would meet; no model is loaded.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def check_suite(folder: Path) -> Findings:
         The folder has no `suite.toml`.
     """
     try:
-        suite = read_suite(folder)
+        suite = read_suite(Path(folder))
     except NotFoundError:
         raise
     except ProfileError as error:
