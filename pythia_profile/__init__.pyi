@@ -28,6 +28,7 @@ from pythia_profile.pipeline.two_checkpoints import two_checkpoints as two_check
 from pythia_profile.pipeline.own_run import check_suite as check_suite
 from pythia_profile.profiles.agreement import agreement as agreement
 from pythia_profile.profiles.diagnostics import check as check
+from pythia_profile.profiles.dated import memory_dates as memory_dates
 from pythia_profile.profiles.estimands import (
     EstimandPlan as EstimandPlan,
     estimands as estimands,

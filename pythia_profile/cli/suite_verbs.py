@@ -16,6 +16,7 @@ from pythia_profile.text import steps_text, text_table
 
 if TYPE_CHECKING:
     from pythia_profile.checkpoints.verdicts import Verdict
+    from pythia_profile.profiles.dated import Dated
     from pythia_profile.suites.model import Suite
 
 log = logging.getLogger(__name__)
@@ -202,6 +203,7 @@ def _notes(notes: Any) -> list[str]:
     "audit pythia --sizes 2.8b",
     "audit my-study --json",
     "audit pythia --sizes 70m --checkpoints 0,1000:143000:1000 --weights",
+    "audit my-study --memory",
 )
 def audit(
     what: Annotated[
@@ -218,6 +220,14 @@ def audit(
     weights: Annotated[
         bool, typer.Option("--weights", help="Read the weights, too: fetches every checkpoint.")
     ] = False,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory",
+            help="Date each checkpoint by what it remembers of the rows (exploratory; of a study "
+            "that has been scored).",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find faulty checkpoints, by default from listings alone.
@@ -225,7 +235,9 @@ def audit(
     They are missing, duplicated, share files, or have files of a wrong size.
 
     Reads file listings only, unless --weights is given; for a study that has been scored, its
-    scores are examined, too. Exits with code 4 where a checkpoint is faulty.
+    scores are examined, too. With --memory, checkpoints that hold the weights of another step are
+    found by what they remember, and memory_dates.parquet says which step that is. Exits with code 4
+    where a checkpoint is faulty.
     """
     from pythia_profile.checkpoints.identity import Evidence
     from pythia_profile.checkpoints.identity import audit as judge
@@ -241,15 +253,26 @@ def audit(
     evidence = Evidence(weights=weights, **tables)
     verdicts = judge(suite, names, steps, evidence=evidence, on_message=_log, **chosen)
     wrong = faulty(verdicts)
+    dated = _dated(Path(what), names) if memory else None
     if as_json:
         listed = [asdict(verdict) for verdict in verdicts]
         gone = sum(verdict.verdict == MISSING for verdict in wrong)
         counts = {"faulty": len(wrong) - gone, "missing": gone}
-        print_json({"checkpoints": len(verdicts), **counts, "verdicts": listed})
+        dates = {} if dated is None else {"memory": dated.table.to_dicts()}
+        print_json({"checkpoints": len(verdicts), **counts, "verdicts": listed, **dates})
     else:
-        typer.echo("\n".join(_audit_lines(verdicts)))
-    if wrong:
+        typer.echo("\n".join([*_audit_lines(verdicts), *(dated.sentences if dated else ())]))
+    if wrong or (dated is not None and dated.table["far"].any()):
         raise typer.Exit(FAULTS_FOUND)
+
+
+def _dated(folder: Path, sizes: "list[str] | None") -> "Dated":
+    """Date the checkpoints of a study's sizes."""
+    from pythia_profile.pipeline.dated_study import dates_of
+
+    if not (folder / "study.toml").is_file():
+        raise typer.BadParameter(f"--memory: '{folder}' is no study; name one that has been scored")
+    return dates_of(folder, sizes)
 
 
 def _log(line: str) -> None:

@@ -16,7 +16,13 @@ from pythia_profile.tables.checked import (
     LEAVE_ONE_OUT,
     SENSITIVITY,
 )
-from pythia_profile.tables.compared import ACROSS, CROSSOVER, CROSSOVER_MEANS, INSERTIONS
+from pythia_profile.tables.compared import (
+    ACROSS,
+    CROSSOVER,
+    CROSSOVER_MEANS,
+    INSERTIONS,
+    MEMORY_DATES,
+)
 from pythia_profile.tables.contract import (
     RUN,
     Table,
@@ -67,6 +73,7 @@ __all__ = [
     "FOUND",
     "INSERTIONS",
     "LEAVE_ONE_OUT",
+    "MEMORY_DATES",
     "NEVER",
     "NOISE",
     "PLACEBO",

@@ -4,7 +4,7 @@ import polars as pl
 
 from pythia_profile.tables.contract import ESTIMATE, RUN, RUN_COLUMNS, Table
 
-__all__ = ["ACROSS", "CROSSOVER", "CROSSOVER_MEANS", "INSERTIONS"]
+__all__ = ["ACROSS", "CROSSOVER", "CROSSOVER_MEANS", "INSERTIONS", "MEMORY_DATES"]
 
 CROSSOVER = Table(
     "crossover",
@@ -94,3 +94,25 @@ ACROSS = Table(
 """Runs together. `over` is sizes: numbers of each size with a band simultaneous over all sizes of a
 seed and all lines of a `kind`; or seeds (seed null): means over training seeds, whose error and
 interval hold the variance between runs. `cohort` and `event_time` null: mean over cohorts."""
+
+MEMORY_DATES = Table(
+    "memory_dates",
+    pl.Schema(
+        {
+            **RUN_COLUMNS,
+            "outcome": pl.String(),
+            "checkpoint": pl.Int64(),
+            "date": pl.Int64(),
+            "lower": pl.Int64(),
+            "upper": pl.Int64(),
+            "correlation": pl.Float64(),
+            "rank_correlation": pl.Float64(),
+            "distance": pl.Float64(),
+            "far": pl.Boolean(),
+        }
+    ),
+    (*RUN, "outcome", "checkpoint"),
+)
+"""The step at which each checkpoint's weights seem to stand, by what they remember, with an
+interval in steps (exploratory); `far` where that is not the step of its label, `distance` twice the
+log-likelihood ratio of the two."""
