@@ -441,3 +441,30 @@ def test_init_over_another_study_says_how_to_change_it_and_not_to_delete(study, 
     error = capsys.readouterr().err
     assert "pythia-profile set" in error
     assert "delete" not in error
+
+
+def test_estimands_of_tokens_and_along_a_column_from_the_command_line(tiny_suite, tmp_path, capsys):
+    folder = tmp_path / "tokens"
+    few = ("rows_per_cohort=12", "batches_per_cohort=0", "never_treated=24", "token_table=true")
+    begin(folder, tiny_suite.root, "training_seed=0", *few)
+    for verb in ("sample", "covariates", "score"):
+        assert run(app, [verb, str(folder)]) == 0
+    words = ["--tokens", "position", "--classes", "2", "--slope", "features.bigram", "--draws", "0"]
+
+    assert run(app, ["estimands", str(folder), *words]) == 0
+
+    table = pl.read_parquet(folder / "estimands.parquet")
+    assert {"tokens 1-8", "tokens 9-16"} <= set(table["stratum"].drop_nulls())
+    assert len(table.filter(pl.col("estimand") == "slope of overall")) == 2
+    # both halves of a row have as many tokens, so their mean is the row's effect
+    halves = table.filter(
+        pl.col("estimand") == "overall", pl.col("stratum").is_in(["tokens 1-8", "tokens 9-16"])
+    )
+    whole = table.filter(pl.col("estimand") == "overall", pl.col("stratum").is_null())
+    means = halves.group_by("size", maintain_order=True).agg(pl.col("att").mean())
+    # surprisals of tokens are kept in half precision: .004 of one, .001 of a mean of changes
+    for size, mean in means.iter_rows():
+        assert mean == pytest.approx(whole.filter(size=size)["att"].item(), abs=2e-3)
+    capsys.readouterr()
+    assert run(app, ["estimands", str(folder), "--tokens", "place"]) == 2
+    assert "--tokens: got 'place', expected position or frequency" in capsys.readouterr().err
