@@ -127,7 +127,7 @@ def estimands(
 def _of_run(one: RunEstimate, settings: Estimation, plan: EstimandPlan) -> Iterator[dict[str, Any]]:
     grid = one.panel.checkpoints
     span = int(grid[-1] - grid[0])
-    times = plan.event_times or tuple(span // part for part in _FRACTIONS)
+    times = plan.event_times or tuple({span // part: None for part in _FRACTIONS})  # each once
     start, end = (plan.start, plan.horizon) if plan.horizon else (span // 16, span // 2)
     own = _or_none(one, "own event times", partial(effects_by_own_step, one.panel, settings))
     if own is not None:

@@ -41,14 +41,24 @@ WORDS = (
 )
 
 
+def commands(group, words=()):
+    """Yield every command below a group, with its words: `lab capacity` as well as `order`."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*words, name))
+        else:
+            yield " ".join((*words, name)), command
+
+
+COMMANDS = dict(commands(get_command(app)))
+VERBS = sorted(COMMANDS)
+
+
 def options_of(verb):
     """Every option of a verb, and whether it takes words."""
-    for parameter in get_command(app).commands[verb].params:
+    for parameter in COMMANDS[verb].params:
         if parameter.param_type_name == "option" and "--help" not in parameter.opts:
             yield parameter.opts[0], 0 if parameter.is_flag else parameter.nargs
-
-
-VERBS = sorted(get_command(app).commands)
 
 
 def example(verb, folder):
@@ -90,6 +100,6 @@ def test_arguments_of_verbs(copy, verb, monkeypatch, tmp_path):
     @given(words=arguments(verb), odd=st.sampled_from(WORDS), where=st.integers(0, 9))
     def each(words, odd, where):
         first = [odd, *usual[1:]] if where == 0 and verb != "power" else usual
-        assert_clean([verb, *first, *words], folder)
+        assert_clean([*verb.split(), *first, *words], folder)
 
     each()
