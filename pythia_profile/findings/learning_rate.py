@@ -171,7 +171,7 @@ def claim(lines: Sequence[dict[str, Any]], level: float) -> Iterator[dict[str, A
         p_first, p_last = first["p_value"] / 2, last["p_value"] / 2  # of the sign that was found
         p_first = p_first if first["estimate"] > 0 else 1 - p_first
         p_last = p_last if last["estimate"] < 0 else 1 - p_last
-        alpha = 1 - level
+        alpha = (1 - level) / 2  # so that it holds where both intervals exclude 0
         against = max(p_first, p_last) > 1 - alpha
         verdict = "supported" if max(p_first, p_last) < alpha else "undecided"
         yield {

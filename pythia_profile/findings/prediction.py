@@ -142,7 +142,8 @@ def skill(
     count, ratio = len(error), error.sum() / floor.sum()
     spread = ((error - ratio * floor) ** 2).sum() * count / (count - 1)
     half = stdtrit(count - 1, (1 + level) / 2) * np.sqrt(spread) / floor.sum()
-    return Skill(float(1 - ratio), float(1 - ratio - half), float(1 - ratio + half))
+    upper = min(float(1 - ratio + half), 1.0)  # errors have no share below none
+    return Skill(float(1 - ratio), float(1 - ratio - half), upper)
 
 
 def shuffled_p(target: Target, seed: int) -> float:
