@@ -37,6 +37,8 @@ CLIPPED = 0.999
 and the scale ends in arrows."""
 MANY = 1000
 """Cells below which the scale spans them all."""
+VECTOR = 2500
+"""Cells up to which each is drawn as a shape."""
 _MOST_LABELS = 5
 
 
@@ -176,13 +178,13 @@ def _panels(
     width, height = (3.0, 2.8) if many else (4.4, 3.9)
     with canvas(len(grids), width, height, ax=ax) as axes:
         for one, (name, grid) in zip(axes, grids.items(), strict=True):
-            _profile(one, grid, norm, marks)
+            cells = _profile(one, grid, norm, marks)
             one.patch.set_gid(f"cells-{name}")  # where a page finds the cells of a size
             one.set_title(title if title is not None and len(grids) == 1 else name)
         _name_axes(axes)
         figure = axes[0].figure
         beyond = "both" if clipped < largest else "neither"
-        bar = figure.colorbar(axes[0].collections[0], ax=axes, shrink=0.7, extend=beyond, pad=0.02)
+        bar = figure.colorbar(cells, ax=axes, shrink=0.7, extend=beyond, pad=0.02)
         bar.set_label(words.scale)
         bar.outline.set_visible(False)
         if ax is None:
@@ -223,18 +225,18 @@ def _name_axes(axes: list[Axes]) -> None:
             one.set_ylabel("cohort (read by step)")
 
 
-def _profile(ax: Axes, grid: _Grid, norm: TwoSlopeNorm, marks: Marks | None) -> None:
-    ax.pcolormesh(
-        np.arange(grid.shape[1] + 1),
-        np.arange(grid.shape[0] + 1),
-        grid.att,
-        norm=norm,
-        cmap="RdBu_r",
-        rasterized=grid.att.size > 2500,
-        antialiased=False,
-    )
-    ax.invert_yaxis()
+def _profile(ax: Axes, grid: _Grid, norm: TwoSlopeNorm, marks: Marks | None) -> Any:
+    """Draw the cells of a panel and all that stands over them; return what has their colors."""
     down, across = grid.shape
+    colors: dict[str, Any] = {"norm": norm, "cmap": "RdBu_r"}
+    if grid.att.size > VECTOR:  # one pixel a cell in every format: exact, and a tenth of the bytes
+        extent = (0, across, down, 0)
+        cells: Any = ax.imshow(
+            grid.att, extent=extent, interpolation="none", aspect="auto", **colors
+        )
+    else:
+        cells = ax.pcolormesh(np.arange(across + 1), np.arange(down + 1), grid.att, **colors)
+        ax.invert_yaxis()
     read, ends, thin = grid.read_at, np.arange(down + 1), min(0.9, 70 / across)
     ax.stairs(read, ends, orientation="horizontal", color="0.2", lw=thin, baseline=None)
     edges = _outline(grid.marked)
@@ -245,6 +247,7 @@ def _profile(ax: Axes, grid: _Grid, norm: TwoSlopeNorm, marks: Marks | None) -> 
         _mark(ax, grid, step, dash)
     _label(ax, "x", grid.checkpoints)
     _label(ax, "y", grid.cohorts)
+    return cells
 
 
 def _outline(member: Bool[np.ndarray, "G C"]) -> list[list[tuple[float, float]]]:

@@ -32,6 +32,7 @@ __all__ = ["event_time", "instantaneous", "residual"]
 
 _MOST_DOTS = 40
 """Points of a line that are drawn as dots, too."""
+_BAND = "effect of a cohort, simultaneous 95 % band"
 _MANY = 200
 """Points from which on the widest hundredth of the bands may leave the frame."""
 
@@ -108,7 +109,7 @@ def _mark_base(ax: Axes, frame: pl.DataFrame) -> None:
     base = frame.filter(pl.col("event_time") < 0, pl.col("att") == 0, pl.col("se") == 0)
     for at in base["event_time"].unique().sort().tail(1):
         ax.plot(at, 0, marker="D", ms=5, mfc="white", mec="0.2", ls="")
-        place = {"xytext": (-6, -11), "textcoords": "offset points", "ha": "right"}
+        place = {"xytext": (6, -11), "textcoords": "offset points"}
         ax.annotate("base", (at, 0), fontsize="small", **place)  # type: ignore[arg-type]
 
 
@@ -180,6 +181,7 @@ def _of_cohorts(
         if ax is None:
             axes[0].figure.legend(
                 handles=[points, *behind[:1], *drawn],
+                labels=[_BAND, *(one.get_label() for one in (*behind[:1], *drawn))],
                 loc="outside lower left",
                 ncols=abreast(len(axes)) if many else 1,
                 frameon=False,
@@ -190,16 +192,14 @@ def _of_cohorts(
 
 def _with_bands(ax: Axes, line: pl.DataFrame, color: Any) -> Any:
     """Draw every cohort's point with its band."""
-    few = len(line) <= _MOST_DOTS
-    span = np.stack([line["att"] - line["lower"], line["upper"] - line["att"]])
-    return ax.errorbar(
-        *(line["cohort"], line["att"], span),
-        color=color,
-        fmt="o",
-        ms=3 if few else 1.6,
-        lw=1.0 if few else 0.5,
-        label="effect of a cohort, simultaneous 95 % band",
-    )
+    if len(line) <= _MOST_DOTS:
+        span = np.stack([line["att"] - line["lower"], line["upper"] - line["att"]])
+        given = (line["cohort"], line["att"], span)
+        return ax.errorbar(*given, color=color, fmt="o", ms=3, lw=1)
+    ends = (line["cohort"], line["lower"], line["upper"])
+    band = ax.fill_between(*ends, color=color, alpha=0.25, lw=0)  # so many bars would hide the dots
+    (dots,) = ax.plot(line["cohort"], line["att"], "o", ms=1.7, color=color)
+    return band, dots
 
 
 def _rates_of(frame: pl.DataFrame, wanted: bool) -> list[pl.DataFrame]:
