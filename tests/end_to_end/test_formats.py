@@ -8,7 +8,6 @@ that were read, and none on placebo rows.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +22,12 @@ from data_order.shuffled import filed_runs, runs
 from data_order.shuffled.repetition import is_masked
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
-from pythia_profile.execute.worker import Worker
 from pythia_profile.suites.pythia import PUBLISHED
 from pythia_profile.suites.registry import open_suite
 from pythia_profile.training.languages import Bigram
 from pythia_profile.training.loop import next_token_loss, start, train
 from pythia_profile.training.settings import Recipe
+from tests.checkpoints.conftest import in_process  # noqa: F401 (a fixture)
 from tests.data_order.neox_reference import index_maps, split_bounds
 from tests.data_order.test_shuffled_runs import Listed
 from tests.stand_in.files import FileServer
@@ -159,15 +158,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def bench(tmp_path, monkeypatch, in_process):  # noqa: F811 (the fixture)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-
-    def map_units(function, units, resources, on_progress):
-        return [function(unit, Worker("cpu", 1, on_progress)) for unit in units[:1]]
-
-    # in this process: a worker takes seconds to begin
-    monkeypatch.setattr(import_module("pythia_profile.scoring.run"), "map_units", map_units)
     with Hub() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         yield Bench(hub, tmp_path, monkeypatch)
