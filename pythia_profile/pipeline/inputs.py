@@ -30,6 +30,8 @@ from pythia_profile.tables import (
     CROSSOVER_MEANS,
     ESTIMANDS,
     FOUND,
+    INSERTIONS,
+    MEMORY_DATES,
     NOISE,
     PLACEBO,
     PRECISION,
@@ -64,7 +66,16 @@ MOSTLY, SLICES = 0.5, 50
 run over whose rows it is averaged."""
 _EFFECT_ROWS = {name: ROWS.columns[name] for name in ("row_id", "treatment_step")}
 
-BESIDE = (*FOUND, PRECISION, ESTIMANDS, CROSSOVER_MEANS, REMEMBERED, NOISE)
+BESIDE = (
+    *FOUND,
+    PRECISION,
+    ESTIMANDS,
+    CROSSOVER_MEANS,
+    INSERTIONS,
+    MEMORY_DATES,
+    REMEMBERED,
+    NOISE,
+)
 """Tables that a study may hold and need not; the report shows those that exist."""
 
 

@@ -31,6 +31,8 @@ _HEADINGS = {
     "decay": "How fast effects fade",
     "bits": "Bits remembered",
     "crossover_means": "Effects against other orders of the same rows",
+    "insertions": "Effects of planted texts, by estimator and by experiment",
+    "memory_dates": "Checkpoints dated by their memory (exploratory)",
     "noise": "Noise floor of scoring",
 }
 
