@@ -6,7 +6,7 @@
     rows = pp.sample_rows(suite)                   # which rows, and the step that reads each
     scores = pp.score(suite, rows)                 # every row at every checkpoint
     effects = pp.estimate(rows, scores)            # ATT(g, c), bands, placebo tests
-    pp.heatmap(effects.att)
+    pp.plot_heatmap(effects.att)
     print(pp.check(rows, scores))                  # what the effects rest on
 
 Every stage takes polars frames and gives polars frames. Names are loaded when they are first used,

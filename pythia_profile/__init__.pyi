@@ -1,12 +1,27 @@
 from pythia_profile import did as did, figures as figures
 from pythia_profile.checkpoints.identity import audit as audit
 from pythia_profile.errors import ProfileError as ProfileError
-from pythia_profile.figures.comparisons import agreement as plot_agreement
-from pythia_profile.figures.heatmaps import heatmap as heatmap
+from pythia_profile.figures.answers import (
+    decay as plot_decay,
+    prediction as plot_prediction,
+    seeds as plot_seeds,
+)
+from pythia_profile.figures.comparisons import (
+    agreement as plot_agreement,
+    counterfactual as plot_counterfactual,
+)
+from pythia_profile.figures.heatmaps import (
+    difference as plot_difference,
+    heatmap as heatmap,
+    heatmap as plot_heatmap,
+)
 from pythia_profile.figures.profiles import (
     event_time as event_time,
+    event_time as plot_event_time,
     instantaneous as instantaneous,
+    instantaneous as plot_instantaneous,
     residual as residual,
+    residual as plot_residual,
 )
 from pythia_profile.findings.whole import findings as findings
 from pythia_profile.mini.build import mini_suite as mini_suite

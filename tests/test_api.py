@@ -136,6 +136,9 @@ def test_pandas_frames_give_the_same_effects(planted):
     [
         (lambda r, s: pp.estimate(s, r), "expected the rows first, then the scores"),
         (lambda _, s: pp.estimate("my-study", s), "got str, expected a polars or pandas frame"),
+        (lambda *_: pp.plot_heatmap("folder"), "table 'to draw': got str, expected a polars or"),
+        (lambda *_: pp.plot_event_time(3), "table 'to draw': got int, expected a polars or"),
+        (lambda *_: pp.plot_agreement("x"), "table 'to draw': got str, expected a polars or"),
         (lambda *_: pp.create_study("x", {"suite": "mini"}), "got dict, expected pp.Study"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pythia_profile import tables
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 
@@ -62,3 +63,26 @@ def test_the_tested_versions_are_pinned_in_the_constraints_alone(pin):
 
 def _pyproject() -> str:
     return (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_table_of_tables_is_in_step_with_their_contracts():
+    contracts = {t.name: t for t in vars(tables).values() if isinstance(t, tables.Table)}
+    lines = re.findall(r"^\| `(\w+)\.parquet` \| [^|]* \| (.*) \|$", README, re.MULTILINE)
+
+    assert len(lines) > 10
+    assert {name for name, _ in lines} <= set(contracts)
+    of_columns = ("rows", "att", "placebo", "precision", "leave_one_out")
+    for name, text in lines:
+        if name in of_columns:
+            words = set(re.findall(r"`([a-z_]+)`", text)) - {"second_step"}  # where it is known
+            assert words <= set(contracts[name].columns), name
+
+
+def test_lines_are_of_a_length_that_one_reads():
+    fenced, long = False, []
+    for line in README.splitlines():
+        fenced ^= line.startswith("```")
+        if not fenced and not line.startswith(("|", "```", "!")) and len(line) > 120:
+            long.append(line)
+
+    assert long == []

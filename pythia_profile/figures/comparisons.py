@@ -11,7 +11,14 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.patches import Rectangle
 
 from pythia_profile.errors import TableError
-from pythia_profile.figures.style import Drawn, canvas, name_outcome, one_or_all, step_axis
+from pythia_profile.figures.style import (
+    Drawn,
+    canvas,
+    frame_of,
+    name_outcome,
+    one_or_all,
+    step_axis,
+)
 
 __all__ = ["agreement", "counterfactual"]
 
@@ -43,7 +50,7 @@ def agreement(
     kind : the set of cells that are compared.
     ax : axes to draw into; new ones unless given.
     """
-    lines = table.filter((pl.col("kind") == kind) & (pl.col("outcome") == outcome))
+    lines = frame_of(table).filter((pl.col("kind") == kind) & (pl.col("outcome") == outcome))
     if lines.is_empty():
         raise TableError(f"nothing to draw: no line of kind '{kind}' and outcome '{outcome}'")
     sizes = list(dict.fromkeys([*lines["size_a"], *lines["size_b"]]))
@@ -100,6 +107,7 @@ def counterfactual(table: pl.DataFrame) -> Drawn:
     ----------
     table : the `COUNTERFACTUAL` table.
     """
+    table = frame_of(table)
     if table.is_empty():
         raise TableError("nothing to draw: the counterfactual table has no line")
     cohorts = table["cohort"].unique().sort().to_list()

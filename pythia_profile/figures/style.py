@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from pythia_profile.errors import TableError, not_found
 from pythia_profile.store import atomic_write
+from pythia_profile.tables.frames import polars_frame
 
 __all__ = [
     "DASHES",
@@ -27,6 +28,7 @@ __all__ = [
     "abreast",
     "canvas",
     "for_files",
+    "frame_of",
     "lines_of",
     "lowest",
     "mark_steps",
@@ -172,10 +174,24 @@ def one_or_all(axes: Sequence[Axes]) -> Drawn:
     return found
 
 
-def lines_of(
-    table: pl.DataFrame, outcome: str, size: str | Sequence[str] | None = None
-) -> pl.DataFrame:
+def frame_of(given: Any) -> pl.DataFrame:
+    """Take a table of polars or pandas, or what `estimate` gave: its effects.
+
+    Raises
+    ------
+    TableError
+        It is none of these, the name of a folder for instance.
+    """
+    table = given if hasattr(given, "columns") else getattr(given, "att", given)
+    return polars_frame(table, "to draw").lazy().collect()
+
+
+def lines_of(table: Any, outcome: str, size: str | Sequence[str] | None = None) -> pl.DataFrame:
     """Lines of one outcome and of the sizes that are asked for, in the order asked.
+
+    Parameters
+    ----------
+    table : as `frame_of` takes it.
 
     Raises
     ------
@@ -184,7 +200,10 @@ def lines_of(
     NotFoundError
         A size is not in the table.
     """
-    lines = table.filter(pl.col("outcome") == outcome) if "outcome" in table.columns else table
+    table = frame_of(table)
+    lines: pl.DataFrame = table
+    if "outcome" in table.columns:
+        lines = table.filter(pl.col("outcome") == outcome)
     if lines.is_empty():
         raise TableError(f"nothing to draw: no line of outcome '{outcome}'")
     if size is None:

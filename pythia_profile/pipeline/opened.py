@@ -208,7 +208,7 @@ def _html_value(value: object) -> str:
 
 def _in_folder(study: settings_of.Study, folder: Path | str) -> Study:
     made = Study(**dict(study))
-    made._folder = Path(folder)
+    made._folder = Path(folder).absolute()  # it stays there when the program goes elsewhere
     return made
 
 
