@@ -240,7 +240,12 @@ def _profile(ax: Axes, grid: _Grid, norm: TwoSlopeNorm, marks: Marks | None) -> 
     read, ends, thin = grid.read_at, np.arange(down + 1), min(0.9, 70 / across)
     ax.stairs(read, ends, orientation="horizontal", color="0.2", lw=thin, baseline=None)
     edges = _outline(grid.marked)
-    lines = LineCollection(edges, colors="black", linewidths=min(1.1, 55 / across))
+    lines = LineCollection(
+        edges,
+        colors="black",
+        linewidths=min(1.1, 55 / across),
+        rasterized=len(edges) > 1500,  # scattered cells of a large grid: megabytes of paths
+    )
     lines.set_label("band")
     ax.add_collection(lines)
     for (_, step), dash in zip((marks or {}).items(), DASHES, strict=False):

@@ -15,12 +15,20 @@ import polars as pl
 __all__ = ["DECIMALS", "packed"]
 
 DECIMALS = 4
-MOST_BYTES = 700_000
-"""Of the word; sizes beyond are left out, the smallest models first."""
 
 
-def packed(att: pl.DataFrame, outcome: str, sizes: Sequence[str]) -> tuple[str, list[str]]:
+def packed(
+    att: pl.DataFrame, outcome: str, sizes: Sequence[str], most: int = 700_000
+) -> tuple[str, list[str]]:
     """Pack the cells of an outcome, and name the sizes that had room.
+
+    Parameters
+    ----------
+    most : bytes of the word; sizes beyond are left out, the smallest models first.
+
+    Returns
+    -------
+    The word, and the sizes in it.
 
     Each size is a table in row order: cohorts down, checkpoints across; null where there is no
     cell. `n_treated` and `n_control` are one number a cohort where they do not change.
@@ -33,7 +41,7 @@ def packed(att: pl.DataFrame, outcome: str, sizes: Sequence[str]) -> tuple[str, 
     kept = [size for size in sizes if cells[size] is not None]
     while kept:
         word = _word({size: cells[size] for size in kept})
-        if len(word) <= MOST_BYTES:
+        if len(word) <= most:
             return word, kept
         kept = kept[1:]
     return "", []

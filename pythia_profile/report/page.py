@@ -47,10 +47,10 @@ from pythia_profile.tables import CROSSOVER_MEANS, INSERTIONS
 
 __all__ = ["render", "write_report"]
 
-LARGEST_INLINE = 200_000
-"""Bytes of the largest table that is put into the page; larger ones are named by their file."""
-MOST_INLINE = 300_000
-"""Bytes of all of them together; the smallest ones come first."""
+MOST_BYTES = 1_800_000
+"""Of figures, cells and tables that are put into the page, which with its words stays below 2 MB.
+Figures come first, then the cells of the profile, then the small tables; what has no room is named
+by its file."""
 
 FIGURES = {
     "heatmap": "Effect of training, for every cohort at every checkpoint, one panel a size",
@@ -170,6 +170,10 @@ def render(
     sizes = in_order(study, lock)
     tables = {key: _sorted(table, sizes) for key, table in tables.items()}
     truth = tables.get("counterfactual_summary")
+    room = max(0, MOST_BYTES - sum(map(len, figures.values())))
+    share = room * 9 // (10 * len(study.outcomes))
+    parts = [_part(tables, name, end, sizes, share) for name, end in _suffixes(study).items()]
+    room -= sum(len(part.cells) for part in parts)
     imported = lock.get("stages", {}).get("att", {}).get("source") == "imported"
     return environment.get_template("page.html").render(
         study=study,
@@ -183,7 +187,7 @@ def render(
         figures=figures,
         grid=sheet(_sorted(grid, sizes)),
         lock=lock,
-        parts=[_part(tables, outcome, end, sizes) for outcome, end in _suffixes(study).items()],
+        parts=parts,
         truth=words.counterfactual_sentences(truth, study.estimate.level)
         if truth is not None
         else [],
@@ -200,7 +204,7 @@ def render(
         suite=suite_facts(study, lock),
         models=sheet(_sorted(size_table(study, lock), sizes)),
         stages=sheet(stage_table(lock), {"seconds": 1}),
-        downloads=_downloads(tables),
+        downloads=_downloads(tables, room),
     )
 
 
@@ -253,10 +257,14 @@ def _suffixes(study: Study) -> dict[str, str]:
 
 
 def _part(
-    tables: Mapping[str, pl.DataFrame], outcome: str, suffix: str, sizes: Sequence[str]
+    tables: Mapping[str, pl.DataFrame],
+    outcome: str,
+    suffix: str,
+    sizes: Sequence[str],
+    room: int,
 ) -> Part:
     found = judge(tables, outcome, sizes)
-    cells, explored = packed(tables["att"], outcome, sizes)
+    cells, explored = packed(tables["att"], outcome, sizes, room)
     return Part(
         name=name_outcome(outcome),
         suffix=suffix,
@@ -299,14 +307,15 @@ def _figure(path: Path, label: str) -> Markup | None:
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}" style="{style}"', 1))
 
 
-def _downloads(tables: Mapping[str, pl.DataFrame]) -> dict[str, str]:
-    """CSV of each table as a data address; empty for large ones, and where there is no room."""
-    found, room = dict.fromkeys((name for name, table in tables.items() if len(table)), ""), 0
+def _downloads(tables: Mapping[str, pl.DataFrame], room: int) -> dict[str, str]:
+    """CSV of each table as a data address, the smallest first; empty where there is no room."""
+    found = dict.fromkeys((name for name, table in tables.items() if len(table)), "")
     texts = {name: _csv(tables[name]) for name in found}
     for name, text in sorted(texts.items(), key=lambda item: len(item[1])):
-        room += len(text)
-        if len(text) <= LARGEST_INLINE and room <= MOST_INLINE:
-            found[name] = "data:text/csv;base64," + base64.b64encode(text).decode()
+        room -= 4 * -(-len(text) // 3)
+        if room < 0:
+            break
+        found[name] = "data:text/csv;base64," + base64.b64encode(text).decode()
     return found
 
 

@@ -256,8 +256,14 @@ def test_print_opens_every_fold_and_cuts_nothing(report, browser):
         "[...document.querySelectorAll('svg, table, pre')].filter(one =>"
         "one.getBoundingClientRect().right > 795).map(one => one.outerHTML.slice(0, 80))]"
     )
+    links, saved = browser.run(
+        "['figcaption a.term', 'figcaption a[download]'].map("
+        "kind => getComputedStyle(document.querySelector(kind)).display)"
+    )
     browser.ask("Emulation.setEmulatedMedia", media="")
 
+    assert links != "none"  # words of a sentence
+    assert saved == "none"
     assert shut == []
     assert wide == []
 

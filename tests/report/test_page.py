@@ -96,7 +96,7 @@ def test_evidence_of_early_effects_is_called_that(tables):
 
 
 def test_small_tables_are_downloads_inside_the_page_and_large_ones_named(tables):
-    large = pl.DataFrame({"cohort": range(100_000)})
+    large = pl.DataFrame({"cohort": range(300_000)})
 
     page = page_of({**tables, "att": large, "extra": tables["att"]})
 

@@ -106,6 +106,14 @@ def test_the_script_gets_the_numbers_of_the_table():
     }
 
 
+def test_the_largest_models_are_kept_where_there_is_no_room_for_all():
+    both = pl.concat([cells("xs"), cells("s", 1.0)])
+    whole, _ = packed(both, OUTCOME, ["xs", "s"])
+
+    assert packed(both, OUTCOME, ["xs", "s"], len(whole) - 1)[1] == ["s"]
+    assert packed(both, OUTCOME, ["xs", "s"], 10) == ("", [])
+
+
 def test_methods_and_references_name_what_was_used_and_nothing_else(tables):
     plain = new_study("mini", ("xs",))
     other = new_study("pythia", ("70m",), {"covariates": ["base"], "estimator": "ancova"})
