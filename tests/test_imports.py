@@ -39,6 +39,11 @@ MAY_IMPORT = {
 }
 
 
+LABS = ROOT / "pythia_profile" / "labs"
+LAB_FOLDERS = sorted(path.parent for path in LABS.glob("*/__init__.py"))
+LABS_MAY_IMPORT = {*MAY_IMPORT} - {"lock", "pipeline"} | {"cli"}
+
+
 def imported(file: Path) -> set[str]:
     """Modules that a file imports anywhere, functions included."""
     found = set()
@@ -75,6 +80,15 @@ def test_a_room_imports_only_what_stands_before_it(room):
     }
 
     assert rooms - {room, "__version__"} <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("lab", LAB_FOLDERS, ids=lambda lab: lab.name)
+def test_a_lab_imports_the_core_and_no_other_lab(lab):
+    names = {name for file in lab.rglob("*.py") for name in imported(file)}
+    own = [name for name in names if name.startswith("pythia_profile.")]
+
+    assert {name.split(".")[1] for name in own} - {"labs", "__version__"} <= LABS_MAY_IMPORT
+    assert {name.split(".")[2] for name in own if ".labs." in name} <= {lab.name}
 
 
 def test_the_order_of_rows_knows_no_model_and_no_study():

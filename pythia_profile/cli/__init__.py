@@ -12,6 +12,7 @@ from pythia_profile.cli import (
     cluster_verbs,
     experiment_verbs,
     import_verbs,
+    lab_verbs,
     order_rows,
     power_verb,
     rows_verb,
@@ -26,6 +27,7 @@ VERBS = (
     experiment_verbs,
     import_verbs,
     cluster_verbs,
+    lab_verbs,
 )
 """Modules that have put their verbs into `app`."""
 

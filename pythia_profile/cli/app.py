@@ -83,7 +83,7 @@ app = typer.Typer(
 )
 
 
-def verb(section: str, *examples: str) -> Callable[[Verb], Verb]:
+def verb(section: str, *examples: str, group: typer.Typer = app) -> Callable[[Verb], Verb]:
     """Make a function a verb of a section of the help; its first line must fit there.
 
     A module of verbs is mounted by importing it in `cli/__init__.py`; a group of verbs of its own
@@ -92,15 +92,30 @@ def verb(section: str, *examples: str) -> Callable[[Verb], Verb]:
     Parameters
     ----------
     examples : as they are typed behind `pythia-profile`.
+    group : that the verb belongs to; made by `verbs`.
     """
     listed = "".join(f"\n  pythia-profile {example}" for example in examples)
     epilog = f"\b\nExamples:{listed}\n\n{_EXIT_CODES}\n\n{_GLOBAL}"
 
     def register(function: Verb) -> Verb:
         name = function.__name__.rstrip("_").replace("_", "-")  # `set_` is the verb `set`
-        return app.command(name, rich_help_panel=section, epilog=epilog)(function)
+        return group.command(name, rich_help_panel=section, epilog=epilog)(function)
 
     return register
+
+
+def verbs(summary: str, kind: type[TyperGroup] = TyperGroup) -> typer.Typer:
+    """Make a group of verbs of its own; its help begins with the line `summary`."""
+    made = typer.Typer(
+        cls=kind,
+        help=summary,
+        epilog=_EXIT_CODES,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(lambda: None)  # a group stays one, also where it holds a single verb
+    return made
 
 
 class Terminated(BaseException):

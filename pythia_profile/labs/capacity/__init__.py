@@ -1,0 +1,1 @@
+"""How many bits a model holds, and how many its profile says it holds."""
