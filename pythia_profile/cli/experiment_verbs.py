@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pythia_profile.cli.app import STUDY, verb
+from pythia_profile.cli.app import FACTS, STUDY, verb
 from pythia_profile.cli.options import AsJson, StudyFolder, Workers, print_json
 
 
@@ -117,3 +117,23 @@ def across(
     shown = [line for line in lines if line["cohort"] is None]
     columns = ["size", "seed", "outcome", "over", "runs", "kind", "event_time"]
     typer.echo(text_table(shown, [*columns, "att", "se", "lower", "upper"]))
+
+
+@verb(FACTS, "convert global_step1000 my-run --config EleutherAI-pythia-70m")
+def convert(
+    folder: Annotated[Path, typer.Argument(help="A GPT-NeoX checkpoint, global_step….")],
+    run: Annotated[Path, typer.Argument(help="Folder of the run to write a step of.")],
+    config: Annotated[
+        Path, typer.Option(help="The model's config.json in Hugging Face form, or its folder.")
+    ],
+) -> None:
+    """Convert a GPT-NeoX checkpoint to be trained on.
+
+    Weights and optimizer state become a step of a run, which `training.loop.load_state` resumes or
+    forks: the start of a true counterfactual of a published model. Files are read without running
+    code in them.
+    """
+    from pythia_profile.training.neox_state import convert_neox
+
+    step = convert_neox(folder, config, run)
+    typer.echo(f"step {step} with its optimizer state: {run / f'step{step}'}")
