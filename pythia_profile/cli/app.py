@@ -26,7 +26,7 @@ MORE = "More"
 ORDER = (
     *("demo", "init", "set", "plan", "run", "status", "compare", "verify", "import", "export"),
     *("sample", "covariates", "score", "att", "precision", "profile", "estimands", "check"),
-    *("findings", "counterfactual", "plot", "report"),
+    *("findings", "counterfactual", "remembered", "plot", "report"),
 )
 """Verbs in the order in which a study uses them."""
 ANYWHERE = {"-q", "--quiet", "--debug"}
