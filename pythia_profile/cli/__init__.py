@@ -19,6 +19,7 @@ from pythia_profile.cli import (
     stage_verbs,
     study_verbs,
     suite_verbs,
+    upkeep_verbs,
 )
 from pythia_profile.cli.app import app, end_on_sigterm, run
 
@@ -28,6 +29,7 @@ VERBS = (
     import_verbs,
     cluster_verbs,
     lab_verbs,
+    upkeep_verbs,
 )
 """Modules that have put their verbs into `app`."""
 

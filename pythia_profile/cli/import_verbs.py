@@ -83,22 +83,70 @@ def _sized(pairs: list[str] | None, option: str) -> dict[str, Path]:
     return found
 
 
-@verb(STUDY, "export my-study --panels panels --effects effects.parquet")
+@verb(
+    STUDY,
+    "export my-study --to my-data --license CC-BY-4.0",
+    "export my-study --to my-data --hub me/my-data --push",
+    "export my-study --panels panels --effects effects.parquet",
+)
 def export(
     study: StudyFolder = HERE,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="New folder for a data set: all tables, a data card, Croissant metadata.",
+            show_default="none",
+        ),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option("--license", help="Terms of the data set: SPDX name or address.")
+    ] = "CC-BY-4.0",
+    name: Annotated[
+        str, typer.Option(help="Name of the data set.", show_default="the study's folder")
+    ] = "",
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Include token ids of the rows: text of others, often.")
+    ] = False,
+    hub: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="Show what publishing --to there would send.")
+    ] = "",
+    push: Annotated[bool, typer.Option("--push", help="With --hub: do publish it.")] = False,
     panels: Annotated[
-        Path | None, typer.Option(help="Folder for a panel of each size.", show_default="none")
+        Path | None,
+        typer.Option(
+            help="Folder for a panel of each size, in the published schema.", show_default="none"
+        ),
     ] = None,
     effects: Annotated[
-        Path | None, typer.Option(help="File for the effects of all sizes.", show_default="none")
+        Path | None,
+        typer.Option(
+            help="File for the effects of all sizes, in the published schema.", show_default="none"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write scores and effects in the published schema."""
-    from pythia_profile.pipeline.entering import export_tables
+    """Write a data set to publish, or the published schema.
 
-    files = [str(path) for path in export_tables(study, panels=panels, effects=effects)]
+    A data set has every table of the study, a data card, Croissant metadata, the settings and what
+    was pinned. Nothing leaves this machine without --push.
+    """
+    from pythia_profile.pipeline.entering import export_tables
+    from pythia_profile.pipeline.export import ExportOptions, export_study
+    from pythia_profile.pipeline.publish import publish
+
+    if (hub or push) and to is None:
+        raise typer.BadParameter("--hub and --push go with --to")
+    if push and not hub:
+        raise typer.BadParameter("--push needs --hub OWNER/NAME")
+    lines: list[str] = []
+    if to is not None:
+        options = ExportOptions(license=licence, name=name, tokens=tokens)
+        lines += [str(to / path) for path in export_study(study, to, options)]
+    if to is None or panels is not None or effects is not None:
+        lines += [str(path) for path in export_tables(study, panels=panels, effects=effects)]
+    if hub and to is not None:
+        lines += publish(to, hub, push=push)
     if as_json:
-        print_json(files)
+        print_json(lines)
     else:
-        typer.echo("\n".join(files))
+        typer.echo("\n".join(lines))
