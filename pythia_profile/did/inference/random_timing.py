@@ -161,16 +161,20 @@ def randomization_test(
         unit = np.unique(named, return_inverse=True)[1]
     of_unit = np.zeros(unit.max() + 1, dtype=np.int64)
     of_unit[unit] = label
+    # Units move whole, so a statistic needs no more than their sums, and what it divides by stays.
+    size, spread = np.bincount(unit), np.maximum((values**2).sum(axis=0), 1e-300)
+    member = sparse.csr_array((np.ones(len(unit)), (unit, np.arange(len(unit)))))
+    sums: Float[np.ndarray, "u m"] = member @ values
 
-    def statistic(assigned: Int[np.ndarray, " n"]) -> float:
+    def statistic(assigned: Int[np.ndarray, " u"]) -> float:
         if hypothesis == "no_effect":
-            return abs(_overall(values, assigned, weight))
-        return _between(values, assigned)
+            return abs(_overall(sums, size, assigned, weight))
+        return _between(sums, size, assigned, spread)
 
-    observed = statistic(of_unit[unit])
+    observed = statistic(of_unit)
     # Up to rounding, equal statistics count as equal: an assignment is as extreme as itself.
     bound = observed * (1 - 1e-12)
-    beyond = sum(statistic(rng.permutation(of_unit)[unit]) >= bound for _ in range(draws))
+    beyond = sum(statistic(rng.permutation(of_unit)) >= bound for _ in range(draws))
     return RandomizationTest(
         hypothesis, float(observed), (1 + beyond) / (1 + draws), draws, len(of_unit)
     )
@@ -195,17 +199,24 @@ def _overall_values(
 
 
 def _overall(
-    values: Float[np.ndarray, "n G"], assigned: Int[np.ndarray, " n"], off: Float[np.ndarray, " G"]
+    sums: Float[np.ndarray, "u G"],
+    size: Int[np.ndarray, " u"],
+    assigned: Int[np.ndarray, " u"],
+    off: Float[np.ndarray, " G"],
 ) -> float:
     """Overall effect of an assignment: mean change of rows less that of never-treated ones."""
-    return float((values[np.arange(len(values)), assigned] - off[assigned]).mean())
+    change = sums[np.arange(len(sums)), assigned] - size * off[assigned]
+    return float(change.sum() / size.sum())
 
 
-def _between(values: Float[np.ndarray, "n C"], assigned: Int[np.ndarray, " n"]) -> float:
+def _between(
+    sums: Float[np.ndarray, "u C"],
+    size: Int[np.ndarray, " u"],
+    assigned: Int[np.ndarray, " u"],
+    spread: Float[np.ndarray, " C"],
+) -> float:
     """Largest share of a change's variance that lies between cohorts."""
-    size = np.bincount(assigned)
-    order = np.argsort(assigned, kind="stable")
-    starts = np.append(0, np.cumsum(size)[:-1])
-    total = np.add.reduceat(values[order], starts, axis=0)
-    between = (total**2 / size[:, None]).sum(axis=0)
-    return float((between / np.maximum((values**2).sum(axis=0), 1e-300)).max())
+    units = np.arange(len(assigned))
+    total = sparse.csr_array((np.ones(len(units)), (assigned, units))) @ sums
+    between = (total**2 / np.bincount(assigned, size)[:, None]).sum(axis=0)
+    return float((between / spread).max())
