@@ -90,7 +90,7 @@ def test_the_shell_completes_verbs():
         check=False,
     )
 
-    assert {"compare", "covariates", "counterfactual"} == {*done.stdout.split()}
+    assert {"compare", "convert", "covariates", "counterfactual"} == {*done.stdout.split()}
 
 
 def test_no_verb_takes_a_global_option_for_its_own():
