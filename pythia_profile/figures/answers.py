@@ -65,8 +65,11 @@ def prediction(
     with canvas(len(kinds), 3.1, 3.1, ax=ax, columns=min(len(kinds), 4)) as axes:
         for one, name in zip(axes, kinds, strict=True):
             _against(one, lines.filter(pl.col("kind") == name))
-            said = f"{chosen} from {', '.join(lines['sources'].unique().sort())}: {name}"
-            one.set_title(title if title and len(kinds) == 1 else said if one is axes[0] else name)
+            one.set_title(title if title and len(kinds) == 1 else name)
+        if ax is None:
+            sources = ", ".join(lines["sources"].unique().sort())
+            said = f"{chosen} predicted from {sources}, against effects on rows not used"
+            axes[0].figure.suptitle(said, x=0.01, ha="left", fontsize="medium")
         axes[0].set_ylabel(f"observed on other rows\n{name_outcome(outcome)}")
     return one_or_all(axes)
 
@@ -216,7 +219,9 @@ def decay(
                 one.axvline(half, ymax=0.06, color="0.15", lw=1.4)
             one.axhline(0, color="0.3", lw=0.8)
             step_axis(one)
-            one.set_title(title if title and len(colors) == 1 else f"{name}: {law['law']}")
+            one.set_title(
+                title if title and len(colors) == 1 else f"{name}: {law['law'].replace('_', ' + ')}"
+            )
         columns = abreast(len(axes))
         for one in lowest(axes, columns):
             one.set_xlabel("steps since the cohort was read")

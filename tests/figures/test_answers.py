@@ -48,7 +48,8 @@ def test_predictions_lie_over_what_was_observed_and_those_outside_are_marked(pre
         for line, lines in zip(ax.lines[-3:-1], (inside, outside), strict=True):
             np.testing.assert_allclose(line.get_xydata(), lines.select("predicted", "observed"))
             assert str(len(lines)) in line.get_label()
-    assert cells.get_title(loc="left") == "l from xs, s: cell"
+    assert (cells.get_title(loc="left"), residuals.get_title(loc="left")) == ("cell", "residual")
+    assert cells.figure.get_suptitle().startswith("l predicted from xs, s,")
     assert isinstance(prediction(predicted, kind="residual", title="mine"), plt.Axes)
     with pytest.raises(TableError, match="nothing to draw: no prediction of 'xl' was observed"):
         prediction(predicted, size="xl")
@@ -123,7 +124,7 @@ def test_the_law_passes_through_a_curve_that_obeys_it(laws, profiles):
     np.testing.assert_allclose(drawn, points.get_ydata(), atol=1e-3)  # a line of 300 points
     half = next(line for line in ax.lines if len({*line.get_xdata()}) == 1)
     assert half.get_xdata()[0] == pytest.approx(np.log(2) / 0.05)
-    assert ax.get_title(loc="left") == "s: exponential_plateau"
+    assert ax.get_title(loc="left") == "s: exponential + plateau"
 
 
 def test_a_power_law_is_drawn_by_its_own_formula(laws, profiles):
