@@ -23,7 +23,7 @@ from pythia_profile.figures.profiles import (
     residual as residual,
     residual as plot_residual,
 )
-from pythia_profile.findings.whole import findings as findings
+from pythia_profile.findings.whole import study_findings as study_findings
 from pythia_profile.mini.build import mini_suite as mini_suite
 from pythia_profile.mini.forks import training_seeds as training_seeds
 from pythia_profile.pipeline.entering import (
@@ -33,7 +33,7 @@ from pythia_profile.pipeline.entering import (
 )
 from pythia_profile.pipeline.planning import plan_study as plan_study
 from pythia_profile.pipeline.running import run_all as run_study
-from pythia_profile.pipeline.comparison import compare_studies as compare_studies
+from pythia_profile.pipeline.study_pair import compare_studies as compare_studies
 from pythia_profile.pipeline.opened import (
     Study as Study,
     create_study as create_study,

@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.progress import Task as RichTask
 from rich.text import Text
 
-from pythia_profile.execute.schedule import Part, Schedule
+from pythia_profile.execute.time_left import Part, Schedule
 from pythia_profile.text import duration
 
 __all__ = ["Task", "track"]

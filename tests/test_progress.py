@@ -7,14 +7,14 @@ import subprocess
 import sys
 
 from pythia_profile import progress
-from pythia_profile.execute.schedule import Part
+from pythia_profile.execute.time_left import Part
 from pythia_profile.progress import track
 
 CODE = """
 import logging, sys, time
 logging.basicConfig(level=logging.WARNING, format='%(message)s')
 logging.getLogger('pythia_profile').setLevel(sys.argv[1])
-from pythia_profile.execute.schedule import Part
+from pythia_profile.execute.time_left import Part
 from pythia_profile.progress import track
 with track('training l', 4, 'steps', done=1) as task:
     for _ in range(3):

@@ -60,7 +60,7 @@ def compare(
 
     In their settings, in the lines and values of their tables, and in their mean effects.
     """
-    from pythia_profile.pipeline.comparison import compare_studies
+    from pythia_profile.pipeline.study_pair import compare_studies
 
     found = compare_studies(a, b)
     if as_json:

@@ -25,7 +25,7 @@ def verify(
     Hashes, counts and values of rows, scored checkpoints and tables. Exit code 1 where something
     is not what was written.
     """
-    from pythia_profile.pipeline.verify import verify_study
+    from pythia_profile.pipeline.verification import verify_study
 
     lines = [asdict(line) for line in verify_study(study, rescore=rescore, seed=seed)]
     faults = sum(line["state"] != "ok" for line in lines)

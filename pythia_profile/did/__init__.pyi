@@ -1,5 +1,5 @@
 from pythia_profile.did.att import AttGt as AttGt, att_gt as att_gt
-from pythia_profile.did.crossover import crossover as crossover
+from pythia_profile.did.crossover_design import crossover as crossover
 from pythia_profile.did.diagnostics.alternatives import (
     AlternativeEstimate as AlternativeEstimate,
     event_study as event_study,

@@ -13,9 +13,9 @@ from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.errors import TableError
 from pythia_profile.findings.bits import bits
 from pythia_profile.findings.decay import decay
-from pythia_profile.findings.exposure import exposure
 from pythia_profile.findings.large_from_small import large_from_small
 from pythia_profile.findings.learning_rate import claim, slopes
+from pythia_profile.findings.readings import exposure
 from pythia_profile.findings.seeds import between_seeds
 from pythia_profile.findings.statements import sentences
 from pythia_profile.findings.summaries import CohortTables, grouped
@@ -24,7 +24,7 @@ from pythia_profile.suites.model import Suite
 from pythia_profile.suites.registry import facts_of
 from pythia_profile.tables import BITS, DECAY, FINDINGS, FOUND, conform
 
-__all__ = ["Findings", "findings"]
+__all__ = ["Findings", "study_findings"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -57,7 +57,7 @@ class Findings:
         return "\n".join(["Findings:", *(f"  {one}" for one in self.sentences), f"tables: {sizes}"])
 
 
-def findings(
+def study_findings(
     rows: Frame | Estimates | Sequence[Estimates],
     scores: Frame | None = None,
     settings: Estimation = DEFAULT,

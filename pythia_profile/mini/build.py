@@ -23,7 +23,7 @@ from platformdirs import user_cache_path
 from data_order.store.megatron import MegatronStore
 from pythia_profile.execute.executors import map_units
 from pythia_profile.execute.resources import on_cores
-from pythia_profile.execute.schedule import Part, model_cost
+from pythia_profile.execute.time_left import Part, model_cost
 from pythia_profile.mini.config import MINI_SIZES, MiniConfig, shape
 from pythia_profile.mini.corpus import Corpus, read_corpus, token_rows, train_tokenizer
 from pythia_profile.progress import track

@@ -19,7 +19,7 @@ from data_order.order import cohort_of_steps
 from pythia_profile.errors import NotFoundError
 from pythia_profile.execute.executors import map_units
 from pythia_profile.execute.resources import on_cores
-from pythia_profile.execute.schedule import Part
+from pythia_profile.execute.time_left import Part
 from pythia_profile.execute.worker import Worker
 from pythia_profile.mini.build import config_of
 from pythia_profile.mini.config import MiniConfig

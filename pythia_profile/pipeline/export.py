@@ -22,7 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pythia_profile import tables as contracts
 from pythia_profile.errors import StudyError
-from pythia_profile.pipeline.columns import COLUMNS
+from pythia_profile.pipeline.column_words import COLUMNS
 from pythia_profile.pipeline.inputs import any_scores, study_scores
 from pythia_profile.redaction import redact
 from pythia_profile.store import file_sha256, make_folder, read_table, write_json, write_text

@@ -232,9 +232,9 @@ def make_check(folder: Path, study: Study, _: StageOptions) -> str:
 
 def make_findings(folder: Path, study: Study, _: StageOptions) -> str:
     """Find what the profiles say."""
-    from pythia_profile.findings.whole import findings
+    from pythia_profile.findings.whole import study_findings
 
-    found = findings(study_estimates(folder, study), suite=suite_if_known(folder))
+    found = study_findings(study_estimates(folder, study), suite=suite_if_known(folder))
     for table in FOUND:
         write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)
     sentences = "".join(f"\n  {sentence}" for sentence in found.sentences)

@@ -16,12 +16,12 @@ from pydantic import PrivateAttr
 from pythia_profile import study as settings_of
 from pythia_profile.errors import MissingTableError, StudyError
 from pythia_profile.findings.whole import Findings
-from pythia_profile.pipeline.comparison import Comparison, compare_studies
 from pythia_profile.pipeline.inputs import check_outcomes, study_scores, suite_if_known
 from pythia_profile.pipeline.kept import study_estimates
 from pythia_profile.pipeline.results import study_summary
 from pythia_profile.pipeline.running import run_all, run_stage
 from pythia_profile.pipeline.stages import explain_stages
+from pythia_profile.pipeline.study_pair import Comparison, compare_studies
 from pythia_profile.profiles.estimates import Estimates
 from pythia_profile.settings import Settings
 from pythia_profile.store import read_table

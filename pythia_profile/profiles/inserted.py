@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from pythia_profile.did import Panel, aggregate, panel
-from pythia_profile.did.crossover import crossover, pair
+from pythia_profile.did.crossover_design import crossover, pair
 from pythia_profile.did.errors import EmptyFamilyError, NoControlError, NoTreatedError
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.combined import reweighted

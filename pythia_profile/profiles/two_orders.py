@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 
 from pythia_profile.did import AttGt, Panel, aggregate, panel
-from pythia_profile.did.crossover import crossover as crossover_effects
-from pythia_profile.did.crossover import pair
+from pythia_profile.did.crossover_design import crossover as crossover_effects
+from pythia_profile.did.crossover_design import pair
 from pythia_profile.did.errors import EmptyFamilyError, PanelShapeError
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.combined import Combined, combine, reweighted

@@ -23,7 +23,7 @@ from pythia_profile.execute.resources import (
     memory_of,
     resources_for,
 )
-from pythia_profile.execute.schedule import Part, model_cost
+from pythia_profile.execute.time_left import Part, model_cost
 from pythia_profile.progress import track
 from pythia_profile.scoring.outcomes import outcomes_of
 from pythia_profile.scoring.records import is_done, read_scores, unfinished

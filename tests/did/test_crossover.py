@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pythia_profile.did import NEVER, aggregate, bands
-from pythia_profile.did.crossover import crossover, known_of, pair
+from pythia_profile.did.crossover_design import crossover, known_of, pair
 from pythia_profile.did.errors import NoRowsError, PanelShapeError
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.combined import combine

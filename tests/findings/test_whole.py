@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import polars as pl
 import pytest
@@ -8,7 +5,7 @@ import pytest
 import pythia_profile as pp
 from pythia_profile.errors import TableError
 from pythia_profile.findings.statements import sentences, topics
-from pythia_profile.findings.whole import findings
+from pythia_profile.findings.whole import study_findings
 from pythia_profile.tables import FOUND
 from tests.findings.planted_sizes import Design, grid, planted, suite_of
 
@@ -22,7 +19,7 @@ def found():
     rng = np.random.default_rng(0)
     shape = 0.1 * (1 + 0.4 * rng.normal(size=(16, 1))) * np.exp(-SINCE / 400) + 0.05
     estimates = planted(rng, {"a": shape, "b": 1.5 * shape})
-    return pp.findings(estimates, suite=suite_of(PARAMETERS))
+    return pp.study_findings(estimates, suite=suite_of(PARAMETERS))
 
 
 def test_every_table_keeps_its_contract_and_has_lines(found):
@@ -67,7 +64,7 @@ def test_one_outcome_of_several_is_chosen(found):
 
 def test_one_size_without_a_suite_has_what_can_be_had():
     estimates = planted(np.random.default_rng(1), {"a": np.full((16, 17), 0.2)})
-    told = findings(estimates)
+    told = study_findings(estimates)
 
     assert len(told.decay)
     assert set(told.bits["per"]) == {"row"}
@@ -81,7 +78,7 @@ def test_studies_that_allow_little_say_what_they_can(cohorts, noise):
     design = Design(cohorts=cohorts, rows=6, noise=noise)
     tau = {"a": np.full((cohorts, cohorts + 1), 0.1), "b": np.full((cohorts, cohorts + 1), 0.2)}
     estimates = planted(np.random.default_rng(2), tau, design)
-    told = findings(estimates, suite=suite_of(PARAMETERS, cohorts=cohorts))
+    told = study_findings(estimates, suite=suite_of(PARAMETERS, cohorts=cohorts))
 
     assert len(told.bits)
     assert not len(told.prediction)  # of one cohort, of two, or where nothing varies
@@ -90,11 +87,4 @@ def test_studies_that_allow_little_say_what_they_can(cohorts, noise):
 
 def test_a_list_of_anything_but_estimates_is_refused():
     with pytest.raises(TableError, match="expected what `estimate` returned"):
-        findings([pl.DataFrame()])
-
-
-def test_the_package_and_its_function_go_by_one_name():
-    code = "import pythia_profile.findings.decay, pythia_profile as pp; pp.findings(None)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-
-    assert "table 'scores': missing" in done.stderr
+        study_findings([pl.DataFrame()])

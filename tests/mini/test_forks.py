@@ -132,7 +132,7 @@ def test_training_seeds_share_rows_and_nothing_else(tiny_suite, tiny_rows, tiny_
     )  # found again, not trained again
 
     estimates = [pp.estimate(tiny_rows, own), *(pp.estimate(*one) for one in made)]
-    found = pp.findings(estimates, suite=tiny_suite).findings.filter(finding="seeds")
+    found = pp.study_findings(estimates, suite=tiny_suite).findings.filter(finding="seeds")
     mean = found.filter(kind="instantaneous", quantity="mean").row(0, named=True)
     each = [
         pp.profile(one).filter(pl.col("cohort").is_null(), kind="instantaneous")["att"]

@@ -5,7 +5,7 @@ import heapq
 import numpy as np
 import pytest
 
-from pythia_profile.execute.schedule import Part, Schedule, model_cost
+from pythia_profile.execute.time_left import Part, Schedule, model_cost
 
 PARAMETERS = {"xs": 91_000, "s": 155_000, "m": 281_000, "l": 1_060_000}
 SIZES = ("l", "m", "s", "xs")  # the largest first, as the demonstration hands them out
