@@ -107,7 +107,15 @@ def test_the_estimator_reads_no_files_and_knows_no_torch():
 DID_CORE = {
     *("settings", "errors", "arguments", "threads", "moments", "comparison", "missing", "panels"),
     *("group_means", "cross_products", "ancova", "variance", "att", "precision", "estimation"),
-    *("panel_tables", "readings", "stored", "covariates", "regression", "known_rows", "crossover"),
+    *(
+        "panel_tables",
+        "readings",
+        "stored",
+        "covariates",
+        "regression",
+        "known_rows",
+        "crossover_design",
+    ),
 }
 
 
