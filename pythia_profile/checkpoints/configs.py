@@ -17,7 +17,6 @@ from pythia_profile.checkpoints.architecture import config_fault
 from pythia_profile.checkpoints.fetch import fetch_file
 from pythia_profile.checkpoints.listing import CONFIG, Listing
 from pythia_profile.checkpoints.verdicts import ODD_CONFIG, UNSUPPORTED, Fault
-from pythia_profile.checkpoints.weights import read_json_file
 from pythia_profile.errors import CheckpointError
 from pythia_profile.suites.model import Suite
 
@@ -106,6 +105,8 @@ def _expected(
 
 
 def _config(listing: Listing, step: int, file: HubFile, hub: Hub) -> Any:
+    from pythia_profile.checkpoints.weights import read_json_file  # loads torch
+
     revision = listing.steps[step]
     if not revision.commit:  # a folder of this machine
         return read_json_file(Path(listing.repository) / revision.name / CONFIG)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pythia_profile.cli.app import FACTS, STUDY, verb
-from pythia_profile.cli.options import AsJson, StudyFolder, Workers, print_json
+from pythia_profile.cli.options import HERE, AsJson, StudyFolder, Workers, print_json
 
 
 @verb(
@@ -15,7 +15,7 @@ from pythia_profile.cli.options import AsJson, StudyFolder, Workers, print_json
     "crossover my-mini-study --size xs --fork-at 128 --forks 2",
 )
 def crossover(
-    study: StudyFolder,
+    study: StudyFolder = HERE,
     others: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -59,7 +59,7 @@ def crossover(
 
 @verb(STUDY, "insertions my-mini-study --size xs --windows 2")
 def insertions(
-    study: StudyFolder,
+    study: StudyFolder = HERE,
     size: Annotated[
         str | None, typer.Option(help="Size that is trained again.", show_default="its first")
     ] = None,
@@ -92,7 +92,7 @@ def insertions(
 
 @verb(STUDY, "across my-study", "across my-study seed-1-study seed-2-study")
 def across(
-    study: StudyFolder,
+    study: StudyFolder = HERE,
     others: Annotated[
         list[Path] | None,
         typer.Argument(

@@ -61,6 +61,7 @@ def score(
     cluster: Annotated[
         Literal["", "ray", "slurm"],
         typer.Option(
+            metavar="<ray|slurm>",
             help="Score on other machines, which see the study's folder: nodes of a Ray cluster, "
             "or tasks of a SLURM array job (`sbatch` writes scripts that need no waiting).",
             show_default="none",

@@ -15,8 +15,6 @@ from pythia_profile.checkpoints.prefetch import Prefetcher
 from pythia_profile.checkpoints.verdicts import tally
 from pythia_profile.errors import NotFoundError, StudyError, UnfinishedError, not_found
 from pythia_profile.pipeline.pinned import study_grid
-from pythia_profile.scoring.noise import noise_floor
-from pythia_profile.scoring.run import score_grid
 from pythia_profile.scoring.settings import RunOptions
 from pythia_profile.scoring.units import rows_sha256, units_of
 from pythia_profile.store import file_sha256, read_table, write_table
@@ -41,6 +39,8 @@ def score_study(folder: Path, study: Study, suite: Suite, options: RunOptions | 
         Some checkpoints could not be scored, or all are required and some are missing; the others'
         tables are kept.
     """
+    from pythia_profile.scoring.run import score_grid  # loads torch, which `status` does not need
+
     options = options or RunOptions()
     rows = read_table(folder / "rows.parquet", ROWS, "sample")
     grid, settings = study_grid(folder, study, suite), study.score
@@ -107,6 +107,8 @@ def study_noise(
     NotFoundError
         The study has no such size or checkpoint.
     """
+    from pythia_profile.scoring.noise import noise_floor
+
     drawn = read_table(folder / "rows.parquet", ROWS, "sample")
     works = units_of(suite, study_grid(folder, study, suite), study.score.faulty)
     size = size or study.sizes[-1]

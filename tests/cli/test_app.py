@@ -74,6 +74,33 @@ def test_global_options_stand_anywhere(words, capsys):
     assert logging.getLogger("pythia_profile").level == logging.WARNING
 
 
+def test_questions_about_a_study_do_not_load_torch(tmp_path):
+    verbs = [
+        ["init", "study", "--suite", "mini"],
+        ["set", "study", "draws=50"],
+        ["status", "study"],
+    ]
+    code = (
+        "import sys; from pythia_profile.cli import app; from pythia_profile.cli.app import run; "
+        f"codes = [run(app, words) for words in {verbs}]; "
+        "loaded = [m for m in ('torch', 'transformers') if m in sys.modules]; "
+        "sys.exit(str((codes, loaded)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert done.stderr.splitlines()[-1] == "([0, 0, 0], [])"
+
+
+@pytest.mark.parametrize("verb", ["across", "crossover", "insertions", "verify", "status"])
+def test_the_study_is_this_folder_where_none_is_named(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    assert run(pythia_profile, [verb]) == 2
+    assert "no study in '.' (study.toml is missing)" in capsys.readouterr().err
+
+
 def test_what_stands_behind_two_dashes_is_no_option(capsys):
     assert run(pythia_profile, ["suites", "--", "--quiet"]) == 2
     assert "no suite '--quiet'" in capsys.readouterr().err
