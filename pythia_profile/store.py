@@ -28,6 +28,7 @@ __all__ = [
     "file_sha256",
     "lease",
     "make_folder",
+    "of_file",
     "read_json",
     "read_table",
     "remove_leftovers",
@@ -186,7 +187,17 @@ def read_table(
             f"{path} cannot be read as parquet ({reason}); run `pythia-profile {stage} "
             f"{path.parent}` again"
         ) from error
-    return conform(frame, table)
+    with of_file(path, f"; delete it and run `pythia-profile {stage} {path.parent}`"):
+        return conform(frame, table)
+
+
+@contextmanager
+def of_file(path: Path, advice: str = "") -> Iterator[None]:
+    """Name the file whose table is wrong, and say what to do about it."""
+    try:
+        yield
+    except TableError as error:
+        raise TableError(f"'{path}': {error}{advice}") from error
 
 
 def file_sha256(path: Path) -> str:

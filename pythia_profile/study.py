@@ -226,6 +226,8 @@ def changed(study: Study, settings: Mapping[str, object]) -> Study:
     >>> study = Study(suite="mini", sizes=("xs",))
     >>> changed(study, {"draws": 500, "outcomes": "first_8"}).outcomes
     ('log_likelihood_first_8',)
+    >>> changed(study, {"checkpoints": 64}).checkpoints
+    (64,)
     """
     return checked(Study, _with_settings(study.model_dump(), settings), "study")
 
@@ -233,8 +235,8 @@ def changed(study: Study, settings: Mapping[str, object]) -> Study:
 def _with_settings(content: dict[str, Any], settings: Mapping[str, object]) -> dict[str, Any]:
     for given, value in settings.items():
         section, name, kind = _place(given)
-        if isinstance(value, str) and get_origin(kind) is tuple:
-            value = value.split(",")
+        if get_origin(kind) is tuple and not isinstance(value, list | tuple):
+            value = value.split(",") if isinstance(value, str) else [value]
         into = content.setdefault(section, {}) if section else content
         into[name] = value
     return content

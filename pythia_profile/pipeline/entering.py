@@ -14,7 +14,7 @@ import polars as pl
 
 from data_order.order import TrainingOrder
 from pythia_profile.did import AttGt
-from pythia_profile.errors import MissingTableError, NotFoundError, StudyError
+from pythia_profile.errors import MissingTableError, NotFoundError, StudyError, TableError
 from pythia_profile.pipeline.imports import (
     Source,
     effects_from_published,
@@ -29,9 +29,10 @@ from pythia_profile.pipeline.imports import (
     read_parquet,
 )
 from pythia_profile.pipeline.inputs import imported_scores, read_inputs, study_scores
+from pythia_profile.pipeline.stages import STAGES
 from pythia_profile.profiles.estimates import estimate
-from pythia_profile.store import read_table, write_table
-from pythia_profile.study import Study, create_study, open_study, update_lock
+from pythia_profile.store import atomic_write, of_file, read_table, write_table
+from pythia_profile.study import FILE_NAME, Study, create_study, open_study, update_lock
 from pythia_profile.suites.model import Suite
 from pythia_profile.suites.registry import suite_facts_of
 from pythia_profile.tables import ATT, ROWS, SCORES, Table
@@ -88,12 +89,18 @@ def import_tables(folder: Path | str, given: Given) -> list[str]:
         if (folder / name).exists():
             raise StudyError(f"'{folder / name}' is there already; import into another folder")
     suite, order = _order(given)
+    if suite:
+        for size in (*given.panels, *given.losses):
+            suite.size(size)  # or say which there are
     source = Source(suite.name if suite else given.suite, order, given.training_seed)
     effects: pl.DataFrame | None = None
     notes = list[str]()
     if given.effects is not None:
         known = [*suite.sizes] if suite else [*given.panels, *given.losses]
-        effects, notes = effects_from_published(read_parquet(given.effects), source, known)
+        with of_file(given.effects):
+            effects, notes = effects_from_published(read_parquet(given.effects), source, known)
+            effects, left = _of_sizes(effects, [*given.panels, *given.losses])
+        notes += left
     tables = _read(given, source)
     sizes = [*tables] or list(dict.fromkeys(effects["size"] if effects is not None else ()))
     if suite:
@@ -147,15 +154,39 @@ def _order(given: Given) -> tuple[Suite | None, TrainingOrder]:
     return suite, suite.order
 
 
+def _of_sizes(effects: pl.DataFrame, sizes: Sequence[str]) -> tuple[pl.DataFrame, list[str]]:
+    """Keep the effects of sizes that were given scores, of all where none was; note the others."""
+    if not len(effects):
+        raise TableError("table 'effects': got no lines")
+    others = [name for name in effects["size"].unique(maintain_order=True) if name not in sizes]
+    if not (sizes and others):
+        return effects, []
+    left = f"effects: those of {', '.join(others)} are left out: no panel or losses were given"
+    return effects.filter(pl.col("size").is_in(sizes)), [left]
+
+
 def _read(given: Given, source: Source) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
     """Rows and scores of each size."""
-    found = {
-        size: panel_from_published(read_parquet(path), source, size)
-        for size, path in given.panels.items()
-    }
-    return found | {
-        size: losses_from_files(path, source, size) for size, path in given.losses.items()
-    }
+    found = {}
+    for size, path in (*given.panels.items(), *given.losses.items()):
+        with of_file(path):
+            if size in given.losses:
+                found[size] = losses_from_files(path, source, size)
+            else:
+                found[size] = panel_from_published(read_parquet(path), source, size)
+            _check_scores(found[size][1])
+    return found
+
+
+def _check_scores(scores: pl.DataFrame) -> None:
+    """Refuse scores from which nothing can be estimated."""
+    if not len(scores):
+        raise TableError("got no lines, expected scores of rows at two checkpoints or more")
+    if (steps := scores["checkpoint"].n_unique()) < 2:
+        raise TableError(f"got scores at {steps} checkpoint, expected two or more")
+    for name in scores.select(pl.selectors.float()).columns:
+        if infinite := int(scores[name].is_infinite().sum()):
+            raise TableError(f"{infinite} values of outcome '{name}' are infinite; leave them out")
 
 
 def _study(
@@ -248,16 +279,24 @@ def export_tables(
     for size in study.sizes if panels is not None else ():
         scores = _every_outcome(folder, study, size)
         files.append(Path(panels or "") / f"{size}.parquet")
-        files[-1].parent.mkdir(parents=True, exist_ok=True)
-        panel_to_published(scores).write_parquet(files[-1])
+        _write_published(panel_to_published(scores), files[-1], folder)
     if effects is not None:
         if not (folder / "att.parquet").exists():
             raise MissingTableError(f"no effects in '{folder}'; run `pythia-profile att {folder}`")
         table = effects_to_published(read_table(folder / "att.parquet", ATT, "att"))
-        effects.parent.mkdir(parents=True, exist_ok=True)
-        table.write_parquet(effects)
+        _write_published(table, effects, folder)
         files.append(effects)
     return files
+
+
+def _write_published(table: pl.DataFrame, path: Path, folder: Path) -> None:
+    """Write a table of the published schema, whole or not at all, and over none of the study's."""
+    own = {PUBLISHED, FILE_NAME, "scores", *(name for stage in STAGES for name in stage.outputs)}
+    place, home = path.resolve(), folder.resolve()
+    if place.is_relative_to(home) and place.relative_to(home).parts[0] in own:
+        raise StudyError(f"'{path}' is a file of the study; export under another name")
+    with atomic_write(path) as file:
+        table.write_parquet(file)
 
 
 def _every_outcome(folder: Path, study: Study, size: str) -> pl.DataFrame:

@@ -212,6 +212,9 @@ def test_losses_of_ordered_rows_give_the_effects_of_the_panel(study, files, caps
         (lambda t: t.with_columns(seq_idx=-pl.col("seq_idx").abs() % 50 - 50), "share a key"),
         (lambda t: t.with_columns(seq_idx=pl.col("seq_idx") - 1), "'seq_idx' holds -1, expected 0"),
         (lambda t: t.with_columns(acc_seq=pl.lit("high")), "'acc_seq' is String, expected Float64"),
+        (lambda t: t[:0], r"bad\.parquet': got no lines, expected scores of rows"),
+        (lambda t: t.filter(step=20), "got scores at 1 checkpoint, expected two or more"),
+        (lambda t: t.with_columns(acc_seq=np.inf), "1900 values of outcome 'accuracy' are inf"),
     ],
 )
 def test_what_is_wrong_with_a_panel_is_named(files, change, message):
@@ -219,6 +222,66 @@ def test_what_is_wrong_with_a_panel_is_named(files, change, message):
     with pytest.raises(TableError, match=message):
         import_tables(files / "bad", Given(**OF, panels={"70m": files / "bad.parquet"}))
     assert not (files / "bad").exists()
+
+
+def test_effects_of_sizes_without_a_panel_are_left_out_with_a_note(files, tmp_path):
+    """The published file holds all sizes; who has the panel of one compares that one."""
+    scored = panel().with_columns(step=pl.col("step") * 100)  # checkpoints that Pythia has
+    scored.write_parquet(tmp_path / "scored.parquet")
+    steps = [pl.col(name) * 100 for name in ("cohort", "base_period", "time")]
+    one = pl.read_parquet(files / "effects.parquet").with_columns(steps)
+    one.write_parquet(tmp_path / "one.parquet")
+    both = pl.concat([one, one.with_columns(model_size=pl.lit("pythia-1b"))])
+    both.write_parquet(tmp_path / "all.parquet")
+    panels = {"70m": tmp_path / "scored.parquet"}
+
+    given = Given(suite="pythia", panels=panels, effects=tmp_path / "all.parquet")
+    alone = Given(suite="pythia", panels=panels, effects=tmp_path / "one.parquet")
+
+    notes = import_tables(tmp_path / "both", given)
+    expected = import_tables(tmp_path / "alone", alone)
+
+    left = "effects: those of 1b are left out: no panel or losses were given"
+    assert left in notes
+    assert notes[-2:] == expected[-2:]  # how far the given effects are from our own
+    kept = pl.read_parquet(tmp_path / "both" / "published.parquet")
+    assert kept.equals(pl.read_parquet(tmp_path / "alone" / "published.parquet"))
+
+
+def test_no_lines_of_effects_are_refused(files, tmp_path):
+    none = pl.read_parquet(files / "effects.parquet")[:0]
+    none.write_parquet(tmp_path / "none.parquet")
+    with pytest.raises(TableError, match=r"none\.parquet': table 'effects': got no lines"):
+        import_tables(tmp_path / "x", Given(suite="pythia", effects=tmp_path / "none.parquet"))
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_size_that_a_known_suite_lacks_is_one_line(files, capsys):
+    given = ("--suite", "pythia", "--panel", f"3b={files / 'panel.parquet'}")
+    assert run(app, ["import", str(files / "x"), *given]) == 2
+    assert capsys.readouterr().err.startswith("error: no size in suite 'pythia': '3b'; known: 14m")
+    assert not (files / "x").exists()
+
+
+def test_export_writes_over_none_of_the_study_s_tables(study, tmp_path):
+    run_stage(study[0], "att")
+    before = (study[0] / "att.parquet").read_bytes()
+    for name in ("att.parquet", "scores/70m.parquet"):
+        with pytest.raises(StudyError, match="is a file of the study; export under another name"):
+            export_tables(study[0], effects=study[0] / name)
+    with pytest.raises(StudyError, match="is a file of the study"):
+        export_tables(study[0], panels=study[0] / "scores")
+    assert (study[0] / "att.parquet").read_bytes() == before
+    for _ in range(2):  # other files there are exports, which the next export replaces
+        export_tables(study[0], effects=study[0] / "mine.parquet")
+
+
+def test_a_table_that_does_not_conform_is_named_with_its_file(study):
+    run_stage(study[0], "att")
+    path = study[0] / "att.parquet"
+    pl.read_parquet(path).drop("se").write_parquet(path)
+    with pytest.raises(TableError, match=r"att\.parquet': table 'att': 'se' is missing; delete it"):
+        export_tables(study[0], effects=study[0] / "mine.parquet")
 
 
 def test_what_cannot_be_imported_is_one_line(study, files, capsys):
