@@ -72,7 +72,8 @@ def identified(law: Form, line: Form, cells: Cells, *, level: float = 0.95) -> I
     least = max(law.sse, np.finfo(float).tiny)
     ratio = max(line.sse - law.sse, 0.0) / least * free
     ends = [profile_interval(name, law, cells, level=level) for name in ("alpha", "beta")]
-    return Identified(bool(ratio <= critical), float(ratio), critical, ends[0], ends[1])
+    flat = ratio <= critical or law.r2 <= 0  # gains that do not vary have no exponents either
+    return Identified(bool(flat), float(ratio), critical, ends[0], ends[1])
 
 
 def profile_interval(

@@ -90,6 +90,10 @@ def test_exponents_are_refused_on_a_log_law_and_given_on_a_power_law(gain, flat)
     assert ("No exponents" in found[0].sentence) == flat
 
 
+def test_gains_that_do_not_vary_have_no_exponents():
+    assert verdict(planted(np.full(len(RANK), 3.0))).flat
+
+
 def test_profile_intervals_cover_the_planted_exponents_as_often_as_they_say():
     found = [verdict(planted(OFFSET, noise=0.03, seed=seed)) for seed in range(25)]
     alpha = np.array([one.alpha for one in found])
