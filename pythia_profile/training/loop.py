@@ -249,16 +249,27 @@ def load_state(
 
 
 def resume_or_start(
-    run: Path, checkpoints: Sequence[int], recipe: Recipe, initial: Callable[[], PreTrainedModel]
+    run: Path,
+    checkpoints: Sequence[int],
+    recipe: Recipe,
+    initial: Callable[[], PreTrainedModel],
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> TrainingState:
-    """Return the state at the last of the `checkpoints` that is on disk, else the start, saved."""
+    """Return the state at the last of the `checkpoints` that is on disk, else the start, saved.
+
+    Parameters
+    ----------
+    initial : makes the model of the start, of that dtype and on that device.
+    """
     kept = [
         step
         for step in checkpoints
         if checkpoint_folder(run, step).is_dir() and _moments_file(run, step).exists()
     ]
     if kept:
-        return load_state(run, max(kept), recipe)
+        return load_state(run, max(kept), recipe, dtype=dtype, device=device)
     state = start(initial(), recipe)
     save_state(state, run)
     return state

@@ -1,16 +1,89 @@
 """Verbs of the lab `capacity`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pythia_profile.cli.app import verb, verbs
-from pythia_profile.cli.options import AsJson, print_json
+from pythia_profile.cli.options import AsJson, Workers, print_json
+
+if TYPE_CHECKING:
+    from pythia_profile.labs.capacity.capacity_settings import CapacitySettings
 
 app = verbs("How many bits a model holds, and how many its profile says it holds.")
 
 SECTION = "Verbs"
+Out = Annotated[Path, typer.Option(help="Folder of runs, tables, figures and the report.")]
+
+
+@verb(
+    SECTION,
+    "lab capacity demo",
+    "lab capacity demo --out small --minutes 2 --seed 1",
+    group=app,
+)
+def demo(
+    out: Out = Path("capacity-demo"),
+    minutes: Annotated[
+        float,
+        typer.Option(min=0.01, help="Of two idle cores; sets the steps, and is not measured."),
+    ] = 5.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of data and initial weights.")] = 0,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bits held by two small models of uniform tokens.
+
+    Six numbers of rows a size, from a quarter of a bit a parameter to 4.5. The same command goes on
+    where it was stopped.
+    """
+    from pythia_profile.labs.capacity.capacity_settings import demo_settings
+
+    _run(demo_settings(minutes, seed), out, "cpu", workers, as_json)
+
+
+@verb(
+    SECTION,
+    "lab capacity run capacity.toml --out my-capacity",
+    group=app,
+)
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="Settings.")],
+    out: Out = Path("capacity"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the same of your own shapes, data and budgets.
+
+    The demo writes its settings as `capacity.toml`: a file to start from.
+    """
+    from pythia_profile.labs.capacity.capacity_settings import CapacitySettings
+    from pythia_profile.settings import checked, read_toml
+
+    settings = checked(CapacitySettings, read_toml(config), f"'{config}'")
+    _run(settings, out, device, workers, as_json)
+
+
+def _run(
+    settings: "CapacitySettings", out: Path, device: str, workers: int | None, as_json: bool
+) -> None:
+    from pythia_profile.execute.resources import chosen_device
+    from pythia_profile.labs.capacity.capacity_page import run_capacity
+
+    found, page = run_capacity(settings, out, device=chosen_device(device), workers=workers)
+    if as_json:
+        print_json({"capacities": found.fill_nan(None).to_dicts(), "report": str(page)})
+        return
+    for line in found.iter_rows(named=True):
+        typer.echo(
+            f"{line['size']}, {line['parameters']:,} parameters, {line['dtype']}, "
+            f"{line['steps']:,} steps: {line['capacity']:,.0f} bits, "
+            f"{line['bits_per_parameter']:.2f} a parameter"
+            + ("" if line["converged"] else f"; not converged (late gain {line['late_gain']:.0%})")
+        )
+    typer.echo(f"report: {page}")
 
 
 @verb(

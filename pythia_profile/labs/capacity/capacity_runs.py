@@ -1,0 +1,285 @@
+"""Models trained on uniform tokens, one process each, and what each of them holds.
+
+In: settings. Out: tables `capacity` (a line a run) and `samples` (a line a row of a run). A run is
+a folder of the output named by what it depends on; a run that was killed goes on from its last
+tenth, and one that is finished is read, not repeated.
+"""
+
+import shutil
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import nn
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from pythia_profile.execute.executors import map_units
+from pythia_profile.execute.resources import resources_for
+from pythia_profile.execute.schedule import Part
+from pythia_profile.execute.worker import Worker
+from pythia_profile.labs.capacity.capacity_membership import membership
+from pythia_profile.labs.capacity.capacity_numbers import account, unintended_bits
+from pythia_profile.labs.capacity.capacity_settings import CapacitySettings, ModelShape
+from pythia_profile.progress import track
+from pythia_profile.store import (
+    atomic_write,
+    digest,
+    lease,
+    make_folder,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
+from pythia_profile.training.languages import Rows, uniform_rows
+from pythia_profile.training.loop import (
+    late_gain,
+    resume_or_start,
+    save_state,
+    shuffled_batches,
+    token_losses,
+    train,
+)
+
+__all__ = ["CapacityUnit", "capacity_tables", "different_rows", "extracted", "train_unit"]
+
+_PARTS = 10
+"""Evaluations of a run, at equal distances; the last fifth is then two of them."""
+_MOST_EXTRACTED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityUnit:
+    """One model and the rows that it learns by heart.
+
+    Attributes
+    ----------
+    home : the folder of all runs.
+    rows : how many.
+    """
+
+    home: Path
+    settings: CapacitySettings
+    size: ModelShape
+    rows: int
+    dtype: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.size.name} {self.rows} rows {self.dtype} seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept; named by everything that its numbers depend on."""
+        other = self.settings.model_dump(
+            exclude={"sizes", "rows", "bits_per_parameter", "dtypes", "seeds", "converged"}
+        )
+        own = [self.size.model_dump(), self.rows, self.dtype, self.seed, other]
+        libraries = [version(name) for name in ("torch", "transformers")]
+        return self.home / f"{self.name.replace(' ', '-')}-{digest([own, libraries])[:10]}"
+
+
+def capacity_tables(
+    home: Path, settings: CapacitySettings, *, device: str = "cpu", workers: int | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Train what is not trained yet; return the lines of runs, and of their rows.
+
+    Parameters
+    ----------
+    home : folder of the runs.
+    device : `cpu` or `cuda`; numbers differ between them in their last digits.
+    workers : processes at a time; no number depends on it.
+
+    Raises
+    ------
+    RefusedError
+        The rows do not fit into memory.
+    """
+    from pythia_profile.execute.resources import available_cores
+
+    units = [
+        CapacityUnit(home, settings, size, rows, dtype, seed)
+        for size in sorted(settings.sizes, key=lambda one: -one.parameters(settings.vocabulary))
+        for seed in settings.seeds
+        for dtype in settings.dtypes
+        for rows in settings.rows_of(size)
+    ]
+    missing = [unit for unit in units if not (unit.folder / "result.json").exists()]
+    if missing:
+        resources = resources_for(len(missing), available_cores(), 700 * 2**20, device, workers)
+        settings.check_memory(resources.slots)
+        make_folder(home)
+        remove_leftovers(home)
+        # one thread each, so that no number depends on how many workers share the cores
+        resources = type(resources)(resources.devices, 1)
+        steps = {unit: settings.recipe(unit.size).steps for unit in missing}
+        parts = [Part(unit.name, unit.size.name, steps[unit], 1.0) for unit in missing]
+        title = f"training {len(missing)} models on uniform tokens"
+        with track(
+            title, sum(steps.values()), "steps", parts=parts, workers=resources.slots
+        ) as task:
+            map_units(train_unit, missing, resources, on_part=task.advance_part)
+    lines = [read_json(unit.folder / "result.json") for unit in units]
+    runs = pl.DataFrame(lines).with_columns(converged=pl.col("late_gain") <= settings.converged)
+    samples = [
+        pl.read_parquet(unit.folder / "samples.parquet").select(
+            pl.lit(unit.size.name).alias("size"),
+            pl.lit(unit.dtype).alias("dtype"),
+            pl.lit(unit.seed).alias("seed"),
+            pl.lit(unit.rows).alias("rows"),
+            pl.all(),
+        )
+        for unit in units
+    ]
+    order = ["parameters", "dtype", "seed", "rows"]
+    return runs.sort(order), pl.concat(samples)
+
+
+def different_rows(rows: int, tokens: int, vocabulary: int, *, seed: int) -> Rows:
+    """Draw uniform rows of which no two are the same; fewer rows are the first of more.
+
+    Examples
+    --------
+    >>> different_rows(3, 2, 2, seed=0).tolist()
+    [[1, 1], [1, 0], [0, 0]]
+    """
+    drawn, asked = np.empty((0, tokens), np.int64), rows
+    while len(drawn) < rows:
+        drawn = uniform_rows(asked, tokens, vocabulary, seed=seed)
+        _, first = np.unique(drawn, axis=0, return_index=True)
+        drawn, asked = drawn[np.sort(first)], 2 * asked
+    return drawn[:rows]
+
+
+@torch.no_grad()
+def extracted(model: PreTrainedModel, rows: Rows, prefix: int) -> float:
+    """Share of rows whose remaining tokens follow greedily from their first `prefix`."""
+    ids = torch.from_numpy(rows).to(model.device)
+    found = ids[:, :prefix]
+    for _ in range(rows.shape[1] - prefix):
+        following = model(input_ids=found).logits[:, -1:].argmax(dim=-1)
+        found = torch.cat([found, following], dim=1)
+    return float((found == ids).all(dim=1).float().mean())
+
+
+def train_unit(unit: CapacityUnit, worker: Worker) -> None:
+    """Train one model to its end and keep what it holds; from where it was, if it was begun."""
+    torch.set_num_threads(worker.threads)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    make_folder(unit.folder)
+    with lease(unit.folder / "lock"):
+        if not (unit.folder / "result.json").exists():
+            _train(unit, worker)
+
+
+def _train(unit: CapacityUnit, worker: Worker) -> None:
+    settings, recipe = unit.settings, unit.settings.recipe(unit.size)
+    drawn = different_rows(
+        unit.rows + settings.test_rows, settings.tokens, settings.vocabulary, seed=unit.seed
+    )
+    rows, others = drawn[: unit.rows], drawn[unit.rows :]
+    checkpoints = [round(recipe.steps * part / _PARTS) for part in range(_PARTS + 1)]
+    noted = unit.folder / "losses.json"
+    losses = read_json(noted) if noted.exists() else {}
+    state = resume_or_start(
+        unit.folder,
+        checkpoints,
+        recipe,
+        lambda: _initial(unit, worker.device),
+        dtype=unit.dtype,
+        device=worker.device,
+    )
+    worker.begin(unit.name)
+    worker.advance(state.step)
+    losses |= {"0": losses.get("0") or _mean_loss(state.model, rows)}
+    batches = shuffled_batches(rows, recipe, seed=unit.seed, done=state.step)
+    for update in train(state, batches, recipe):
+        if update.step in checkpoints:
+            # the loss first: a checkpoint that is resumed from then has all losses before it
+            losses[str(update.step)] = _mean_loss(state.model, rows)
+            write_json(losses, noted)
+            save_state(state, unit.folder)
+            _remove_checkpoints(unit.folder, keep=update.step)
+        worker.advance(1)
+    state.model.train(False)
+    line, samples = _measured(unit, state.model, rows, others)
+    gain = late_gain([losses[str(step)] for step in checkpoints])
+    with atomic_write(unit.folder / "samples.parquet") as file:
+        samples.write_parquet(file)
+    write_json({**line, "late_gain": gain}, unit.folder / "result.json")
+    _remove_checkpoints(unit.folder)
+
+
+def _initial(unit: CapacityUnit, device: str) -> PreTrainedModel:
+    size, settings = unit.size, unit.settings
+    seed = np.random.SeedSequence([unit.seed, size.width, size.layers, size.heads])
+    torch.manual_seed(int(seed.generate_state(1)[0]))
+    model = GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=settings.vocabulary,
+            hidden_size=size.width,
+            num_hidden_layers=size.layers,
+            num_attention_heads=size.heads,
+            intermediate_size=4 * size.width,
+            max_position_embeddings=settings.tokens,
+            bos_token_id=0,
+            eos_token_id=0,
+            use_cache=False,
+            dtype="float32",
+        )
+    )
+    nn.Module.to(model, device, getattr(torch, unit.dtype))  # in place; typed, unlike its own
+    return model
+
+
+def _mean_loss(model: PreTrainedModel, rows: Rows) -> float:
+    return float(token_losses(model, rows, batch_size=512).mean())
+
+
+def _measured(
+    unit: CapacityUnit, model: PreTrainedModel, rows: Rows, others: Rows
+) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Line of a run, and lines of its rows."""
+    settings, recipe = unit.settings, unit.settings.recipe(unit.size)
+    losses = token_losses(model, rows, batch_size=512).astype(np.float64)
+    tested = token_losses(model, others, batch_size=512).astype(np.float64)
+    nats, uniform = losses.sum(axis=1), np.log(settings.vocabulary)
+    reference = np.full(len(rows), -settings.tokens * uniform)
+    samples = pl.DataFrame(
+        {
+            "row": np.arange(len(rows)),
+            "nats": nats,
+            "bits": unintended_bits(-nats - uniform, reference),
+            "mixture": unintended_bits(-nats - uniform, reference, code="mixture"),
+        }
+    )
+    prefix = max(2, settings.tokens // 4)
+    return {
+        "size": unit.size.name,
+        "parameters": model.num_parameters(),
+        "dtype": unit.dtype,
+        "seed": unit.seed,
+        "rows": unit.rows,
+        "tokens_per_parameter": unit.rows * settings.tokens / model.num_parameters(),
+        "steps": recipe.steps,
+        "epochs": recipe.steps * recipe.batch_size / unit.rows,
+        **asdict(account(losses, settings.vocabulary)),
+        "train_bits": float(losses.mean() / np.log(2)),
+        "test_bits": float(tested.mean() / np.log(2)),
+        **membership(-nats, -tested.sum(axis=1)),
+        "extracted_train": extracted(model, rows[:_MOST_EXTRACTED], prefix),
+        "extracted_test": extracted(model, others[:_MOST_EXTRACTED], prefix),
+    }, samples
+
+
+def _remove_checkpoints(folder: Path, keep: int | None = None) -> None:
+    for path in folder.glob("step*"):
+        if path.name != f"step{keep}":
+            shutil.rmtree(path, ignore_errors=True)
+            (folder / "optimizer" / f"{path.name}.safetensors").unlink(missing_ok=True)

@@ -1,0 +1,133 @@
+"""What the capacity experiment trains: everything on which one of its numbers depends."""
+
+import os
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pythia_profile.errors import RefusedError
+from pythia_profile.settings import Settings
+from pythia_profile.training.settings import Recipe
+
+__all__ = ["CapacitySettings", "ModelShape", "demo_settings"]
+
+STEPS_A_MINUTE = 0.07
+"""Steps a parameter that the demo gets for each minute of two idle cores; fixed, never measured, so
+that equal minutes mean equal numbers on every machine."""
+
+
+class ModelShape(Settings):
+    """Shape of one GPT-NeoX model; the inner width is four times the width."""
+
+    width: int = Field(ge=2, description="of the residual stream")
+    layers: int = Field(1, ge=1, description="transformer blocks")
+    heads: int = Field(2, ge=1, description="attention heads of a layer")
+
+    @model_validator(mode="after")
+    def _even_heads(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width: got {self.width} with {self.heads} heads, expected a multiple of twice "
+                "the heads"
+            )
+        return self
+
+    @property
+    def name(self) -> str:
+        """What tables and figures call it."""
+        return f"{self.width}x{self.layers}"
+
+    def parameters(self, vocabulary: int) -> int:
+        """Trained numbers, embeddings and output head included."""
+        width, inner = self.width, 4 * self.width
+        layer = 4 * width * width + 4 * width + 2 * width * inner + inner + width + 4 * width
+        return 2 * vocabulary * width + self.layers * layer + 2 * width
+
+
+class CapacitySettings(Settings):
+    """Sizes times numbers of rows of uniform tokens, each trained alone."""
+
+    sizes: tuple[ModelShape, ...] = Field(
+        (ModelShape(width=16), ModelShape(width=32)), min_length=1, description="shapes"
+    )
+    vocabulary: int = Field(64, ge=2, description="V, tokens that occur, all alike")
+    tokens: int = Field(16, ge=3, description="S, tokens of a row")
+    bits_per_parameter: tuple[float, ...] = Field(
+        (0.25, 0.5, 1.0, 2.0, 3.0, 4.5),
+        description="data bits for each parameter; gives the numbers of rows of each size",
+    )
+    rows: tuple[int, ...] = Field((), description="numbers of rows, in place of the above")
+    steps_per_parameter: float = Field(0.3, gt=0, description="optimizer steps, by parameters")
+    steps: int | None = Field(None, ge=10, description="optimizer steps, in place of the above")
+    batch_size: int = Field(64, ge=1, description="rows of a step")
+    peak_lr: float = Field(1e-2, gt=0, description="learning rate, which falls to 0 linearly")
+    dtypes: tuple[Literal["float32", "bfloat16"], ...] = Field(
+        ("float32",), min_length=1, description="precisions of the weights"
+    )
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="of data and initial weights")
+    test_rows: int = Field(512, ge=10, description="rows that no model reads")
+    converged: float = Field(
+        0.02, gt=0, lt=1, description="largest share of the gain in the last fifth of training"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for name, values in (("rows", self.rows), ("bits_per_parameter", self.bits_per_parameter)):
+            if any(value <= 0 for value in values) or not (self.rows or self.bits_per_parameter):
+                raise ValueError(f"{name}: got {values}, expected numbers above 0")
+        if any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"seeds: got {self.seeds}, expected whole numbers from 0 on")
+        most, kinds = max(map(max, map(self.rows_of, self.sizes))), self.vocabulary**self.tokens
+        if 2 * (most + self.test_rows) > kinds:
+            raise ValueError(
+                f"rows: got {most:,} and {self.test_rows:,} to test, expected at most half of the "
+                f"{kinds:,} different rows of {self.tokens} tokens out of {self.vocabulary}"
+            )
+        return self
+
+    def rows_of(self, size: ModelShape) -> tuple[int, ...]:
+        """Numbers of rows that a size is trained on, ascending."""
+        from math import log2
+
+        data = self.tokens * log2(self.vocabulary)
+        wanted = self.rows or [
+            max(2, round(bits * size.parameters(self.vocabulary) / data))
+            for bits in self.bits_per_parameter
+        ]
+        return tuple(sorted({*wanted}))
+
+    def recipe(self, size: ModelShape) -> Recipe:
+        """How a size is trained, on whatever number of rows."""
+        by_size = max(10, round(self.steps_per_parameter * size.parameters(self.vocabulary)))
+        steps = self.steps or by_size
+        return Recipe(
+            steps=steps,
+            batch_size=self.batch_size,
+            peak_lr=self.peak_lr,
+            warmup_steps=steps // 50,
+        )
+
+    def check_memory(self, workers: int) -> None:
+        """Refuse what cannot fit.
+
+        Raises
+        ------
+        RefusedError
+            The rows of all workers need more than half of this machine's memory.
+        """
+        most = max(max(self.rows_of(size)) for size in self.sizes)
+        # rows drawn, sorted and as a tensor; losses of every token; all in 8 bytes
+        needed = workers * 4 * 8 * (most + self.test_rows) * self.tokens
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > there // 2:
+            raise RefusedError(
+                f"rows: {most:,} rows of {self.tokens:,} tokens need {needed / 1e9:,.1f} GB for "
+                f"{workers} workers, this machine has {there / 1e9:,.1f} GB; take fewer rows, "
+                "shorter ones, or fewer --workers"
+            )
+
+
+def demo_settings(minutes: float, seed: int) -> CapacitySettings:
+    """Return the demo's settings: two sizes, six numbers of rows each."""
+    values: dict[str, Any] = {"steps_per_parameter": STEPS_A_MINUTE * minutes, "seeds": (seed,)}
+    return CapacitySettings(**values)
