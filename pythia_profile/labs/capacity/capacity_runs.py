@@ -19,8 +19,8 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pythia_profile.execute.executors import map_units
-from pythia_profile.execute.resources import resources_for
-from pythia_profile.execute.schedule import Part
+from pythia_profile.execute.resources import available_cores, resources_for
+from pythia_profile.execute.time_left import Part
 from pythia_profile.execute.worker import Worker
 from pythia_profile.labs.capacity.capacity_membership import membership
 from pythia_profile.labs.capacity.capacity_numbers import account, unintended_bits
@@ -101,8 +101,6 @@ def capacity_tables(
     RefusedError
         The rows do not fit into memory.
     """
-    from pythia_profile.execute.resources import available_cores
-
     units = [
         CapacityUnit(home, settings, size, rows, dtype, seed)
         for size in sorted(settings.sizes, key=lambda one: -one.parameters(settings.vocabulary))
