@@ -156,11 +156,10 @@ def _write_tables(
         path = folder / f"{contract.name}.parquet"
         if path.exists():
             tables[contract.name] = read_table(path, contract, "run")
-    if "rows" in tables:
-        if not options.tokens:
-            tables["rows"] = tables["rows"].drop("tokens", strict=False)
-        if any_scores(folder):
-            tables["scores"] = study_scores(folder, study, None)
+    if not options.tokens:  # ids in `rows`, text in `remembered`
+        tables = {name: table.drop("tokens", strict=False) for name, table in tables.items()}
+    if "rows" in tables and any_scores(folder):
+        tables["scores"] = study_scores(folder, study, None)
     for name, table in tables.items():
         table.write_parquet(data / f"{name}.parquet", compression="zstd", statistics=True)
     return tables

@@ -16,10 +16,11 @@ from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.did.settings import Estimation
 from pythia_profile.pipeline import health
-from pythia_profile.pipeline.export import export_study
+from pythia_profile.pipeline.export import ExportOptions, export_study
 from pythia_profile.pipeline.running import run_stage
 from pythia_profile.store import file_sha256, write_json
 from pythia_profile.study import Sampling, Study, create_study
+from pythia_profile.tables import REMEMBERED
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,19 @@ def test_an_export_is_valid_croissant_and_has_every_table(study, tmp_path):
     assert "tokens" not in pl.read_parquet_schema(tmp_path / "out" / "data" / "rows.parquet")
     assert Path("provenance.json") in files
     assert str(study) not in (tmp_path / "out" / "croissant.json").read_text()
+
+
+def test_no_table_of_an_export_has_text_unless_it_is_asked_for(study, tmp_path):
+    empty = pl.DataFrame(schema=REMEMBERED.columns)
+    empty.write_parquet(study / "remembered.parquet")
+
+    for tokens in (False, True):
+        out = tmp_path / f"tokens-{tokens}"
+        export_study(study, out, ExportOptions(tokens=tokens))
+        columns = pl.read_parquet_schema(out / "data" / "remembered.parquet")
+
+        assert ("tokens" in columns) == tokens
+        assert {"row_id", "effect", "changes"} <= {*columns}
 
 
 def test_the_card_lists_every_column_and_says_what_of_text_is_in_it(study, tmp_path, capsys):
