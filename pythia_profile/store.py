@@ -197,6 +197,8 @@ def of_file(path: Path, advice: str = "") -> Iterator[None]:
     try:
         yield
     except TableError as error:
+        if str(path) in str(error):
+            raise
         raise TableError(f"'{path}': {error}{advice}") from error
 
 

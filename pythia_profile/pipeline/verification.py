@@ -65,16 +65,22 @@ def verify_study(folder: Path | str, *, rescore: int = 0, seed: int = 0) -> list
     Raises
     ------
     StudyError
-        The folder holds no study.
+        The folder holds no study, or nothing that was recorded: an export has no records.
     """
     folder = Path(folder)
     study = open_study(folder)
-    return [
+    lines = [
         *_rows(folder),
         *_units(folder),
         *_tables(folder),
         *(_rescored(folder, study, rescore, seed) if rescore else ()),
     ]
+    if not lines:
+        raise StudyError(
+            f"'{folder}' has no rows, scores or recorded tables to compare; verify the study's own "
+            "folder, after `run`"
+        )
+    return lines
 
 
 def _rows(folder: Path) -> Iterator[Line]:

@@ -292,7 +292,7 @@ def test_what_cannot_be_imported_is_one_line(study, files, capsys):
     both = {"70m": files / "panel.parquet"}
     with pytest.raises(StudyError, match="'70m' was given a panel and losses"):
         import_tables(files / "x", Given(**OF, panels=both, losses=both))
-    with pytest.raises(TableError, match=r"cannot be read as parquet .*; name another"):
+    with pytest.raises(TableError, match=r"^'[^']*' cannot be read as parquet .*; name another"):
         import_tables(files / "x", Given(**OF, panels={"70m": files / "none.parquet"}))
     with pytest.raises(NotFoundError, match="no suite 'of another lab'"):
         import_tables(files / "x", Given(suite="of another lab", effects=files / "effects.parquet"))

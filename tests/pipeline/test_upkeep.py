@@ -103,6 +103,12 @@ def test_rows_that_are_others_are_named(study, capsys):
     assert found["rows.parquet"] == "damaged"
 
 
+def test_where_nothing_was_recorded_nothing_is_called_whole(study, tmp_path, capsys):
+    (tmp_path / "study.toml").write_bytes((study / "study.toml").read_bytes())
+    assert run(app, ["verify", str(tmp_path)]) == 2
+    assert "has no rows, scores or recorded tables to compare" in capsys.readouterr().err
+
+
 def test_an_export_is_valid_croissant_and_has_every_table(study, tmp_path):
     """The public validator finds nothing to say."""
     with warnings.catch_warnings():
