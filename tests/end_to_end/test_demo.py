@@ -161,8 +161,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(demo):
         "findings",
         "counterfactual",
         "remembered",
-        "plot",
-        "report",
+        "plot",  # what the report's stage would say is the last line, its address
     ]
 
 
