@@ -54,23 +54,7 @@ def map_locally(
 
     Log records of the workers appear in this process, without tokens.
 
-    Parameters
-    ----------
-    function : found by its name in an importable module.
-    units : frozen dataclasses that can be pickled, in the order in which they are handed out.
-    resources : devices, one process each, and threads of each.
-    on_progress : called in this thread with what `worker.advance` was given.
-    on_part : called with the unit's name (or the part of it that the function has begun), what
-        `worker.advance` was given (0 where a part begins), and the number of the worker.
-
-    Returns
-    -------
-    What the function returned, in the order of the units.
-
-    Raises
-    ------
-    WorkerError
-        A unit failed, or its process was killed; the other processes have been ended.
+    Parameters, results and errors are those of `executors.map_units`.
     """
     try:
         calls = deque(enumerate(pickle.dumps((function, unit)) for unit in units))

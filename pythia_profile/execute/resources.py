@@ -18,6 +18,7 @@ __all__ = [
     "gpu_name",
     "memory_of",
     "on_cores",
+    "physical_memory",
     "resources_for",
 ]
 
@@ -115,11 +116,11 @@ def resources_for(
         return Resources(
             tuple(f"cuda:{number % gpus}" for number in range(count)), max(1, cores // count)
         )
-    fitting = int(_SHARE * _physical_memory()) // memory
+    fitting = int(_SHARE * physical_memory()) // memory
     if fitting == 0:
         raise RefusedError(
             f"the largest model needs {memory / 1e9:.1f} GB of memory, this machine has "
-            f"{_physical_memory() / 1e9:.1f} GB; take a narrower dtype or leave it out"
+            f"{physical_memory() / 1e9:.1f} GB; take a narrower dtype or leave it out"
         )
     count = max(1, min(workers or cores, units, fitting))
     return Resources(("cpu",) * count, max(1, cores // count))
@@ -148,5 +149,6 @@ def _gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def _physical_memory() -> int:
+def physical_memory() -> int:
+    """Bytes of memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -4,14 +4,14 @@ In: the tables of the stage `findings`, by name. Out: sentences for the verb and
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from pythia_profile.findings.summaries import MEANS
+from pythia_profile.profiles.sentences import Group
 
-__all__ = ["Topic", "sentences", "topics"]
+__all__ = ["sentences", "topics"]
 
 Tables = Mapping[str, pl.DataFrame]
 Line = Mapping[str, Any]
@@ -20,28 +20,12 @@ _SHOWN = 3
 """Significant digits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """Sentences about one question.
-
-    Attributes
-    ----------
-    heading : the question's name.
-    meaning : what its words mean, for a reader who meets them here first.
-    sentences : one for each finding.
-    """
-
-    heading: str
-    meaning: str
-    sentences: tuple[str, ...]
-
-
 def sentences(tables: Tables, outcome: str | None = None) -> list[str]:
     """Say what the tables say, of one outcome or of all; a table that is missing says nothing."""
     return [sentence for topic in topics(tables, outcome) for sentence in topic.sentences]
 
 
-def topics(tables: Tables, outcome: str | None = None) -> list[Topic]:
+def topics(tables: Tables, outcome: str | None = None) -> list[Group]:
     """Say what the tables say, topic by topic; those without a finding are left out."""
     found = []
     for name, heading, meaning, say in _TOPICS:
@@ -56,7 +40,7 @@ def topics(tables: Tables, outcome: str | None = None) -> list[Topic]:
             for (size, of_outcome), part in lines.group_by("size", "outcome", maintain_order=True)
             for sentence in say(part)
         ]
-        found.append(Topic(heading, meaning, tuple(told)))
+        found.append(Group(heading, meaning, tuple(told)))
     return [topic for topic in found if topic.sentences]
 
 

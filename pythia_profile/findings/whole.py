@@ -15,7 +15,7 @@ from pythia_profile.findings.bits import bits
 from pythia_profile.findings.decay import decay
 from pythia_profile.findings.large_from_small import large_from_small
 from pythia_profile.findings.learning_rate import claim, slopes
-from pythia_profile.findings.readings import exposure
+from pythia_profile.findings.second_readings import exposure
 from pythia_profile.findings.seeds import between_seeds
 from pythia_profile.findings.statements import sentences
 from pythia_profile.findings.summaries import CohortTables, grouped

@@ -21,10 +21,15 @@ MISSING = "missing"
 
 
 class Fingerprints:
-    """Hashes of files and folders of one study."""
+    """Hashes of files and folders of one study.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Parameters
+    ----------
+    afresh : read every byte, whatever is remembered or recorded.
+    """
+
+    def __init__(self, folder: Path, *, afresh: bool = False) -> None:
+        self.folder, self._afresh = folder, afresh
         self._known: dict[str, Any] = {}
         with suppress(StudyError):  # a damaged index is made anew
             if (folder / INDEX).exists():
@@ -47,6 +52,8 @@ class Fingerprints:
         return digest([(str(p.relative_to(path)), self._of_file(p)) for p in files])
 
     def _of_file(self, path: Path) -> str:
+        if self._afresh:
+            return file_sha256(path)
         inside = path.is_relative_to(self.folder)
         name, stat = str(path.relative_to(self.folder) if inside else path), path.stat()
         state = [stat.st_size, stat.st_mtime_ns]

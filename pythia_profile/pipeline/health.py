@@ -14,7 +14,12 @@ from filelock import FileLock
 from data_order.errors import ProfileError
 from data_order.hub.access import Hub, hub_endpoint
 from pythia_profile.errors import StudyError, not_found
-from pythia_profile.execute.resources import available_cores, chosen_device, gpu_name
+from pythia_profile.execute.resources import (
+    available_cores,
+    chosen_device,
+    gpu_name,
+    physical_memory,
+)
 
 __all__ = ["Finding", "Kept", "cache_contents", "diagnose", "prune_cache"]
 
@@ -69,7 +74,7 @@ def _device() -> Finding:
 
 
 def _memory() -> Finding:
-    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    size = physical_memory()
     return Finding("memory", size > 2 * 10**9, f"{size / 1e9:.1f} GB")
 
 

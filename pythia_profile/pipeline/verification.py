@@ -12,20 +12,20 @@ import numpy as np
 import polars as pl
 
 from pythia_profile.errors import ProfileError, StudyError
+from pythia_profile.pipeline.fingerprints import MISSING, Fingerprints
 from pythia_profile.pipeline.inputs import ready_suite
 from pythia_profile.pipeline.pinned import study_grid
 from pythia_profile.pipeline.score import rows_hash
 from pythia_profile.scoring.engine import Session, score_units
 from pythia_profile.scoring.records import UnitRecord, scored_units
 from pythia_profile.scoring.units import Work, units_of
-from pythia_profile.store import file_sha256, read_table
+from pythia_profile.store import read_table
 from pythia_profile.study import Study, open_study, read_lock
 from pythia_profile.tables import ROWS
 
 __all__ = ["Line", "verify_study"]
 
 OK, DAMAGED, DIFFERS = "ok", "damaged", "differs"
-_KEYS = ("suite", "size", "seed", "checkpoint", "row_id")
 
 TOLERANCE = 1e-3
 """Largest difference of units scored again, in standard deviations of the outcome over the rows.
@@ -60,7 +60,7 @@ def verify_study(folder: Path | str, *, rescore: int = 0, seed: int = 0) -> list
 
     Returns
     -------
-    A line for the rows, for each run's units, for each table and for each unit scored again.
+    A line for each run's units, each file or folder of a stage, and each unit scored again.
 
     Raises
     ------
@@ -70,7 +70,6 @@ def verify_study(folder: Path | str, *, rescore: int = 0, seed: int = 0) -> list
     folder = Path(folder)
     study = open_study(folder)
     lines = [
-        *_rows(folder),
         *_units(folder),
         *_tables(folder),
         *(_rescored(folder, study, rescore, seed) if rescore else ()),
@@ -83,19 +82,6 @@ def verify_study(folder: Path | str, *, rescore: int = 0, seed: int = 0) -> list
     return lines
 
 
-def _rows(folder: Path) -> Iterator[Line]:
-    if not (folder / "rows.parquet").exists():
-        return
-    try:
-        rows = read_table(folder / "rows.parquet", ROWS, "sample")
-    except ProfileError as error:
-        yield Line("rows.parquet", DAMAGED, str(error))
-        return
-    controls = rows["treatment_step"].null_count()
-    counts = f"{len(rows) - controls:,} treated and {controls:,} never-treated rows"
-    yield Line("rows.parquet", OK, counts)
-
-
 def _units(folder: Path) -> Iterator[Line]:
     """Look at the units run by run; each damaged one has a line of its own."""
     try:
@@ -103,9 +89,13 @@ def _units(folder: Path) -> Iterator[Line]:
     except StudyError as error:
         yield Line("scores/", DAMAGED, str(error))
         return
-    present = (folder / "rows.parquet").exists()
-    ids = read_table(folder / "rows.parquet", ROWS, "sample")["row_id"] if present else None
-    rows = rows_hash(folder) if present else ""
+    ids, rows = None, ""
+    if (folder / "rows.parquet").exists():
+        try:
+            ids = read_table(folder / "rows.parquet", ROWS, "sample")["row_id"]
+            rows = rows_hash(folder)
+        except ProfileError as error:
+            yield Line("rows.parquet", DAMAGED, str(error))
     runs: dict[tuple[str, str, int], list[UnitRecord]] = {}
     for unit in units:
         runs.setdefault((unit.suite, unit.size, unit.seed), []).append(unit)
@@ -146,16 +136,16 @@ def _fault(unit: UnitRecord, ids: pl.Series | None) -> str:
 
 
 def _tables(folder: Path) -> Iterator[Line]:
-    """Compare the files of every stage with the hashes in the lock file."""
-    stages = read_lock(folder).get("stages", {})
+    """Compare what every stage wrote with the hashes in the lock file."""
+    stages, files = read_lock(folder).get("stages", {}), Fingerprints(folder, afresh=True)
     for stage, record in stages.items():
         for name, known in record.get("outputs", {}).items():
-            path = folder / name
-            if path.is_dir() or not isinstance(known, str) or len(known) != 64:
+            if name == "scores" or known == MISSING:  # looked at unit by unit; never made
                 continue
-            if not path.exists():
+            found = files.of((name,))[name]
+            if found == MISSING:
                 yield Line(name, DAMAGED, f"missing; run `pythia-profile {stage} {folder}`")
-            elif file_sha256(path) != known:
+            elif found != known:
                 detail = f"not the file that `{stage}` wrote; run it again"
                 yield Line(name, DAMAGED, detail)
             else:

@@ -285,7 +285,7 @@ def test_faulty_checkpoints_that_are_missing_too_are_told_apart(published, rows)
 
 
 def test_a_plan_is_made_where_the_study_could_not_run(published, study, monkeypatch):
-    monkeypatch.setattr("pythia_profile.execute.resources._physical_memory", lambda: 10**6)
+    monkeypatch.setattr("pythia_profile.execute.resources.physical_memory", lambda: 10**6)
 
     found = plan_study(study)
 

@@ -9,7 +9,7 @@ from pythia_profile.execute.resources import chosen_device, memory_of, resources
 
 @pytest.fixture(autouse=True)
 def _machine(monkeypatch):
-    monkeypatch.setattr(machine, "_physical_memory", lambda: 24 * 10**9)
+    monkeypatch.setattr(machine, "physical_memory", lambda: 24 * 10**9)
     monkeypatch.setattr(machine, "_gpus", lambda: 2)
 
 

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from pythia_profile.did import NEVER
-from pythia_profile.findings.readings import by_exposure, dose, exposure
+from pythia_profile.findings.second_readings import by_exposure, dose, exposure
 from tests.findings.nominal_rate import holds
 from tests.findings.planted_sizes import SETTINGS, Design, grid, planted
 
