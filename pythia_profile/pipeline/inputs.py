@@ -22,6 +22,7 @@ from pythia_profile.suites.folder import suite_facts, suite_from_facts
 from pythia_profile.suites.model import Suite
 from pythia_profile.suites.registry import open_suite
 from pythia_profile.tables import (
+    ACROSS,
     AGREEMENT,
     ATT,
     CHECKS,
@@ -72,6 +73,7 @@ BESIDE = (
     ESTIMANDS,
     CROSSOVER_MEANS,
     INSERTIONS,
+    ACROSS,
     MEMORY_DATES,
     REMEMBERED,
     NOISE,

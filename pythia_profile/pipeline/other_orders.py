@@ -8,23 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
-
 from pythia_profile.errors import StudyError
 from pythia_profile.pipeline.inputs import read_inputs, ready_suite
 from pythia_profile.pipeline.kept import study_estimates
 from pythia_profile.profiles.estimates import Estimates
-from pythia_profile.profiles.two_orders import (
-    Other,
-    TwoOrders,
-    crossover,
-    crossover_sentences,
-)
+from pythia_profile.profiles.two_orders import Other, TwoOrders, crossover
 from pythia_profile.store import read_table, write_table
 from pythia_profile.study import Study, open_study
 from pythia_profile.tables import CROSSOVER, CROSSOVER_MEANS, ROWS
 
-__all__ = ["ForkPlan", "crossover_of", "crossover_section"]
+__all__ = ["ForkPlan", "crossover_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +90,3 @@ def _forks(
         seeds=range(1, plan.forks + 1),
         workers=workers,
     )
-
-
-def crossover_section(folder: Path) -> tuple[pl.DataFrame, list[str]] | None:
-    """Return the means of a study's crossover and a sentence for each run; None without one."""
-    path = folder / "crossover_means.parquet"
-    if not path.exists():
-        return None
-    means = read_table(path, CROSSOVER_MEANS, "crossover")
-    return means, crossover_sentences(means)

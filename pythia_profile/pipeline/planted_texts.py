@@ -10,16 +10,12 @@ import polars as pl
 
 from pythia_profile.errors import StudyError
 from pythia_profile.pipeline.inputs import ready_suite
-from pythia_profile.profiles.inserted import (
-    InsertionEffects,
-    insertion_effects,
-    insertion_sentences,
-)
-from pythia_profile.store import read_table, write_table
+from pythia_profile.profiles.inserted import InsertionEffects, insertion_effects
+from pythia_profile.store import write_table
 from pythia_profile.study import open_study
 from pythia_profile.tables import INSERTIONS
 
-__all__ = ["insertions_of", "insertions_section"]
+__all__ = ["insertions_of"]
 
 
 def insertions_of(
@@ -60,12 +56,3 @@ def insertions_of(
     table = pl.concat([one.table for one in found])
     write_table(table, folder / "insertions.parquet", INSERTIONS)
     return InsertionEffects(table, tuple(note for one in found for note in one.notes))
-
-
-def insertions_section(folder: Path) -> tuple[pl.DataFrame, list[str]] | None:
-    """Return the table of a study's planted texts and a sentence for each arm; None without one."""
-    path = folder / "insertions.parquet"
-    if not path.exists():
-        return None
-    table = read_table(path, INSERTIONS, "insertions")
-    return table, insertion_sentences(table)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from pythia_profile.report.experiments import SHOWN
 from pythia_profile.report.sheets import Sheet, sheet
 from pythia_profile.tables import CHECKS
 
@@ -20,6 +21,7 @@ _SHOWN = frozenset(
     {
         *("att", "placebo", "profiles", "agreement", "counterfactual", "counterfactual_summary"),
         *("remembered", *(table.name for table in CHECKS)),
+        *SHOWN,
     }
 )
 _HEADINGS = {
@@ -30,8 +32,7 @@ _HEADINGS = {
     "prediction_skill": "How good the predictions are",
     "decay": "How fast effects fade",
     "bits": "Bits remembered",
-    "crossover_means": "Effects against other orders of the same rows",
-    "insertions": "Effects of planted texts, by estimator and by experiment",
+    "across": "Sizes and training seeds together",
     "memory_dates": "Checkpoints dated by their memory (exploratory)",
     "noise": "Noise floor of scoring",
 }

@@ -20,13 +20,12 @@ from markupsafe import Markup
 from pythia_profile.errors import MissingTableError
 from pythia_profile.figures.style import name_outcome
 from pythia_profile.findings.statements import topics
-from pythia_profile.profiles.inserted import insertion_sentences
 from pythia_profile.profiles.sentences import Group, check_groups
-from pythia_profile.profiles.two_orders import crossover_sentences
 from pythia_profile.report import words
 from pythia_profile.report.appendix import extras
 from pythia_profile.report.citations import bibtex, methods
 from pythia_profile.report.examples import Example, examples
+from pythia_profile.report.experiments import experiments
 from pythia_profile.report.explorer import packed
 from pythia_profile.report.glossary import GLOSSARY
 from pythia_profile.report.headline import averages, title
@@ -43,7 +42,6 @@ from pythia_profile.report.quality import quality
 from pythia_profile.report.sheets import Sheet, sheet
 from pythia_profile.store import write_text
 from pythia_profile.study import Study, read_lock
-from pythia_profile.tables import CROSSOVER_MEANS, INSERTIONS
 
 __all__ = ["render", "write_report"]
 
@@ -192,7 +190,7 @@ def render(
         if truth is not None
         else [],
         topics=topics(tables),
-        experiments=_experiments(tables),
+        experiments=experiments(tables),
         extras=extras(tables, study.outcomes),
         checkpoints=words.checkpoint_sentences(lock),
         faults=_any_fault(grid),
@@ -206,15 +204,6 @@ def render(
         stages=sheet(stage_table(lock), {"seconds": 1}),
         downloads=_downloads(tables, room),
     )
-
-
-def _experiments(tables: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Say what other orders of the same rows and planted texts show, where a study has them."""
-    said = []
-    for table, say in ((CROSSOVER_MEANS, crossover_sentences), (INSERTIONS, insertion_sentences)):
-        if table.name in tables:
-            said += say(tables[table.name])
-    return said
 
 
 def _notes(lock: Mapping[str, Any]) -> list[str]:

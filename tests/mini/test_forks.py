@@ -13,9 +13,13 @@ from pythia_profile.did.errors import PanelShapeError
 from pythia_profile.errors import NotFoundError, TableError
 from pythia_profile.mini.build import config_of
 from pythia_profile.mini.forks import fork_order, forked, rows_in_fork, training_seeds
-from pythia_profile.pipeline.other_orders import crossover_of, crossover_section
-from pythia_profile.profiles.two_orders import crossover
-from pythia_profile.study import create_study, new_study
+from pythia_profile.pipeline.inputs import read_tables
+from pythia_profile.pipeline.other_orders import crossover_of
+from pythia_profile.pipeline.running import run_stage
+from pythia_profile.pipeline.stages import STAGES, inputs_of
+from pythia_profile.profiles.two_orders import crossover, crossover_sentences
+from pythia_profile.report.page import render
+from pythia_profile.study import create_study, new_study, open_study
 from pythia_profile.tables import CROSSOVER, CROSSOVER_MEANS
 
 
@@ -88,15 +92,22 @@ def test_a_study_keeps_its_crossover_and_has_a_section_for_the_report(
         (folder / "scores").mkdir()
         scores.with_columns(seed=pl.lit(0)).write_parquet(folder / "scores" / "all.parquet")
         studies.append(folder)
-    assert crossover_section(studies[0]) is None
 
     made = CliRunner().invoke(app, ["crossover", *map(str, studies)])
 
     assert made.exit_code == 0, made.output
     assert "combined" in made.output
-    means, sentences = crossover_section(studies[0])
+    means = pl.read_parquet(studies[0] / "crossover_means.parquet")
+    sentences = crossover_sentences(means)
     assert means.filter(estimator="combined", kind="overall")["ratio"].item() < 1
     assert sentences[0] in made.output
+    study = open_study(studies[0])
+    for stage in ("att", "profile"):
+        run_stage(studies[0], stage)
+    assert "crossover_means.parquet" in inputs_of(studies[0], study, STAGES[-1])
+    page = render(study, read_tables(studies[0], study), {}, pl.DataFrame({"size": ["xs"]}), {})
+    assert sentences[0] in page
+    assert "worth" in sentences[0]
     with pytest.raises(PanelShapeError, match="one order"):
         crossover_of(studies[0], [studies[0]])
 

@@ -18,8 +18,7 @@ from pythia_profile.mini.inject import (
     masked_loss,
 )
 from pythia_profile.mini.train import initial_model
-from pythia_profile.pipeline.planted_texts import insertions_section
-from pythia_profile.profiles.inserted import insertion_effects
+from pythia_profile.profiles.inserted import insertion_effects, insertion_sentences
 from pythia_profile.study import create_study, new_study
 from pythia_profile.tables import INSERTIONS
 from pythia_profile.training.loop import next_token_loss
@@ -118,14 +117,13 @@ def test_the_experiment_by_hand_at_the_last_checkpoint(experiment):
 def test_a_study_keeps_its_insertions_and_has_a_section(tiny_suite, tmp_path):
     folder = tmp_path / "study"
     create_study(folder, new_study(str(tiny_suite.root), ("xs",)))
-    assert insertions_section(folder) is None
 
     made = CliRunner().invoke(app, ["insertions", str(folder), "--workers", "1"])
 
     assert made.exit_code == 0, made.output
-    table, sentences = insertions_section(folder)
+    table = pl.read_parquet(folder / "insertions.parquet")
     assert set(table["arm"]) == {"1 copy", "2 copies", "4 copies", "placebo"}
-    assert all(sentence in made.output for sentence in sentences)
+    assert all(sentence in made.output for sentence in insertion_sentences(table))
 
 
 def test_what_cannot_be_planted_is_named(tiny_config, experiment):

@@ -25,10 +25,16 @@ def test_the_gain_over_did_and_the_audit_by_planted_texts_are_told(tables):
         **{"difference": 0.01, "difference_se": 0.02, "items": 64},
     )
 
-    page = text_of(page_of({**tables, "crossover_means": means, "insertions": planted}))
+    whole = page_of({**tables, "crossover_means": means, "insertions": planted})
+    page = text_of(whole)
 
     assert "Experiments in the training" in page
     # a standard error of a half is that of four times the rows
     assert "overall 0.0500 ± 0.0100 (did alone 0.0500 ± 0.0200: worth 4.0 times its rows)" in page
+    # the same as a table: estimator, effect, its error, did's over the same cells, the gain
+    assert "overall combined 0.0500 0.0100 0.0200 4.0" in page
+    assert "overall crossover mini 1 0.0500 0.0150 0.0200 1.8" in page
+    assert "1 copy all overall 64 0.0500 0.0200 0.0400 0.0100 0.0100 0.0200" in page
     assert "difference +0.0100 ± 0.0200 (0.5 standard errors)" in page
+    assert 'href="#experiments"' in whole
     assert "Experiments in the training" not in page_of(tables)
