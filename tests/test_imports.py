@@ -88,7 +88,16 @@ def test_a_lab_imports_the_core_and_no_other_lab(lab):
     own = [name for name in names if name.startswith("pythia_profile.")]
 
     assert {name.split(".")[1] for name in own} - {"labs", "__version__"} <= LABS_MAY_IMPORT
-    assert {name.split(".")[2] for name in own if ".labs." in name} <= {lab.name}
+    labs = {name.split(".")[2] for name in own if ".labs." in name}
+    assert {name for name in labs if not name.startswith("lab_")} <= {lab.name}
+
+
+def test_what_labs_share_knows_no_lab():
+    names = {name for file in LABS.glob("lab_*.py") for name in imported(file)}
+    own = [name for name in names if name.startswith("pythia_profile.")]
+
+    assert {name.split(".")[1] for name in own} - {"labs"} <= LABS_MAY_IMPORT - {"cli"}
+    assert all(name.split(".")[2].startswith("lab_") for name in own if ".labs." in name)
 
 
 def test_the_order_of_rows_knows_no_model_and_no_study():

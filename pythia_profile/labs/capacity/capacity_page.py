@@ -1,17 +1,15 @@
 """One page on the capacity experiment: a sentence for each figure, the runs, what it rests on."""
 
-import base64
-from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 import tomli_w
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from pythia_profile.labs.capacity.capacity_figures import FIGURES, draw_capacity
 from pythia_profile.labs.capacity.capacity_runs import capacity_tables
 from pythia_profile.labs.capacity.capacity_settings import CapacitySettings
 from pythia_profile.labs.capacity.capacity_summary import capacities, sentences
+from pythia_profile.labs.lab_page import LabPart, write_lab_page
 from pythia_profile.store import atomic_write, write_text
 
 __all__ = ["run_capacity"]
@@ -19,6 +17,15 @@ __all__ = ["run_capacity"]
 _SHOWN = (
     *("size", "parameters", "dtype", "seed", "rows", "steps", "epochs", "data", "bound", "strict"),
     *("paper", "mixture", "test_bits", "f1", "auc", "tpr", "late_gain", "converged"),
+)
+_RUNS = (
+    "Runs: bits by strict accounting, by the paper's (which credits the first token), and by the "
+    "normalized mixture code; bound is the most that a normalized code can hold of so many "
+    "different rows."
+)
+_NOT_CONVERGED = (
+    "Not converged. At least one model was still learning when its training ended; its capacity is "
+    "a lower bound."
 )
 
 
@@ -43,41 +50,26 @@ def run_capacity(
             table.write_parquet(file)
     write_text(_toml(settings), out / "capacity.toml")
     found = capacities(runs)
-    page = _page(settings, runs, found, draw_capacity(runs, found, out / "figures"))
-    write_text(page, out / "report.html")
+    figures = draw_capacity(runs, found, out / "figures")
+    said = sentences(runs, found)
+    write_lab_page(
+        out / "report.html",
+        title=_title(found),
+        lead=f"Models trained on uniform tokens: V = {settings.vocabulary}, S = {settings.tokens}. "
+        "After Morris et al. (2025), How much do language models memorize?, arXiv 2505.24832.",
+        parts=[LabPart(FIGURES[name], said[name], path) for name, path in figures.items()],
+        tables=[(_RUNS, runs.select(_SHOWN))],
+        settings=_toml(settings),
+        warning="" if found["converged"].all() else _NOT_CONVERGED,
+    )
     return found, out / "report.html"
 
 
-def _page(
-    settings: CapacitySettings,
-    runs: pl.DataFrame,
-    found: pl.DataFrame,
-    figures: Mapping[str, Path],
-) -> str:
-    environment = Environment(
-        loader=ChoiceLoader(
-            [
-                PackageLoader("pythia_profile.labs.capacity"),
-                PackageLoader("pythia_profile.report"),  # for the look
-            ]
-        ),
-        autoescape=select_autoescape(),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    said = sentences(runs, found)
-    parts = [
-        (FIGURES[name], said[name], base64.b64encode(path.read_bytes()).decode())
-        for name, path in figures.items()
-    ]
-    return environment.get_template("capacity.html").render(
-        settings=settings,
-        parts=parts,
-        found=found.to_dicts(),
-        columns=_SHOWN,
-        runs=runs.select(_SHOWN).rows(),
-        toml=_toml(settings),
+def _title(found: pl.DataFrame) -> str:
+    return ", ".join(
+        f"{line['size']} {line['dtype']} holds {line['bits_per_parameter']:.2f} bits a parameter"
+        + ("" if line["converged"] else " so far")
+        for line in found.iter_rows(named=True)
     )
 
 

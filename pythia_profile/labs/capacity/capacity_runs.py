@@ -16,25 +16,14 @@ import polars as pl
 import torch
 from torch import nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
-from pythia_profile.execute.executors import map_units
-from pythia_profile.execute.resources import available_cores, resources_for
-from pythia_profile.execute.time_left import Part
+from pythia_profile.execute.resources import available_cores
 from pythia_profile.execute.worker import Worker
 from pythia_profile.labs.capacity.capacity_membership import membership
 from pythia_profile.labs.capacity.capacity_numbers import account, unintended_bits
 from pythia_profile.labs.capacity.capacity_settings import CapacitySettings, ModelShape
-from pythia_profile.progress import track
-from pythia_profile.store import (
-    atomic_write,
-    digest,
-    lease,
-    make_folder,
-    read_json,
-    remove_leftovers,
-    write_json,
-)
+from pythia_profile.labs.lab_runs import RESULT, run_units
+from pythia_profile.store import atomic_write, digest, read_json, write_json
 from pythia_profile.training.languages import Rows, uniform_rows
 from pythia_profile.training.loop import (
     late_gain,
@@ -84,6 +73,11 @@ class CapacityUnit:
         libraries = [version(name) for name in ("torch", "transformers")]
         return self.home / f"{self.name.replace(' ', '-')}-{digest([own, libraries])[:10]}"
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        return self.settings.recipe(self.size).steps
+
 
 def capacity_tables(
     home: Path, settings: CapacitySettings, *, device: str = "cpu", workers: int | None = None
@@ -108,22 +102,10 @@ def capacity_tables(
         for dtype in settings.dtypes
         for rows in settings.rows_of(size)
     ]
-    missing = [unit for unit in units if not (unit.folder / "result.json").exists()]
-    if missing:
-        resources = resources_for(len(missing), available_cores(), 700 * 2**20, device, workers)
-        settings.check_memory(resources.slots)
-        make_folder(home)
-        remove_leftovers(home)
-        # one thread each, so that no number depends on how many workers share the cores
-        resources = type(resources)(resources.devices, 1)
-        steps = {unit: settings.recipe(unit.size).steps for unit in missing}
-        parts = [Part(unit.name, unit.size.name, steps[unit], 1.0) for unit in missing]
-        title = f"training {len(missing)} models on uniform tokens"
-        with track(
-            title, sum(steps.values()), "steps", parts=parts, workers=resources.slots
-        ) as task:
-            map_units(train_unit, missing, resources, on_part=task.advance_part)
-    lines = [read_json(unit.folder / "result.json") for unit in units]
+    if any(not (unit.folder / RESULT).exists() for unit in units):
+        settings.check_memory(min(workers or available_cores(), len(units)))
+    title = f"training {len(units)} models on uniform tokens"
+    lines = run_units(units, train_unit, title=title, device=device, workers=workers)
     runs = pl.DataFrame(lines).with_columns(converged=pl.col("late_gain") <= settings.converged)
     samples = [
         pl.read_parquet(unit.folder / "samples.parquet").select(
@@ -168,15 +150,6 @@ def extracted(model: PreTrainedModel, rows: Rows, prefix: int) -> float:
 
 def train_unit(unit: CapacityUnit, worker: Worker) -> None:
     """Train one model to its end and keep what it holds; from where it was, if it was begun."""
-    torch.set_num_threads(worker.threads)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    make_folder(unit.folder)
-    with lease(unit.folder / "lock"):
-        if not (unit.folder / "result.json").exists():
-            _train(unit, worker)
-
-
-def _train(unit: CapacityUnit, worker: Worker) -> None:
     settings, recipe = unit.settings, unit.settings.recipe(unit.size)
     drawn = different_rows(
         unit.rows + settings.test_rows, settings.tokens, settings.vocabulary, seed=unit.seed
@@ -193,7 +166,6 @@ def _train(unit: CapacityUnit, worker: Worker) -> None:
         dtype=unit.dtype,
         device=worker.device,
     )
-    worker.begin(unit.name)
     worker.advance(state.step)
     losses |= {"0": losses.get("0") or _mean_loss(state.model, rows)}
     batches = shuffled_batches(rows, recipe, seed=unit.seed, done=state.step)
@@ -210,7 +182,7 @@ def _train(unit: CapacityUnit, worker: Worker) -> None:
     gain = late_gain([losses[str(step)] for step in checkpoints])
     with atomic_write(unit.folder / "samples.parquet") as file:
         samples.write_parquet(file)
-    write_json({**line, "late_gain": gain}, unit.folder / "result.json")
+    write_json({**line, "late_gain": gain}, unit.folder / RESULT)
     _remove_checkpoints(unit.folder)
 
 

@@ -9,6 +9,7 @@ import pytest
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.execute.worker import Worker
+from pythia_profile.labs import lab_runs
 from pythia_profile.labs.capacity import capacity_runs
 from pythia_profile.labs.capacity.capacity_runs import (
     CapacityUnit,
@@ -87,7 +88,7 @@ def test_the_page_says_what_has_not_converged(out, tmp_path):
 
 
 def test_the_same_command_reads_what_is_there(out, monkeypatch, capsys):
-    monkeypatch.setattr(capacity_runs, "map_units", None)  # nothing is left to be trained
+    monkeypatch.setattr(lab_runs, "map_units", None)  # nothing is left to be trained
     before = (out / "capacity.parquet").read_bytes()
     words = ["lab", "capacity", "run", str(out / "capacity.toml"), "--out", str(out), "--json"]
 
