@@ -16,6 +16,7 @@ from pythia_profile.cli import (
     order_rows,
     power_verb,
     rows_verb,
+    score_verb,
     stage_verbs,
     study_verbs,
     suite_verbs,
@@ -24,7 +25,8 @@ from pythia_profile.cli import (
 from pythia_profile.cli.app import app, end_on_sigterm, run
 
 VERBS = (
-    *(study_verbs, change_verbs, stage_verbs, order_rows, power_verb, rows_verb, suite_verbs),
+    *(study_verbs, change_verbs, stage_verbs, score_verb, order_rows, power_verb, rows_verb),
+    suite_verbs,
     experiment_verbs,
     import_verbs,
     cluster_verbs,

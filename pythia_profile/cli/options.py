@@ -15,6 +15,7 @@ __all__ = [
     "numbers_of",
     "parsed_settings",
     "print_json",
+    "run_and_tell",
     "steps_of",
 ]
 
@@ -39,6 +40,21 @@ _MOST_STEPS = 100_000
 def print_json(content: Any) -> None:
     """Print plain values as JSON on stdout."""
     typer.echo(json.dumps(content, indent=2))
+
+
+def run_and_tell(
+    study: Path, stage: str, workers: int | None = None, as_json: bool = False, **options: Any
+) -> None:
+    """Run a stage; print what it says, or that as JSON: the first line, then its notes."""
+    from pythia_profile.pipeline.makers import StageOptions
+    from pythia_profile.pipeline.running import run_stage
+
+    message = run_stage(study, stage, StageOptions(workers=workers, **options))
+    if not as_json:
+        typer.echo(message)
+        return
+    first, *notes = (line.strip() for line in message.splitlines())
+    print_json({"stage": stage, "message": first.removeprefix(f"{stage}: "), "notes": notes})
 
 
 def parsed_settings(pairs: list[str], option: str) -> dict[str, object]:

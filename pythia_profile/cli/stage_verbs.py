@@ -14,17 +14,17 @@ from pythia_profile.cli.options import (
     Workers,
     numbers_of,
     print_json,
+    run_and_tell,
 )
 
 if TYPE_CHECKING:
-    from pythia_profile.execute.executors import Cluster
     from pythia_profile.tables import Table
 
 
 @verb(STAGES, "sample my-study")
 def sample(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
     """Draw the rows to score: treated and never-treated ones."""
-    _run(study, "sample", as_json=as_json)
+    run_and_tell(study, "sample", as_json=as_json)
 
 
 @verb(STAGES, "covariates my-study")
@@ -34,131 +34,13 @@ def covariates(study: StudyFolder = HERE, workers: Workers = None, as_json: AsJs
     Features of their tokens that need no model, and the outcomes of the reference model that
     study.toml names.
     """
-    _run(study, "covariates", workers, as_json)
-
-
-@verb(
-    STAGES,
-    "score my-study --workers 2",
-    "score my-study --shard 1/4",
-    "score my-study --cluster ray --address head:6379 --gpus 0.5",
-    "score my-study --noise-floor",
-)
-def score(
-    study: StudyFolder = HERE,
-    workers: Workers = None,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Score quarantined checkpoints again, too.")
-    ] = False,
-    shard: Annotated[
-        str,
-        typer.Option(metavar="I/N", help="Only the I-th of N parts, for one of N machines."),
-    ] = "",
-    require_complete: Annotated[
-        bool,
-        typer.Option("--require-complete", help="Exit 3 where a checkpoint does not exist."),
-    ] = False,
-    cluster: Annotated[
-        Literal["", "ray", "slurm"],
-        typer.Option(
-            metavar="<ray|slurm>",
-            help="Score on other machines, which see the study's folder: nodes of a Ray cluster, "
-            "or tasks of a SLURM array job (`sbatch` writes scripts that need no waiting).",
-            show_default="none",
-        ),
-    ] = "",
-    address: Annotated[
-        str, typer.Option(help="HOST:PORT of the Ray cluster's head.", show_default="a local one")
-    ] = "",
-    gpus: Annotated[float, typer.Option(help="GPUs of one worker on a cluster.", min=0)] = 0,
-    cpus: Annotated[int, typer.Option(help="Cores of one worker on a cluster.", min=1)] = 1,
-    noise_floor: Annotated[
-        bool,
-        typer.Option(
-            "--noise-floor",
-            help="Instead, score some rows of one checkpoint under other numerics (precision, "
-            "attention, batch size) and show how far the scores move.",
-        ),
-    ] = False,
-    size: Annotated[
-        str | None, typer.Option(help="Size for the noise floor.", show_default="the last")
-    ] = None,
-    checkpoint: Annotated[
-        int | None, typer.Option(help="Checkpoint for the noise floor.", show_default="the last")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Score the rows at every checkpoint; resumes.
-
-    Checkpoints that failed are always tried again; quarantined ones only with --retry.
-    """
-    if noise_floor:
-        _print_noise(study, size, checkpoint, as_json)
-        return
-    if size is not None or checkpoint is not None:
-        raise typer.BadParameter("--size and --checkpoint go with --noise-floor")
-    machines = _cluster(study, cluster, address, gpus, cpus, workers)
-    _run(
-        study,
-        "score",
-        workers,
-        as_json,
-        retry=retry,
-        shard=_shard(shard),
-        require_complete=require_complete,
-        cluster=machines,
-    )
-
-
-def _cluster(
-    study: Path, kind: str, address: str, gpus: float, cpus: int, workers: int | None
-) -> "Cluster | None":
-    """Describe the machines beyond this one that score; None for none."""
-    from pythia_profile.execute.ray_cluster import RayCluster
-    from pythia_profile.execute.slurm import SlurmJobs
-
-    if kind == "ray":
-        return RayCluster(address=address, folder=study.resolve(), gpus=gpus, cpus=cpus)
-    if address:
-        raise typer.BadParameter("--address goes with --cluster ray")
-    if kind == "slurm":
-        if gpus != int(gpus):
-            raise typer.BadParameter(f"--gpus: got {gpus:g}, expected a whole number for SLURM")
-        return SlurmJobs(folder=study.resolve(), limit=workers or 0, gpus=int(gpus), cpus=cpus)
-    if gpus or cpus != 1:
-        raise typer.BadParameter("--gpus and --cpus go with --cluster")
-    return None
-
-
-def _print_noise(study: Path, size: str | None, checkpoint: int | None, as_json: bool) -> None:
-    from pythia_profile.pipeline.makers import noise_of
-    from pythia_profile.text import text_table
-
-    lines = noise_of(study, size=size, checkpoint=checkpoint).to_dicts()
-    if as_json:
-        print_json(lines)
-        return
-    columns = ["way", "outcome", "shift", "spread", "largest", "shift_in_se", "spread_in_se"]
-    typer.echo(text_table(lines, columns))
-    typer.echo(
-        f"differences of {lines[0]['rows']} rows from the study's own numerics, in units of the "
-        "outcome and of the smallest standard error of its effects"
-    )
-
-
-def _shard(text: str) -> tuple[int, int] | None:
-    if not text:
-        return None
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise typer.BadParameter(f"--shard: got '{text}', expected I/N, such as 1/4")
-    return int(number), int(count)
+    run_and_tell(study, "covariates", workers, as_json)
 
 
 @verb(STAGES, "att my-study")
 def att(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
     """Estimate ATT(g, c), with bands and placebo tests."""
-    _run(study, "att", as_json=as_json)
+    run_and_tell(study, "att", as_json=as_json)
 
 
 @verb(STAGES, "precision my-study")
@@ -168,7 +50,7 @@ def precision(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
     How much smaller standard errors are at equal features of the rows, and at equal outcomes of a
     reference model.
     """
-    _run(study, "precision", as_json=as_json)
+    run_and_tell(study, "precision", as_json=as_json)
 
 
 @verb(STAGES, "profile my-study")
@@ -177,7 +59,7 @@ def profile(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
 
     Instantaneous, persistent and residual memorization, and effects by event time.
     """
-    _run(study, "profile", as_json=as_json)
+    run_and_tell(study, "profile", as_json=as_json)
 
 
 @verb(
@@ -335,7 +217,7 @@ def counterfactual(
 
     Trains a size again without a cohort; the difference is the true effect (mini suite only).
     """
-    _run(study, "counterfactual", workers, as_json)
+    run_and_tell(study, "counterfactual", workers, as_json)
 
 
 @verb(STAGES, "remembered my-study")
@@ -344,7 +226,7 @@ def remembered(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
 
     Only for the mini suite, or where show_rows = "yes".
     """
-    _run(study, "remembered", as_json=as_json)
+    run_and_tell(study, "remembered", as_json=as_json)
 
 
 @verb(
@@ -383,7 +265,7 @@ def plot(
     the study's own figures, which its report shows, as they are.
     """
     if not (which or size or formats or out):
-        _run(study, "plot", as_json=as_json)
+        run_and_tell(study, "plot", as_json=as_json)
         return
     from pythia_profile.pipeline.makers import draw_some
 
@@ -407,19 +289,4 @@ def _words(text: str) -> tuple[str, ...]:
 @verb(STAGES, "report my-study")
 def report(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
     """Write report.html, one page that works offline."""
-    _run(study, "report", as_json=as_json)
-
-
-def _run(
-    study: Path, stage: str, workers: int | None = None, as_json: bool = False, **options: Any
-) -> None:
-    """Run a stage; print what it says, or that as JSON: the first line, then its notes."""
-    from pythia_profile.pipeline.makers import StageOptions
-    from pythia_profile.pipeline.running import run_stage
-
-    message = run_stage(study, stage, StageOptions(workers=workers, **options))
-    if not as_json:
-        typer.echo(message)
-        return
-    first, *notes = (line.strip() for line in message.splitlines())
-    print_json({"stage": stage, "message": first.removeprefix(f"{stage}: "), "notes": notes})
+    run_and_tell(study, "report", as_json=as_json)

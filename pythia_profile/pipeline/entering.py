@@ -17,8 +17,6 @@ from pythia_profile.did import AttGt
 from pythia_profile.errors import MissingTableError, NotFoundError, StudyError, TableError
 from pythia_profile.pipeline.imports import (
     Source,
-    effects_from_published,
-    effects_to_published,
     equal_checkpoints,
     known_faults,
     losses_from_files,
@@ -29,6 +27,10 @@ from pythia_profile.pipeline.imports import (
     read_parquet,
 )
 from pythia_profile.pipeline.inputs import imported_scores, read_inputs, study_scores
+from pythia_profile.pipeline.published_effects import (
+    effects_from_published,
+    effects_to_published,
+)
 from pythia_profile.pipeline.stages import STAGES
 from pythia_profile.profiles.estimates import estimate
 from pythia_profile.store import atomic_write, of_file, read_table, write_table

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from pythia_profile.errors import MissingTableError, StudyError
-from pythia_profile.pipeline.covariates import with_covariates
+from pythia_profile.pipeline.row_covariates import with_covariates
 from pythia_profile.pipeline.score import rows_hash
 from pythia_profile.scoring.columns import columns_of
 from pythia_profile.scoring.records import read_scores

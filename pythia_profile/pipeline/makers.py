@@ -109,7 +109,7 @@ def make_sample(folder: Path, study: Study, _: StageOptions) -> str:
 
 def make_covariates(folder: Path, study: Study, options: StageOptions) -> str:
     """Compute what is known of the rows whether or not they were read."""
-    from pythia_profile.pipeline.covariates import HELD_OUT, covariate_table
+    from pythia_profile.pipeline.row_covariates import HELD_OUT, covariate_table
 
     imported = imported_scores(folder) and study.reference != HELD_OUT
     suite = None if imported else ready_suite(folder, study)

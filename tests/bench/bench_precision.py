@@ -25,7 +25,7 @@ from pythia_profile.did import aggregate, panel
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.settings import Estimation
 from pythia_profile.mini.build import mini_suite
-from pythia_profile.pipeline.covariates import covariate_table
+from pythia_profile.pipeline.row_covariates import covariate_table
 from pythia_profile.study import open_study
 
 DEMO = Path(os.environ.get("DEMO", "demo"))

@@ -8,14 +8,13 @@ from scipy.stats import norm
 from pythia_profile.did import NEVER, aggregate, att_gt
 from pythia_profile.did.errors import EmptyFamilyError, OptionError
 from pythia_profile.did.inference.event_studies import EventStudy, effect_weights, event_study_of
-from pythia_profile.did.inference.honest import (
+from pythia_profile.did.inference.honest import breakdowns, sensitivity
+from pythia_profile.did.inference.violations import (
     _bias,
     _extrapolations,
-    breakdowns,
     folded_half_length,
     relative_bounds,
     relative_intervals,
-    sensitivity,
     smooth_bounds,
     smooth_intervals,
 )

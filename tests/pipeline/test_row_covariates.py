@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from pythia_profile.errors import StudyError
-from pythia_profile.pipeline.covariates import (
+from pythia_profile.pipeline.row_covariates import (
     covariate_table,
     other_rows,
     reference_columns,

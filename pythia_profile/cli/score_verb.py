@@ -1,0 +1,130 @@
+"""The verb `score`, on this machine or on a cluster, and its noise floor."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pythia_profile.cli.app import STAGES, verb
+from pythia_profile.cli.options import HERE, AsJson, StudyFolder, Workers, print_json, run_and_tell
+
+if TYPE_CHECKING:
+    from pythia_profile.execute.executors import Cluster
+
+
+@verb(
+    STAGES,
+    "score my-study --workers 2",
+    "score my-study --shard 1/4",
+    "score my-study --cluster ray --address head:6379 --gpus 0.5",
+    "score my-study --noise-floor",
+)
+def score(
+    study: StudyFolder = HERE,
+    workers: Workers = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Score quarantined checkpoints again, too.")
+    ] = False,
+    shard: Annotated[
+        str,
+        typer.Option(metavar="I/N", help="Only the I-th of N parts, for one of N machines."),
+    ] = "",
+    require_complete: Annotated[
+        bool,
+        typer.Option("--require-complete", help="Exit 3 where a checkpoint does not exist."),
+    ] = False,
+    cluster: Annotated[
+        Literal["", "ray", "slurm"],
+        typer.Option(
+            metavar="<ray|slurm>",
+            help="Score on other machines, which see the study's folder: nodes of a Ray cluster, "
+            "or tasks of a SLURM array job (`sbatch` writes scripts that need no waiting).",
+            show_default="none",
+        ),
+    ] = "",
+    address: Annotated[
+        str, typer.Option(help="HOST:PORT of the Ray cluster's head.", show_default="a local one")
+    ] = "",
+    gpus: Annotated[float, typer.Option(help="GPUs of one worker on a cluster.", min=0)] = 0,
+    cpus: Annotated[int, typer.Option(help="Cores of one worker on a cluster.", min=1)] = 1,
+    noise_floor: Annotated[
+        bool,
+        typer.Option(
+            "--noise-floor",
+            help="Instead, score some rows of one checkpoint under other numerics (precision, "
+            "attention, batch size) and show how far the scores move.",
+        ),
+    ] = False,
+    size: Annotated[
+        str | None, typer.Option(help="Size for the noise floor.", show_default="the last")
+    ] = None,
+    checkpoint: Annotated[
+        int | None, typer.Option(help="Checkpoint for the noise floor.", show_default="the last")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score the rows at every checkpoint; resumes.
+
+    Checkpoints that failed are always tried again; quarantined ones only with --retry.
+    """
+    if noise_floor:
+        _print_noise(study, size, checkpoint, as_json)
+        return
+    if size is not None or checkpoint is not None:
+        raise typer.BadParameter("--size and --checkpoint go with --noise-floor")
+    machines = _cluster(study, cluster, address, gpus, cpus, workers)
+    run_and_tell(
+        study,
+        "score",
+        workers,
+        as_json,
+        retry=retry,
+        shard=_shard(shard),
+        require_complete=require_complete,
+        cluster=machines,
+    )
+
+
+def _cluster(
+    study: Path, kind: str, address: str, gpus: float, cpus: int, workers: int | None
+) -> "Cluster | None":
+    """Describe the machines beyond this one that score; None for none."""
+    from pythia_profile.execute.ray_cluster import RayCluster
+    from pythia_profile.execute.slurm import SlurmJobs
+
+    if kind == "ray":
+        return RayCluster(address=address, folder=study.resolve(), gpus=gpus, cpus=cpus)
+    if address:
+        raise typer.BadParameter("--address goes with --cluster ray")
+    if kind == "slurm":
+        if gpus != int(gpus):
+            raise typer.BadParameter(f"--gpus: got {gpus:g}, expected a whole number for SLURM")
+        return SlurmJobs(folder=study.resolve(), limit=workers or 0, gpus=int(gpus), cpus=cpus)
+    if gpus or cpus != 1:
+        raise typer.BadParameter("--gpus and --cpus go with --cluster")
+    return None
+
+
+def _print_noise(study: Path, size: str | None, checkpoint: int | None, as_json: bool) -> None:
+    from pythia_profile.pipeline.makers import noise_of
+    from pythia_profile.text import text_table
+
+    lines = noise_of(study, size=size, checkpoint=checkpoint).to_dicts()
+    if as_json:
+        print_json(lines)
+        return
+    columns = ["way", "outcome", "shift", "spread", "largest", "shift_in_se", "spread_in_se"]
+    typer.echo(text_table(lines, columns))
+    typer.echo(
+        f"differences of {lines[0]['rows']} rows from the study's own numerics, in units of the "
+        "outcome and of the smallest standard error of its effects"
+    )
+
+
+def _shard(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise typer.BadParameter(f"--shard: got '{text}', expected I/N, such as 1/4")
+    return int(number), int(count)
