@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "findings": BASE | {"did", "suites", "profiles"},
     "figures": BASE | {"store"},
     "report": BASE | {"store", "study", "figures", "profiles", "findings", "scoring"},
-    "training": {"errors", "settings", "suites", "checkpoints"},
+    "training": {"errors", "settings", "store", "progress", "execute", "suites", "checkpoints"},
     "mini": BASE
     | {"settings", "store", "progress", "execute", "suites", "scoring", "did", "training"},
     "lock": BASE | {"store", "settings", "suites"},

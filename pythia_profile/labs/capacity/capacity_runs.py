@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from torch import nn
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from pythia_profile.execute.resources import available_cores
 from pythia_profile.execute.worker import Worker
 from pythia_profile.labs.capacity.capacity_membership import membership
 from pythia_profile.labs.capacity.capacity_numbers import account, unintended_bits
-from pythia_profile.labs.capacity.capacity_settings import CapacitySettings, ModelShape
+from pythia_profile.labs.capacity.capacity_settings import CapacitySettings
 from pythia_profile.labs.lab_runs import RESULT, run_units
 from pythia_profile.store import atomic_write, digest, read_json, write_json
 from pythia_profile.training.languages import Rows, uniform_rows
@@ -33,6 +32,7 @@ from pythia_profile.training.loop import (
     token_losses,
     train,
 )
+from pythia_profile.training.shapes import ModelShape, tiny_model
 
 __all__ = ["CapacityUnit", "capacity_tables", "different_rows", "extracted", "train_unit"]
 
@@ -162,7 +162,14 @@ def train_unit(unit: CapacityUnit, worker: Worker) -> None:
         unit.folder,
         checkpoints,
         recipe,
-        lambda: _initial(unit, worker.device),
+        lambda: tiny_model(
+            unit.size,
+            settings.vocabulary,
+            settings.tokens,
+            seed=unit.seed,
+            dtype=unit.dtype,
+            device=worker.device,
+        ),
         dtype=unit.dtype,
         device=worker.device,
     )
@@ -184,28 +191,6 @@ def train_unit(unit: CapacityUnit, worker: Worker) -> None:
         samples.write_parquet(file)
     write_json({**line, "late_gain": gain}, unit.folder / RESULT)
     _remove_checkpoints(unit.folder)
-
-
-def _initial(unit: CapacityUnit, device: str) -> PreTrainedModel:
-    size, settings = unit.size, unit.settings
-    seed = np.random.SeedSequence([unit.seed, size.width, size.layers, size.heads])
-    torch.manual_seed(int(seed.generate_state(1)[0]))
-    model = GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            vocab_size=settings.vocabulary,
-            hidden_size=size.width,
-            num_hidden_layers=size.layers,
-            num_attention_heads=size.heads,
-            intermediate_size=4 * size.width,
-            max_position_embeddings=settings.tokens,
-            bos_token_id=0,
-            eos_token_id=0,
-            use_cache=False,
-            dtype="float32",
-        )
-    )
-    nn.Module.to(model, device, getattr(torch, unit.dtype))  # in place; typed, unlike its own
-    return model
 
 
 def _mean_loss(model: PreTrainedModel, rows: Rows) -> float:

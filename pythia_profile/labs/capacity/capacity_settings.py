@@ -8,40 +8,13 @@ from pydantic import Field, model_validator
 from pythia_profile.errors import RefusedError
 from pythia_profile.settings import Settings
 from pythia_profile.training.settings import Recipe
+from pythia_profile.training.shapes import ModelShape
 
-__all__ = ["CapacitySettings", "ModelShape", "demo_settings"]
+__all__ = ["CapacitySettings", "demo_settings"]
 
 STEPS_A_MINUTE = 0.07
 """Steps a parameter that the demo gets for each minute of two idle cores; fixed, never measured, so
 that equal minutes mean equal numbers on every machine."""
-
-
-class ModelShape(Settings):
-    """Shape of one GPT-NeoX model; the inner width is four times the width."""
-
-    width: int = Field(ge=2, description="of the residual stream")
-    layers: int = Field(1, ge=1, description="transformer blocks")
-    heads: int = Field(2, ge=1, description="attention heads of a layer")
-
-    @model_validator(mode="after")
-    def _even_heads(self) -> Self:
-        if self.width % (2 * self.heads):
-            raise ValueError(
-                f"width: got {self.width} with {self.heads} heads, expected a multiple of twice "
-                "the heads"
-            )
-        return self
-
-    @property
-    def name(self) -> str:
-        """What tables and figures call it."""
-        return f"{self.width}x{self.layers}"
-
-    def parameters(self, vocabulary: int) -> int:
-        """Trained numbers, embeddings and output head included."""
-        width, inner = self.width, 4 * self.width
-        layer = 4 * width * width + 4 * width + 2 * width * inner + inner + width + 4 * width
-        return 2 * vocabulary * width + self.layers * layer + 2 * width
 
 
 class CapacitySettings(Settings):

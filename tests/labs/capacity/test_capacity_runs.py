@@ -10,15 +10,15 @@ from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.execute.worker import Worker
 from pythia_profile.labs import lab_runs
-from pythia_profile.labs.capacity import capacity_runs
 from pythia_profile.labs.capacity.capacity_runs import (
     CapacityUnit,
     capacity_tables,
     different_rows,
     train_unit,
 )
-from pythia_profile.labs.capacity.capacity_settings import CapacitySettings, ModelShape
+from pythia_profile.labs.capacity.capacity_settings import CapacitySettings
 from pythia_profile.labs.capacity.capacity_summary import capacities
+from pythia_profile.training.shapes import ModelShape
 
 TINY = {
     "sizes": [{"width": 8, "heads": 1}],
@@ -154,10 +154,3 @@ def test_wrong_settings_are_one_line(tmp_path, line, code, message, capsys):
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
-
-
-def test_parameters_are_those_of_the_model(tmp_path):
-    size, settings = ModelShape(width=12, layers=2, heads=2), CapacitySettings(vocabulary=32)
-    unit = CapacityUnit(tmp_path, settings, size, 4, "float32", 0)
-
-    assert capacity_runs._initial(unit, "cpu").num_parameters() == size.parameters(32)
