@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["MODEL_TYPES", "config_fault"]
 
-MODEL_TYPES = ("gpt_neox", "llama", "olmo", "olmo2", "olmo3")
+MODEL_TYPES = ("gpt_neox", "gpt_bigcode", "llama", "olmo", "olmo2", "olmo3")
 """Architectures whose token statistics are understood."""
 
 _MOST_LAYERS = 1024
@@ -20,7 +20,7 @@ def config_fault(config: Any) -> str:
     Examples
     --------
     >>> config_fault({"model_type": "mamba"})
-    "model_type is 'mamba', expected one of gpt_neox, llama, olmo, olmo2, olmo3"
+    "model_type is 'mamba', expected one of gpt_neox, gpt_bigcode, llama, olmo, olmo2, olmo3"
     >>> config_fault({"model_type": "gpt_neox", "num_hidden_layers": 6})
     ''
     """
@@ -34,7 +34,8 @@ def config_fault(config: Any) -> str:
             "it has a quantization_config, and quantized weights are another model; use the "
             "checkpoint that was quantized"
         )
-    layers = config.get("num_hidden_layers")
-    if isinstance(layers, int) and not 0 < layers <= _MOST_LAYERS:
-        return f"num_hidden_layers is {layers:,}, expected 1 to {_MOST_LAYERS}"
+    for name in ("num_hidden_layers", "n_layer"):
+        layers = config.get(name)
+        if isinstance(layers, int) and not 0 < layers <= _MOST_LAYERS:
+            return f"{name} is {layers:,}, expected 1 to {_MOST_LAYERS}"
     return ""

@@ -23,6 +23,7 @@ os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # transformers would ask ano
 import torch
 from transformers import (
     AutoConfig,
+    GPTBigCodeForCausalLM,
     GPTNeoXForCausalLM,
     LlamaForCausalLM,
     Olmo2ForCausalLM,
@@ -54,13 +55,14 @@ ATTENTIONS = ("sdpa", "eager")
 
 _CLASSES: dict[str, type[PreTrainedModel]] = {
     "gpt_neox": GPTNeoXForCausalLM,
+    "gpt_bigcode": GPTBigCodeForCausalLM,
     "llama": LlamaForCausalLM,
     "olmo": OlmoForCausalLM,
     "olmo2": Olmo2ForCausalLM,
     "olmo3": Olmo3ForCausalLM,
 }
 _RENAMED = {"embed_out.weight": "lm_head.weight"}
-_OLD_BUFFERS = re.compile(r"(attention\.(bias|masked_bias)|rotary_emb\.inv_freq)$")
+_OLD_BUFFERS = re.compile(r"(att(entio)?n\.(bias|masked_bias)|rotary_emb\.inv_freq)$")
 _FORWARD = (
     "model_type",
     "vocab_size",
@@ -81,6 +83,15 @@ _FORWARD = (
     "rope_parameters",
     "tie_word_embeddings",
     "use_parallel_residual",
+    # GPT-BigCode names its shape in its own way
+    "n_embd",
+    "n_inner",
+    "n_layer",
+    "n_head",
+    "activation_function",
+    "layer_norm_epsilon",
+    "multi_query",
+    "scale_attn_weights",
 )
 _BUILDING = threading.Lock()
 """Initialization is switched off for the whole process, so models are built one at a time."""

@@ -15,7 +15,7 @@ __all__ = ["BASE", "GROUP", "KNOWN", "columns_of", "is_scorer", "plugin", "score
 
 GROUP = "pythia_profile.scorers"
 BASE = "base"
-KNOWN = (BASE, "first_64", "min_20", "min_20++", "zlib", "extraction_32")
+KNOWN = (BASE, "first_64", "min_20", "min_20++", "zlib", "recall_32_32", "exact_32_32")
 """Names as examples; the numbers may be others."""
 
 _COLUMNS = {
@@ -25,6 +25,8 @@ _COLUMNS = {
     r"min_(\d+)": ("min_{}",),
     r"min_(\d+)\+\+": ("min_{}_standardized",),
     r"extraction_(\d+)": ("extraction_{}_share", "extraction_{}_full"),
+    r"recall_(\d+)_(\d+)": ("recall_{}_{}_share", "recall_{}_{}_full", "recall_{}_{}_leading"),
+    r"exact_(\d+)_(\d+)": ("exact_{}_{}", "exact_{}_{}_log_p"),
 }
 
 

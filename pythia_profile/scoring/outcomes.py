@@ -5,8 +5,11 @@
     min_K           mean log-likelihood of the K % least likely targets (Shi et al., 2024)
     min_K++         the same of standardized log-likelihoods (Zhang et al., 2024)
     zlib            log-likelihood per bit that zlib needs for the text (Carlini et al., 2021)
-    extraction_K    greedy continuation of the row's first K tokens by K more: share of tokens that
-                    match, and whether all do (Carlini et al., 2023)
+    recall_P_C      greedy continuation of the row's first P tokens by C more: share of tokens that
+                    match, whether all do (Carlini et al., 2023), and how many do from the first on
+    extraction_K    recall_K_K, the share and whether all match
+    exact_P_C       whether all match, and the log-probability of the C tokens after the first P,
+                    both from the forward pass that is made anyway
 
 In: the statistics of a batch of rows. Out: one number a row and column, float64. Higher means
 better remembered, but for `mean_rank` and `entropy`.
@@ -96,7 +99,7 @@ def outcome(name: str) -> Outcome:
         return Outcome("zlib", scorer_columns("zlib"), _zlib, needs_text=True)
     for pattern, make in _PATTERNS.items():
         if found := re.fullmatch(pattern, name):
-            return make(int(found[1]))
+            return make(*map(int, found.groups()))
     if (entry := plugin(name)) is not None:
         return _of_package(name, entry.load())
     raise not_found("outcome", name, list(KNOWN))
@@ -166,17 +169,52 @@ def _zlib(batch: Batch) -> tuple[Tensor, ...]:
     return (-total / bits.to(total),)
 
 
-def _extraction(count: int) -> Outcome:
-    if count < 1:
-        raise NotFoundError(f"outcome 'extraction_{count}': expected at least one token")
+def _recall(prompt: int, count: int) -> Outcome:
+    _check_recall(f"recall_{prompt}_{count}", prompt, count)
 
     def compute(batch: Batch) -> tuple[Tensor, ...]:
-        continued = greedy_continuation(batch.model, batch.tokens[:, :count], count)
-        hits = (continued == batch.tokens[:, count : 2 * count]).double()
+        hits = _hits(batch, prompt, count)
+        leading = hits.cumprod(dim=1).sum(dim=1)
+        return hits.mean(dim=1), hits.min(dim=1).values, leading
+
+    name = f"recall_{prompt}_{count}"
+    return Outcome(name, scorer_columns(name), compute, tokens_needed=prompt + count)
+
+
+def _extraction(count: int) -> Outcome:
+    name = f"extraction_{count}"
+    _check_recall(name, count, count)
+
+    def compute(batch: Batch) -> tuple[Tensor, ...]:
+        hits = _hits(batch, count, count)
         return hits.mean(dim=1), hits.min(dim=1).values
 
-    name = f"extraction_{count}"
     return Outcome(name, scorer_columns(name), compute, tokens_needed=2 * count)
+
+
+def _exact(prompt: int, count: int) -> Outcome:
+    name = f"exact_{prompt}_{count}"
+    _check_recall(name, prompt, count)
+
+    def compute(batch: Batch) -> tuple[Tensor, ...]:
+        # Greedy decoding gives back the continuation iff, after each true prefix, the next true
+        # token is the likeliest one: as long as all were right, both have read the same tokens.
+        targets = slice(prompt - 1, prompt - 1 + count)
+        exact = (batch.rank[:, targets] == 0).all(dim=1).double()
+        return exact, -batch.surprisal[:, targets].double().sum(dim=1)
+
+    return Outcome(name, scorer_columns(name), compute, tokens_needed=prompt + count)
+
+
+def _hits(batch: Batch, prompt: int, count: int) -> Tensor:
+    """(B, count) 1.0 where the greedy continuation has the row's token."""
+    continued = greedy_continuation(batch.model, batch.tokens[:, :prompt], count)
+    return (continued == batch.tokens[:, prompt : prompt + count]).double()
+
+
+def _check_recall(name: str, prompt: int, count: int) -> None:
+    if min(prompt, count) < 1:
+        raise NotFoundError(f"outcome '{name}': expected at least one token to read and to give")
 
 
 @torch.no_grad()
@@ -191,9 +229,11 @@ def greedy_continuation(model: PreTrainedModel, prompt: Tensor, count: int) -> T
     return torch.cat(tokens, dim=1)
 
 
-_PATTERNS: dict[str, Callable[[int], Outcome]] = {
+_PATTERNS: dict[str, Callable[..., Outcome]] = {
     r"first_(\d+)": _first,
     r"min_(\d+)": _least,
     r"min_(\d+)\+\+": _least_standardized,
     r"extraction_(\d+)": _extraction,
+    r"recall_(\d+)_(\d+)": _recall,
+    r"exact_(\d+)_(\d+)": _exact,
 }

@@ -47,13 +47,13 @@ class PlantedSettings(Settings):
         (1, 2, 4, 8, 16, 32, 64), min_length=1, description="copies of a planted sequence"
     )
     sequences: int = Field(24, ge=1, description="planted sequences of each frequency")
-    background: int = Field(5144, ge=0, description="rows of the language beside the copies")
+    background: int = Field(1048, ge=0, description="rows of the language beside the copies")
     held_out: int = Field(168, ge=1, description="sequences of the language that are never read")
     concentration: float = Field(
         0.1, gt=0, description="of the Dirichlet of transitions; the smaller, the more predictable"
     )
     batch_size: int = Field(32, ge=1, description="rows of an optimizer step")
-    peak_lr: float = Field(1e-2, gt=0, description="learning rate, which falls to 0 linearly")
+    peak_lr: float = Field(5e-3, gt=0, description="learning rate, which falls to 0 linearly")
     seed: int = Field(0, ge=0, description="of language, sequences, places, order and weights")
 
     @model_validator(mode="after")
