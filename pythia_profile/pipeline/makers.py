@@ -214,6 +214,7 @@ def make_check(folder: Path, study: Study, _: StageOptions) -> str:
     """Check what the effects rest on."""
     from pythia_profile.profiles.diagnostics import check
     from pythia_profile.profiles.placebo_effects import placebo_lines
+    from pythia_profile.profiles.sentences import named_outstanding
 
     estimates = study_estimates(folder, study)
     # the estimates hold no placebo rows, so these are estimated from the tables
@@ -223,11 +224,8 @@ def make_check(folder: Path, study: Study, _: StageOptions) -> str:
     found = check(estimates, placebo=placebo)
     for table in CHECKS:
         write_table(found.tables[table.name], folder / f"{table.name}.parquet", table)
-    suspects = found.leave_one_out.filter("suspect")["checkpoint"].unique().sort().to_list()
     sentences = "".join(f"\n  {sentence}" for sentence in found.sentences)
-    return (
-        f"check: {len(CHECKS)} tables; checkpoints that stand out: {suspects or 'none'}{sentences}"
-    )
+    return f"check: {len(CHECKS)} tables; {named_outstanding(found.leave_one_out)}{sentences}"
 
 
 def make_findings(folder: Path, study: Study, _: StageOptions) -> str:

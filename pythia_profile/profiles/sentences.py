@@ -16,11 +16,21 @@ from pythia_profile.did.inference.honest import WINDOW
 from pythia_profile.profiles.placebo_effects import PLACEBO_ROWS
 from pythia_profile.tables import RUN
 
-__all__ = ["Group", "check_groups", "check_sentences"]
+__all__ = [
+    "MOST_CHANGE",
+    "Group",
+    "check_groups",
+    "check_sentences",
+    "named_outstanding",
+    "standing_out",
+]
 
 Tables = Mapping[str, pl.DataFrame]
 SMALL_P = 0.01
 """Differences of covariates with a p-value below this, after Bonferroni, are named."""
+
+MOST_CHANGE = 1.0
+"""A checkpoint without which the overall effect changes by more standard errors stands out."""
 
 ALL_CELLS = "mean over all cells from the cohort on, each weighted by its cohort's rows"
 """What `aggregate(att, "overall")` is, in the words of these sentences."""
@@ -136,16 +146,34 @@ def _changes(line: Mapping[str, float]) -> str:
     return f"slopes that change by up to {line['breakdown_m']:.2g} a checkpoint"
 
 
+def standing_out(lines: pl.DataFrame) -> tuple[list[int], list[int]]:
+    """Return the checkpoints of `LEAVE_ONE_OUT` that stand out, as words and verdicts mean it.
+
+    Those that differ before reading, and those without which the overall effect changes by more
+    than `MOST_CHANGE` of its standard errors.
+    """
+    moves = (pl.col("change_in_se").abs().fill_nan(None) > MOST_CHANGE).fill_null(False)
+    before, without = (lines.filter(which)["checkpoint"] for which in (pl.col("suspect"), moves))
+    return before.unique().sort().to_list(), without.unique().sort().to_list()
+
+
+def named_outstanding(lines: pl.DataFrame) -> str:
+    """Name the checkpoints that stand out, in either way."""
+    before, without = (", ".join(map(str, steps)) or "none" for steps in standing_out(lines))
+    return (
+        f"checkpoints that stand out before reading: {before}; without which the overall effect "
+        f"changes by more than {MOST_CHANGE:g} standard error: {without}"
+    )
+
+
 def _leave_one_out(lines: pl.DataFrame) -> Iterator[str]:
-    suspects = lines.filter("suspect")["checkpoint"].to_list()
-    named = ", ".join(map(str, suspects)) if suspects else "none"
+    sentence = named_outstanding(lines)
     known = lines.filter(pl.col("change_in_se").is_not_null())
-    sentence = f"checkpoints that stand out: {named}"
     if len(known):
         worst = known.row(int(known["change_in_se"].abs().arg_max() or 0), named=True)
         sentence += (
-            f"; without checkpoint {worst['checkpoint']} the overall effect ({ALL_CELLS}) changes "
-            f"most, by {worst['change']:+.4f} ({worst['change_in_se']:+.2f} standard errors)"
+            f"; without checkpoint {worst['checkpoint']} it ({ALL_CELLS}) changes most, by "
+            f"{worst['change']:+.4f} ({worst['change_in_se']:+.2f} standard errors)"
         )
     yield sentence
 
@@ -226,9 +254,9 @@ _GROUPS = (
     (
         "leave_one_out",
         "The estimate without single checkpoints",
-        "A checkpoint stands out where cohorts that it should not have read differ from their "
-        "controls more than at other checkpoints, beyond chance: look at its weights. The overall "
-        "effect is estimated again without each checkpoint.",
+        "A checkpoint stands out before reading where cohorts that it should not have read differ "
+        "from their controls more than at other checkpoints, beyond chance: look at its weights. "
+        "The overall effect of the same cohorts is estimated again without each checkpoint.",
         _leave_one_out,
     ),
     (

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from pythia_profile.profiles.sentences import MOST_CHANGE, standing_out
+
 __all__ = ["CHECKS_OF_EFFECTS", "Judged", "actions", "judge"]
 
 ROBUST, FRAGILE, UNKNOWN = "robust", "fragile", "cannot be told"
@@ -135,16 +137,15 @@ def _single_checkpoints(tables: Mapping[str, pl.DataFrame]) -> tuple[str, str] |
     lines = _lines(tables, "leave_one_out")
     if lines is None:
         return None
-    suspects = lines.filter("suspect")["checkpoint"].to_list()
-    if suspects:
-        return FRAGILE, f"step {suspects[0]:,} stands out"
+    if len(suspects := lines.filter("suspect")):
+        return FRAGILE, f"step {suspects['checkpoint'].item(0):,} stands out"
     known = lines.filter(pl.col("change_in_se").is_finite())
     if known.is_empty():
         return UNKNOWN, "no change known"
     largest = known.row(int(known["change_in_se"].abs().arg_max() or 0), named=True)
     change = largest["change_in_se"]
     number = f"{change:+.2f} se without {largest['checkpoint']:,}"
-    return (ROBUST if abs(change) <= 1 else FRAGILE), number
+    return (FRAGILE if any(standing_out(lines)) else ROBUST), number
 
 
 def _alike(tables: Mapping[str, pl.DataFrame]) -> tuple[str, str] | None:
@@ -209,7 +210,8 @@ CHECKS_OF_EFFECTS: dict[str, Check] = {
     ),
     "single": Check(
         "Without any one checkpoint",
-        "largest change of the mean over all cells: robust up to 1 standard error",
+        "robust where none stands out: no difference before reading, and the mean over "
+        f"all cells moves by {MOST_CHANGE:g} standard error or less without it",
         "one checkpoint moves the estimate. Look at its weights, and give the estimate without it.",
         _single_checkpoints,
     ),

@@ -118,7 +118,9 @@ def test_a_faulty_checkpoint_is_the_only_suspect():
 
     assert fine.leave_one_out.filter("suspect").is_empty()
     assert found.leave_one_out.filter("suspect")["checkpoint"].to_list() == [30]
-    assert any("checkpoints that stand out: 30" in sentence for sentence in found.sentences)
+    assert any(
+        "checkpoints that stand out before reading: 30;" in sentence for sentence in found.sentences
+    )
 
 
 def test_covariates_that_differ_between_treated_and_controls_are_named(planted):

@@ -3,6 +3,7 @@
 import polars as pl
 import pytest
 
+from pythia_profile.profiles.sentences import check_sentences
 from pythia_profile.report.judged import CHECKS_OF_EFFECTS, actions, judge
 from tests.report.conftest import OUTCOME
 from tests.report.test_page import checks, page_of, text_of
@@ -69,3 +70,15 @@ def test_prose_stands_only_where_something_is_to_do(tables):
     assert "Later, trends not parallel fragile M̄ 0.5 –" in table
     for check in CHECKS_OF_EFFECTS.values():
         assert (check.name in table) == (check.name not in ("Order random", "Against retraining"))
+
+
+@pytest.mark.parametrize("change", [-1.2, 0.4, 1.6])
+def test_verdict_and_words_name_the_same_checkpoint(tables, change):
+    known = {**tables, **checks()}
+    known["leave_one_out"] = known["leave_one_out"].with_columns(change_in_se=pl.lit(change))
+
+    verdict, _ = verdicts(known)["single", "xs"]
+    said = " ".join(check_sentences(known))
+
+    assert (verdict == "fragile") == (abs(change) > 1)
+    assert f"by more than 1 standard error: {10 if abs(change) > 1 else 'none'};" in said

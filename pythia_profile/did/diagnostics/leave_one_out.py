@@ -9,7 +9,7 @@ all effects of the cohort that has it as its base.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 from scipy import sparse
 from scipy.special import ndtr
 
@@ -38,8 +38,8 @@ class LeaveOneOut(Short):
         trends are not parallel. NaN where no cohort is read later.
     placebo_se : (C,) its standard error.
     placebo_p : (C,) p-value, adjusted for all checkpoints (Holm).
-    change : (C,) what the overall effect changes by when the checkpoint is left out; without the
-        first, cohorts that have no other base are left out with it.
+    change : (C,) what the overall effect changes by when the checkpoint is left out. Without the
+        first, cohorts that have no other base are left out of both, so that the same are compared.
     share : (C,) the change in standard errors of the overall effect.
     suspects : checkpoints whose placebo rejects at .01 and stands out among all, in ascending
         order. Weights of a later step show so; those of an earlier step have read none of the later
@@ -76,8 +76,8 @@ def leave_one_out(att: AttGt) -> LeaveOneOut:
     """
     overall = aggregate(att, "overall")
     placebo, se = _placebo_by_checkpoint(att)
-    change = np.array([_overall_without(att, k) for k in range(len(att.checkpoints))])
-    change -= _overall_without(att, None)
+    whole = _overall(att, np.ones(len(att.checkpoints), bool), np.ones(len(att.cohorts), bool))
+    change = np.array([_change_without(att, k, whole) for k in range(len(att.checkpoints))])
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * ndtr(-np.abs(placebo / np.where(se > 0, se, np.nan)))
         share = change / np.where(overall.se[0] > 0, overall.se[0], np.nan)
@@ -139,17 +139,26 @@ def _deviations(
     return sparse.csr_array(single - scale @ (total - single))
 
 
-def _overall_without(att: AttGt, left_out: int | None) -> float:
-    """Overall effect on the other checkpoints; NaN where nothing is left to compare.
+def _change_without(att: AttGt, left_out: int, whole: float) -> float:
+    """Overall effect without a checkpoint, less that with it of the cohorts that still have a base.
+
+    A cohort that goes with its base would otherwise change the mean, whatever its checkpoint holds.
+    """
+    kept = np.arange(len(att.checkpoints)) != left_out
+    based = np.searchsorted(att.checkpoints[kept], att.cohorts) > att.settings.anticipation
+    same = whole if based.all() else _overall(att, np.ones_like(kept), based)
+    return _overall(att, kept, based) - same
+
+
+def _overall(att: AttGt, kept: Bool[np.ndarray, " C"], based: Bool[np.ndarray, " G"]) -> float:
+    """Overall effect of some cohorts on some checkpoints; NaN where nothing is left to compare.
 
     Without the adjustment of ancova, whose slopes would have to be estimated anew each time.
     """
-    kept = np.arange(len(att.checkpoints)) != left_out
-    grid = att.checkpoints[kept]
-    groups = len(att.fit.sums.rows)
-    based = np.searchsorted(grid, att.cohorts) > att.settings.anticipation
     if not based.any():
         return np.nan
+    grid = att.checkpoints[kept]
+    groups = len(att.fit.sums.rows)
     members = np.append(based, np.ones(groups - len(based), bool))
     total = att.fit.sums.total[members][:, np.append(kept, True)]
     try:
