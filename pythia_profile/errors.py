@@ -5,6 +5,7 @@ line's convention: 1 failed, 2 usage or not found, 3 finished with failed or qua
 4 refused beforehand.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 from data_order.errors import OrderError, ProfileError
@@ -77,7 +78,21 @@ def not_found(what: str, name: str, known: list[str]) -> NotFoundError:
     >>> str(not_found("suite", "pythia-dedup", ["mini", "pythia", "pythia-deduped"]))
     "no suite 'pythia-dedup'; did you mean 'pythia-deduped'? known: mini, pythia, pythia-deduped"
     """
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    guess = f" did you mean '{near[0]}'?" if near else ""
     listed = ", ".join(known) if known else "none"
-    return NotFoundError(f"no {what} '{name}';{guess} known: {listed}")
+    return NotFoundError(f"no {what} '{name}';{did_you_mean(name, known)} known: {listed}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Name what is spelt most like `name`, whole or by its last word; empty where nothing is.
+
+    Examples
+    --------
+    >>> did_you_mean("drawz", ["sample.seed", "estimate.draws"]), did_you_mean("zzz", ["draws"])
+    (" did you mean 'estimate.draws'?", '')
+    """
+    whole = {full: full for full in known}
+    last = {full.rpartition(".")[2]: full for full in reversed(whole)}
+    for words, asked in ((whole, name), (last, name.rpartition(".")[2])):
+        if near := get_close_matches(asked, words, n=1, cutoff=0.6):
+            return f" did you mean '{words[near[0]]}'?"
+    return ""

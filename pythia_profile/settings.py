@@ -7,7 +7,7 @@ comments of the file.
 
 import textwrap
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -16,7 +16,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from pythia_profile.errors import SettingsError, StudyError
+from pythia_profile.errors import SettingsError, StudyError, did_you_mean
 from pythia_profile.store import write_text
 
 __all__ = [
@@ -77,8 +77,9 @@ def checked(kind: type[Kind], content: Mapping[str, Any], where: str) -> Kind:
     """
     faults, values = [], dict(content)
     if is_dataclass(kind) and (unknown := sorted({*content} - {*kind.__dataclass_fields__})):
-        known = ", ".join(kind.__dataclass_fields__)
-        faults = [f"unknown setting {', '.join(map(repr, unknown))}; known: {known}"]
+        known = [*kind.__dataclass_fields__]
+        named, guess = ", ".join(map(repr, unknown)), did_you_mean(unknown[0], known)
+        faults = [f"unknown setting {named};{guess} known: {', '.join(known)}"]
         values = {name: value for name, value in content.items() if name not in unknown}
     try:
         made = TypeAdapter(kind).validate_python(values)
@@ -106,7 +107,8 @@ def _fault(kind: type[Any], fault: ErrorDetails) -> str:
     name = _name(fault)
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         section, known = _section(kind, fault["loc"])
-        return f"unknown setting '{name}'; known{section}: {known}"
+        guess = did_you_mean(name, _every_setting(kind))
+        return f"unknown setting '{name}';{guess} known{section}: {known}"
     if fault["type"] == "value_error":  # a validator of ours: its message names the field
         return f"{name}.{fault['ctx']['error']}".removeprefix(".")
     return f"{name}: got {_shown(fault)}, expected: {fault['msg'].removeprefix('Input should be ')}"
@@ -132,6 +134,15 @@ def _section(kind: Any, where: tuple[int | str, ...]) -> tuple[str, str]:
         kind = kind.model_fields[part].annotation
     section = f" in [{'.'.join(map(str, where[:-1]))}]" if where[:-1] else ""
     return section, ", ".join(kind.model_fields)
+
+
+def _every_setting(kind: Any, section: str = "") -> Iterator[str]:
+    """Name the settings of a kind by their sections."""
+    for name, field in getattr(kind, "model_fields", {}).items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield from _every_setting(field.annotation, f"{section}{name}.")
+        else:
+            yield section + name
 
 
 def _shown(fault: ErrorDetails) -> str:

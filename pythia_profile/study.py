@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self, get_origin
 from pydantic import Field, model_validator
 
 from pythia_profile.did.settings import Estimation
-from pythia_profile.errors import NotFoundError, SettingsError, StudyError
+from pythia_profile.errors import NotFoundError, SettingsError, StudyError, did_you_mean
 from pythia_profile.lock import read_lock, update_lock
 from pythia_profile.mini.settings import Audit
 from pythia_profile.scoring.columns import BASE, columns_of, is_scorer, scorer_columns
@@ -158,6 +158,11 @@ class Study(Settings):
             raise ValueError("checkpoints: expected ascending steps, each once")
         if wrong := [name for name in self.outcomes if name in _KEYS]:
             raise ValueError(f"outcomes: got '{wrong[0]}', which names a line and is no outcome")
+        family = self.estimate.family
+        if family not in ("post", "placebo", "all") and not family.startswith("path:"):
+            raise ValueError(
+                f"estimate.family: got '{family}', expected post, placebo, all or path:COHORT"
+            )
         if self.audit.size and self.audit.size not in self.sizes:
             raise ValueError(
                 f"audit.size: got '{self.audit.size}', expected one of the sizes "
@@ -256,7 +261,8 @@ def _place(given: str) -> tuple[str, str, Any]:
     if len(found) > 1:
         raise SettingsError(f"study: setting '{given}' is one of {', '.join(found)}; say which")
     if not found:
-        raise SettingsError(f"study: unknown setting '{given}'; known: {', '.join(names)}")
+        guess = did_you_mean(given, names)
+        raise SettingsError(f"study: unknown setting '{given}';{guess} known: {', '.join(names)}")
     return *names[found[0]], places[names[found[0]]]
 
 

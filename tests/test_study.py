@@ -89,7 +89,9 @@ def test_a_study_of_format_1_is_read_into_sections(tmp_path):
 def test_an_unknown_setting_of_format_1_is_named(tmp_path):
     (tmp_path / "study.toml").write_text(FLAT + "drawz = 3\n")
 
-    with pytest.raises(StudyError, match="unknown setting 'drawz'; known: suite, sizes"):
+    with pytest.raises(
+        StudyError, match=r"'drawz'; did you mean 'estimate.draws'\? known: suite, sizes"
+    ):
         open_study(tmp_path)
 
 
@@ -114,7 +116,7 @@ def test_the_file_explains_every_setting(tmp_path):
         ({"estimate": {"draws": 0}}, "estimate.draws: got 0"),
         (
             {"estimate": {"drawz": 1}},
-            r"unknown setting 'estimate.drawz'; known in \[estimate\]: ",
+            r"'estimate.drawz'; did you mean 'estimate.draws'\? known in \[estimate\]: ",
         ),
         ({"estimate": {"draws": 10**5000}}, "estimate.draws: got a number of thousands of digits"),
         ({"estimate": 3}, "estimate: got 3"),
@@ -137,7 +139,9 @@ def test_impossible_settings_are_refused(settings, message):
 
 
 def test_unknown_ambiguous_and_mistyped_settings_are_named():
-    with pytest.raises(StudyError, match="study: unknown setting 'drawz'; known: suite, sizes"):
+    with pytest.raises(
+        StudyError, match=r"'drawz'; did you mean 'estimate.draws'\? known: suite, sizes"
+    ):
         new_study("mini", ("xs",), {"drawz": 5})
     with pytest.raises(StudyError, match=r"study: estimate.draws: got 'many', expected"):
         new_study("mini", ("xs",), {"draws": "many"})

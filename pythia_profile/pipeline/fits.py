@@ -11,6 +11,7 @@ from pythia_profile.profiles.features import FEATURES
 from pythia_profile.study import Study
 from pythia_profile.suites.model import Suite
 from pythia_profile.tables import ROWS, SCORES
+from pythia_profile.text import steps_text
 
 __all__ = ["check_fit"]
 
@@ -25,8 +26,8 @@ def check_fit(folder: Path, study: Study, suite: Suite | None) -> None:
     StudyError
         An outcome is not scored.
     SettingsError
-        A covariate is not known, or the anticipation is longer than the
-        run.
+        A covariate is not known, the anticipation is longer than the run, or bands are asked for
+        of a cohort that there is not.
     NotFoundError
         A scorer is unknown, or needs what the suite does not have.
     """
@@ -37,6 +38,7 @@ def check_fit(folder: Path, study: Study, suite: Suite | None) -> None:
     check_outcomes(folder, study)
     if suite is not None:
         _check_anticipation(study, suite)
+        _check_family(study, suite)
     _check_covariates(folder, study, _BASE)
 
 
@@ -47,6 +49,20 @@ def _check_anticipation(study: Study, suite: Suite) -> None:
             raise SettingsError(
                 f"estimate.anticipation: got {study.estimate.anticipation}, expected fewer than "
                 f"the {length:,} steps from the first checkpoint of {size} to its last"
+            )
+
+
+def _check_family(study: Study, suite: Suite) -> None:
+    """Cohorts are the checkpoints after the first: bands over the path of another have no cells."""
+    kind, _, cohort = study.estimate.family.partition(":")
+    if kind != "path":
+        return
+    for size in study.sizes:
+        cohorts = sorted(study.checkpoints or suite.usual_checkpoints(size))[1:]
+        if cohorts and cohort not in map(str, cohorts):
+            raise SettingsError(
+                f"estimate.family: got 'path:{cohort}', expected a cohort of {size}, one of its "
+                f"checkpoints after the first: {steps_text(cohorts)}"
             )
 
 

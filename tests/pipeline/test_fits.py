@@ -16,6 +16,9 @@ REFUSED = {
     ),
     "a long anticipation": ("pythia", ["anticipation=142000"], "fewer than the 142,000 steps"),
     "an unknown covariate": ("mini", ["estimate.covariates=nope"], "got 'nope', expected among"),
+    "a misspelt setting": ("mini", ["estimate.drawz=3"], "did you mean 'estimate.draws'? known: "),
+    "bands of no cohort": ("mini", ["family=path:7"], "got 'path:7', expected a cohort of xs"),
+    "bands of no family": ("mini", ["family=nope"], "expected post, placebo, all or path:COHORT"),
     "no reference": ("mini", ["estimate.covariates=reference"], "needs the setting of that name"),
 }
 
@@ -36,10 +39,16 @@ def test_settings_that_do_not_fit_are_not_set(tmp_path, capsys):
     assert run(app, ["init", str(study), "--suite", "mini"]) == 0
     before = (study / "study.toml").read_text()
 
-    for setting in ("score.scorers=nope", "anticipation=1000000", "estimate.covariates=nope"):
+    for setting in (
+        "score.scorers=nope",
+        "anticipation=1000000",
+        "estimate.covariates=nope",
+        "family=path:7",
+    ):
         assert run(app, ["set", str(study), setting]) == 2
 
     assert (study / "study.toml").read_text() == before
+    assert run(app, ["set", str(study), "family=path:32"]) == 0  # a checkpoint after the first
 
 
 @pytest.mark.parametrize("verb", ["run", "sample", "score"])
