@@ -20,14 +20,13 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pythia_profile import tables as contracts
 from pythia_profile.errors import StudyError
 from pythia_profile.pipeline.column_words import COLUMNS
 from pythia_profile.pipeline.inputs import any_scores, study_scores
 from pythia_profile.redaction import redact
 from pythia_profile.store import file_sha256, make_folder, read_table, write_json, write_text
 from pythia_profile.study import Study, open_study, read_lock
-from pythia_profile.tables import Table
+from pythia_profile.tables import TABLES
 
 __all__ = ["ExportOptions", "export_study"]
 
@@ -72,9 +71,6 @@ _CONTEXT = {
     "transform": "cr:transform",
 }
 """Of Croissant 1.0, as its specification gives it (docs.mlcommons.org/croissant, appendix 1)."""
-
-KNOWN = tuple(one for one in vars(contracts).values() if isinstance(one, Table))
-"""Every table that a study can hold."""
 
 _METHOD = "Lesci et al., Causal Estimation of Memorisation Profiles, ACL 2024, arXiv:2406.04327"
 _RESPONSIBLE_AI = {
@@ -152,7 +148,7 @@ def _write_tables(
     folder: Path, study: Study, data: Path, options: ExportOptions
 ) -> dict[str, pl.DataFrame]:
     tables: dict[str, pl.DataFrame] = {}
-    for contract in KNOWN:
+    for contract in TABLES:
         path = folder / f"{contract.name}.parquet"
         if path.exists():
             tables[contract.name] = read_table(path, contract, "run")

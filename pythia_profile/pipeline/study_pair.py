@@ -1,38 +1,29 @@
 """Two studies side by side: what differs in their settings, their tables and their effects.
 
-In: two folders. Out: `Comparison`. Tables are compared cell by cell where both have a line of the
-same key; nothing is estimated here, and the difference of two effects has no standard error: two
-studies often share rows and models, and how far their errors go together is not known.
+In: two folders. Out: `Comparison`. Every table is compared cell by cell where both have a line of
+the same key, and tables older than their study's settings are named. Nothing is estimated here, and
+the difference of two effects has no standard error: two studies often share rows and models, and
+how far their errors go together is not known.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from pythia_profile.errors import MissingTableError
+from pythia_profile.errors import MissingTableError, ProfileError
+from pythia_profile.pipeline.inputs import any_scores, study_scores
+from pythia_profile.pipeline.stages import STAGES, explain_stages
 from pythia_profile.settings import Settings
 from pythia_profile.store import read_table
-from pythia_profile.study import open_study
-from pythia_profile.tables import (
-    AGREEMENT,
-    ATT,
-    CHECKS,
-    COUNTERFACTUAL,
-    COVARIATES,
-    PLACEBO,
-    PRECISION,
-    PROFILES,
-    ROWS,
-    RUN,
-    Table,
-)
+from pythia_profile.study import Study, open_study
+from pythia_profile.tables import PROFILES, RUN, SCORES, TABLES, Table
 from pythia_profile.text import text_table
 
 __all__ = ["Comparison", "compare_studies"]
 
-_TABLES = (ROWS, COVARIATES, ATT, PLACEBO, PRECISION, PROFILES, AGREEMENT, *CHECKS, COUNTERFACTUAL)
 _MEANS = ("instantaneous", "persistent", "residual")
 
 
@@ -47,11 +38,14 @@ class Comparison:
         lines of which a value differs; `largest`: the largest difference of two numbers.
     effects : means over cohorts that both have: run, `outcome`, `kind`, `att` and `se` of each,
         `difference` (b minus a).
+    notes : tables that are older than the settings of their study, or not whole, and what cannot be
+        compared.
     """
 
     settings: pl.DataFrame
     tables: pl.DataFrame
     effects: pl.DataFrame
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         changed = self.tables.filter((pl.col("differ") > 0) | (pl.col("a") != pl.col("b")))
@@ -67,11 +61,14 @@ class Comparison:
             empty = f"{name}: none to compare" if name != "settings" else "settings: all the same"
             shown = frame.drop("suite", "seed", strict=False)
             parts.append(text_table(shown.to_dicts(), shown.columns) if len(frame) else empty)
-        return "\n\n".join(parts)
+        return "\n\n".join([*(f"note: {note}" for note in self.notes), *parts])
 
     def as_dict(self) -> dict[str, Any]:
         """Lines of each part as plain values."""
-        return {name: getattr(self, name).to_dicts() for name in self.__slots__}
+        frames = {
+            name: getattr(self, name).to_dicts() for name in ("settings", "tables", "effects")
+        }
+        return {**frames, "notes": list(self.notes)}
 
 
 def compare_studies(a: Path | str, b: Path | str) -> Comparison:
@@ -83,17 +80,50 @@ def compare_studies(a: Path | str, b: Path | str) -> Comparison:
         One of the folders holds no study.
     """
     folders = Path(a), Path(b)
-    before, after = (_flat(open_study(folder)) for folder in folders)
+    studies = open_study(a), open_study(b)
+    before, after = map(_flat, studies)
     settings = [
         {"setting": name, "a": before.get(name, "–"), "b": after.get(name, "–")}
         for name in dict.fromkeys((*before, *after))
         if before.get(name) != after.get(name)
     ]
     text = {"setting": pl.String, "a": pl.String, "b": pl.String}
-    lines = [line for table in _TABLES if (line := _compared(folders, table))]
+    notes = [note for folder in folders if (note := _stale(folder))]
+    lines = []
+    for table in sorted(TABLES, key=_place):
+        if table is SCORES:
+            lines += _compared_scores(folders, studies, notes)
+            continue
+        sides = (_read(folder, table) for folder in folders)
+        if (line := _compared(table, *sides)) is not None:
+            lines.append(line)
     return Comparison(
-        pl.DataFrame(settings, schema=text), pl.DataFrame(lines, schema=_LINES), _means(folders)
+        pl.DataFrame(settings, schema=text),
+        pl.DataFrame(lines, schema=_LINES),
+        _means(folders),
+        tuple(notes),
     )
+
+
+_ORDER = tuple(name.removesuffix(".parquet") for stage in STAGES for name in stage.outputs)
+
+
+def _place(table: Table) -> int:
+    """Where a study makes a table; those beside its stages come last."""
+    return _ORDER.index(table.name) if table.name in _ORDER else len(_ORDER)
+
+
+def _stale(folder: Path) -> str:
+    """Name the tables of a study that are not those of its settings; empty where all are."""
+    states = explain_stages(folder)
+    old = {name for name, found in states.items() if found.state in ("out of date", "partly run")}
+    made = [name for stage in STAGES if stage.name in old for name in stage.outputs]
+    tables = [name for name in made if name == "scores" or name.endswith(".parquet")]
+    named = [name.removesuffix(".parquet") for name in tables if (folder / name).exists()]
+    if not named:
+        return ""
+    command = f"pythia-profile run {shlex.quote(str(folder))}"
+    return f"out of date in '{folder}': {', '.join(named)}; `{command}` makes them anew"
 
 
 _LINES = {
@@ -122,9 +152,35 @@ def _read(folder: Path, table: Table) -> pl.DataFrame | None:
         return None
 
 
-def _compared(folders: tuple[Path, Path], table: Table) -> dict[str, Any] | None:
-    """Lines of a table in both studies; None where neither has it."""
-    a, b = (_read(folder, table) for folder in folders)
+def _compared_scores(
+    folders: tuple[Path, Path], studies: tuple[Study, Study], notes: list[str]
+) -> list[dict[str, Any]]:
+    """Compare scores a size at a time, as they can be large; add what cannot be read to `notes`."""
+    sizes = dict.fromkeys((*studies[0].sizes, *studies[1].sizes))
+    lines = []
+    for size in sizes:
+        sides = [_scores(*pair, size, notes) for pair in zip(folders, studies, strict=True)]
+        lines.append(_compared(SCORES, *sides))
+    found = pl.DataFrame([line for line in lines if line], schema=_LINES)
+    counts = pl.exclude("table", "largest").sum()
+    return found.group_by("table").agg(counts, pl.max("largest")).to_dicts()
+
+
+def _scores(folder: Path, study: Study, size: str, notes: list[str]) -> pl.DataFrame | None:
+    if size not in study.sizes or not any_scores(folder):
+        return None
+    try:
+        return study_scores(folder, study, None, (size,))
+    except ProfileError as error:
+        if (note := f"scores of '{folder}' are not compared: {error}") not in notes:
+            notes.append(note)
+        return None
+
+
+def _compared(
+    table: Table, a: pl.DataFrame | None, b: pl.DataFrame | None
+) -> dict[str, Any] | None:
+    """Count the lines of a table in both studies; None where neither has it."""
     if a is None and b is None:
         return None
     counts = {"table": table.name, "a": 0 if a is None else len(a), "b": 0 if b is None else len(b)}

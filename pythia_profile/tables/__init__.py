@@ -86,6 +86,10 @@ __all__ = [
     "RUN",
     "SCORES",
     "SENSITIVITY",
+    "TABLES",
     "Table",
     "conform",
 ]
+
+TABLES = tuple(one for one in [*globals().values()] if isinstance(one, Table))
+"""Every table that a study can hold."""

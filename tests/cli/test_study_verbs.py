@@ -387,7 +387,10 @@ def test_a_study_compared_with_itself_differs_in_nothing(study, capsys):
 
     found = json.loads(capsys.readouterr().out)
     assert found["settings"] == []
-    assert {line["table"] for line in found["tables"]} >= {"rows", "att", "profiles"}
+    there = {path.stem for path in study.glob("*.parquet")} | {"scores"}
+    assert [line["table"] for line in found["tables"]][:3] == ["rows", "covariates", "scores"]
+    assert {line["table"] for line in found["tables"]} == there
+    assert found["notes"] == []
     assert all(line["a"] == line["b"] == line["shared"] for line in found["tables"])
     assert not any(line["differ"] or line["largest"] for line in found["tables"])
     assert all(line["difference"] == 0 for line in found["effects"])
@@ -406,9 +409,31 @@ def test_compare_finds_a_planted_difference(study, tmp_path, capsys):
 
     found = json.loads(capsys.readouterr().out)
     assert found["settings"] == [{"setting": "estimate.draws", "a": "50", "b": "60"}]
+    (note,) = found["notes"]  # the copy's effects are of the draws before
+    assert note.startswith(f"out of date in '{copy}': att, placebo, precision, profiles, ")
+    assert f"pythia-profile run {copy}" in note
     line = next(line for line in found["tables"] if line["table"] == "att")
     assert (line["a"], line["b"], line["differ"]) == (len(att), len(att) - 1, 1)
     assert line["largest"] == pytest.approx(0.5, abs=1e-12)  # one addition in float64
+
+
+def test_compare_finds_a_score_that_differs(study, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    unit = next((copy / "scores").rglob("xs/seed0/step32/scores.parquet"))
+    table = pl.read_parquet(unit)
+    table[4, "log_likelihood"] = table[4, "log_likelihood"] - 0.25
+    table.write_parquet(unit)
+    record = unit.with_name("done.json")
+    known = json.loads(record.read_text())
+    known["sha256"] = hashlib.sha256(unit.read_bytes()).hexdigest()
+    record.write_text(json.dumps(known))
+    capsys.readouterr()
+
+    assert run(app, ["compare", str(study), str(copy), "--json"]) == 0
+
+    line = next(x for x in json.loads(capsys.readouterr().out)["tables"] if x["table"] == "scores")
+    assert (line["differ"], line["largest"]) == (1, 0.25)
 
 
 def test_outcomes_are_checked_before_any_work_and_may_be_named_by_their_scorer(
