@@ -54,7 +54,7 @@ def effects(panel: Panel, settings: Estimation = DEFAULT, *, precision: bool = T
     att = effects_of_rows(panel.y, panel.cohort, panel.checkpoints, given, settings)
     notes = (*panel.notes, *chosen, *att.notes)
     if precision:
-        notes = (*notes, *precision_notes(att, panel.cluster, by))
+        notes = (*notes, *precision_notes(att, panel.cluster, settings.clusters))
     return replace(att, notes=notes)
 
 

@@ -9,14 +9,13 @@ In: `AttGt`. Out: for each cell,
 and sentences about both.
 """
 
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Float, Int
 
 from pythia_profile.did.arguments import per_row
 from pythia_profile.did.att import AttGt
 from pythia_profile.did.cross_products import Pairs, cross_products
+from pythia_profile.did.settings import ClusterBy
 
 LOW_RHO = 0.5
 """Below this correlation with the base, the plain difference has the smaller variance."""
@@ -80,10 +79,22 @@ def batch_icc(att: AttGt, clusters: Int[np.ndarray, " U"]) -> Float[np.ndarray, 
     return icc
 
 
-def precision_notes(
-    att: AttGt, batch: Int[np.ndarray, " U"], clusters: Literal["row", "batch"]
-) -> list[str]:
-    """Sentences on the batches (U,) of the rows, in their input order, and on the base."""
+_ICC = "intraclass correlation of changes within batches: "
+_RHO = "correlation of outcomes with their base: "
+
+
+def is_fact(note: str) -> bool:
+    """Whether a note only states a number, and asks nothing of a reader."""
+    return note.startswith((_ICC, _RHO)) and ";" not in note
+
+
+def precision_notes(att: AttGt, batch: Int[np.ndarray, " U"], clusters: ClusterBy) -> list[str]:
+    """Sentences on the batches (U,) of the rows, in their input order, and on the base.
+
+    Parameters
+    ----------
+    clusters : as it was chosen; `auto` has looked at the batches, and needs no advice.
+    """
     cells = att.post & (att.se > 0)
     if not cells.any():
         return []
@@ -91,12 +102,12 @@ def precision_notes(
     icc = batch_icc(att, batch)[cells]
     if np.isfinite(icc).any():
         share = float(np.nanmean(icc))
-        note = f"intraclass correlation of changes within batches: {share:.3f}"
+        note = f"{_ICC}{share:.3f}"
         if clusters == "row" and share > NOTABLE_ICC:
             note += "; if rows were drawn batch by batch, choose clusters='batch'"
         notes.append(note)
     rho = float(np.nanmedian(reliability(att)[cells]))
-    note = f"correlation of outcomes with their base: {rho:.3f} (median over cells)"
+    note = f"{_RHO}{rho:.3f} (median over cells)"
     if rho < LOW_RHO:
         note += "; with rows assigned to steps at random, 'diff' and 'ancova' are more precise"
     return [*notes, note]

@@ -45,6 +45,7 @@ from pythia_profile.tables import (
 )
 
 __all__ = [
+    "NOTE",
     "StageOptions",
     "draw_some",
     "make_att",
@@ -61,6 +62,10 @@ __all__ = [
     "make_score",
     "noise_of",
 ]
+
+
+NOTE = "  note: "
+"""Begins the lines of a stage's message that a reader must see, among other stages', too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +159,7 @@ def make_att(folder: Path, study: Study, _: StageOptions) -> str:
     write_table(found.placebo, folder / "placebo.parquet", PLACEBO)
     update_lock(folder, "notes", {"att": list(found.notes)})
     marked = found.att.filter((pl.col("lower") > 0) | (pl.col("upper") < 0))
-    notes = "".join(f"\n  note: {note}" for note in found.notes)
+    notes = "".join(f"\n{NOTE}{note}" for note in found.remarks)
     return f"att: {len(found.att):,} cells, the band of {len(marked):,} excludes 0{notes}"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from pythia_profile.errors import NotFoundError, StudyError
 from pythia_profile.pipeline.fingerprints import MISSING, Fingerprints
 from pythia_profile.pipeline.fits import check_fit
-from pythia_profile.pipeline.makers import StageOptions
+from pythia_profile.pipeline.makers import NOTE, StageOptions
 from pythia_profile.pipeline.stages import (
     IMPORTED,
     STAGES,
@@ -112,7 +112,8 @@ def run_all(
 
     Parameters
     ----------
-    on_message : called with the first line of each stage's message; its notes are in the lock file.
+    on_message : called with the first line of each stage's message, and the notes below it on which
+        a reader must act; all notes are in the lock file.
     """
     folder = Path(folder)
     study = open_study(folder)
@@ -129,7 +130,9 @@ def run_all(
         elif is_own(folder, stage):
             on_message(f"{stage.name}: {_OWN[stage.name]}")
         else:
-            on_message(_run(folder, study, stage, StageOptions(workers=workers)).partition("\n")[0])
+            message = _run(folder, study, stage, StageOptions(workers=workers))
+            first, *more = message.splitlines()
+            on_message("\n".join([first, *(line for line in more if line.startswith(NOTE))]))
 
 
 def _older(folder: Path, study: Study, stage: Stage) -> list[str]:

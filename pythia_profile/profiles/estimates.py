@@ -4,7 +4,6 @@ In: the tables `ROWS` and `SCORES`. Out: `Estimates`, which everything else of t
 that profiles, agreement and checks speak of the same rows, estimator, clusters and gap rule.
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ from pythia_profile.did.inference.att_table import att_table, cell_bands
 from pythia_profile.did.inference.pretrends import Placebo
 from pythia_profile.did.inference.simultaneous import Bands
 from pythia_profile.did.panel_tables import as_lazy, need_columns
+from pythia_profile.did.precision import is_fact
 from pythia_profile.did.settings import DEFAULT, Estimation
 from pythia_profile.errors import TableError, not_found
 from pythia_profile.tables import ATT, PLACEBO, ROWS, RUN, SCORES, conform
@@ -29,7 +29,6 @@ from pythia_profile.tables.frames import small_to_large
 
 __all__ = ["Estimates", "Frame", "RunEstimate", "estimate", "estimates_of"]
 
-log = logging.getLogger(__name__)
 
 Frame = pl.DataFrame | pl.LazyFrame
 MOST_RUNS = 6
@@ -126,6 +125,20 @@ class Estimates:
             for note in (*one.att.notes, *first_cohort_note(one.att), *map(str, found))
         )
 
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes on which a reader must act, each once with the runs that it holds for."""
+        held: dict[str, list[str]] = {}
+        for one in self.runs:
+            for note in one.att.notes:
+                if not (note.startswith("clusters='auto'") or is_fact(note)):
+                    held.setdefault(note, []).append(f"{one.panel.run[1]}, {one.panel.outcome}")
+        whole = len(self.runs)
+        return tuple(
+            note if len(runs) == whole else f"{'; '.join(runs)}: {note}"
+            for note, runs in held.items()
+        )
+
     def __repr__(self) -> str:
         lines = ["Estimates: cells from the cohort on, and how many bands of these exclude 0"]
         runs = list(self.att.group_by(*RUN, "outcome", maintain_order=True))
@@ -180,10 +193,7 @@ def estimate(
     """
     found = []
     for laid in panels(rows, scores, outcomes, settings):
-        one = RunEstimate(laid, effects(laid, settings))
-        for note in one.att.notes:
-            log.info("%s, %s: %s", laid.run[1], laid.outcome, note)
-        found.append(one)
+        found.append(RunEstimate(laid, effects(laid, settings)))
     return Estimates(tuple(found), settings)
 
 

@@ -60,6 +60,14 @@ def test_the_folder_holds_everything_that_was_promised(demo):
     assert scores.select("size", "checkpoint").unique().height == 3 * 17
 
 
+def test_nothing_is_noted_where_nothing_is_to_do(demo):
+    """A fresh run of the default settings asks nothing of its reader, and says nothing twice."""
+    lines = [line for line in demo.out.splitlines() if line]
+
+    assert not [line for line in lines if "note" in line or "clusters=" in line]
+    assert len({*lines}) == len(lines)
+
+
 def test_instantaneous_memorization_grows_with_size_and_is_beyond_doubt(tables):
     found = means(tables["profiles"], "instantaneous")
 

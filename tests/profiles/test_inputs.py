@@ -212,3 +212,17 @@ def test_power_of_a_pilot_with_missing_scores_takes_the_rule_that_it_advises(gap
         power(*gappy)
 
     assert len(power(*gappy, settings=Estimation(missing="balanced")).designs)
+
+
+def test_notes_on_which_a_reader_must_act_stand_once(planted):
+    """Two sizes lack the same rows' scores: one remark; how rows are clustered is none."""
+    rows, scores = planted(lambda *_: 0.5, sizes=("s", "m"), per_cohort=200, never=200)
+    kept = scores.filter((pl.col("row_id") != 3) | (pl.col("checkpoint") != 20))
+
+    whole = estimate(rows, scores, Estimation(draws=20))
+    found = estimate(rows, kept, Estimation(draws=20, missing="balanced"))
+
+    assert whole.remarks == ()
+    (remark,) = found.remarks
+    assert remark.startswith("1 of 800 rows dropped: not scored at every checkpoint")
+    assert sum("clusters='auto'" in note for note in found.notes) == 2  # of each size, kept
