@@ -7,10 +7,12 @@ line's convention: 1 failed, 2 usage or not found, 3 finished with failed or qua
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 from data_order.errors import OrderError, ProfileError
 
 __all__ = [
+    "ArgumentError",
     "CheckpointError",
     "EstimationError",
     "MissingTableError",
@@ -22,8 +24,17 @@ __all__ = [
     "StudyError",
     "TableError",
     "UnfinishedError",
+    "as_path",
+    "check_kind",
+    "did_you_mean",
     "not_found",
 ]
+
+
+class ArgumentError(ProfileError, TypeError):
+    """An argument is of a kind that the function does not take."""
+
+    exit_code = 2
 
 
 class NotFoundError(ProfileError):
@@ -68,6 +79,36 @@ class RefusedError(ProfileError):
 
 class EstimationError(ProfileError):
     """The panel does not allow the estimate that was asked for."""
+
+
+def check_kind(value: object, kinds: type | tuple[type, ...], what: str, expected: str) -> None:
+    """Refuse an argument of another kind.
+
+    Raises
+    ------
+    ArgumentError
+        It names the argument, what was got, and what is expected.
+
+    Examples
+    --------
+    >>> check_kind(3, str, "outcome", "a column of the scores")
+    Traceback (most recent call last):
+    pythia_profile.errors.ArgumentError: outcome: got int, expected a column of the scores
+    """
+    if not isinstance(value, kinds):
+        raise ArgumentError(f"{what}: got {type(value).__name__}, expected {expected}")
+
+
+def as_path(value: object, what: str = "study") -> Path:
+    """Take the path of a file or folder.
+
+    Raises
+    ------
+    ArgumentError
+        It is no path.
+    """
+    check_kind(value, (str, Path), what, "a path")
+    return Path(value)  # type: ignore[arg-type]
 
 
 def not_found(what: str, name: str, known: list[str]) -> NotFoundError:

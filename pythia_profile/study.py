@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self, get_origin
 from pydantic import Field, model_validator
 
 from pythia_profile.did.settings import Estimation
-from pythia_profile.errors import NotFoundError, SettingsError, StudyError, did_you_mean
+from pythia_profile.errors import NotFoundError, SettingsError, StudyError, as_path, did_you_mean
 from pythia_profile.lock import read_lock, update_lock
 from pythia_profile.mini.settings import Audit
 from pythia_profile.scoring.columns import BASE, columns_of, is_scorer, scorer_columns
@@ -284,7 +284,7 @@ def create_study(folder: Path | str, study: Study, *, replace: bool = False) -> 
     StudyError
         The folder holds a study with other settings, or cannot be written to.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     if (folder / FILE_NAME).exists():
         found = open_study(folder)
         if found != study and not (replace and found.suite == study.suite):
@@ -311,7 +311,7 @@ def change_study(folder: Path | str, settings: Mapping[str, object]) -> tuple[St
     -------
     The study, and what changed, in words; empty where nothing did.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     found = open_study(folder)
     study = changed(found, settings)
     if said := _difference(found, study, ("before", "now")):
@@ -332,7 +332,7 @@ def open_study(folder: Path | str) -> Study:
     StudyError
         There is no study, it is of another version, or a setting is wrong.
     """
-    path = Path(folder) / FILE_NAME
+    path = as_path(folder) / FILE_NAME
     if not path.exists():
         raise StudyError(
             f"no study in '{folder}' ({FILE_NAME} is missing); make one with `pythia-profile init "

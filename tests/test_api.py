@@ -149,6 +149,98 @@ def test_a_misuse_is_named(planted, call, message):
         call(rows, scores)
 
 
+TABLES = {
+    "plot_heatmap": "att",
+    "plot_event_time": "profiles",
+    "plot_instantaneous": "profiles",
+    "plot_residual": "profiles",
+    "plot_agreement": "agreement",
+    "plot_counterfactual": "counterfactual",
+    "plot_prediction": "prediction",
+    "plot_seeds": "findings",
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", TABLES)
+def test_a_figure_given_another_table_names_the_one_that_it_draws(planted, name):
+    rows, scores = planted(lambda *_: 0.5, sizes=("s", "m"))
+    found = pp.estimate(rows, scores, pp.Estimation(draws=20))
+    given = {"att": found.att, "profiles": pp.profile(found), "agreement": pp.agreement(found)}
+    others = {**given, "rows": rows, "scores": scores, "placebo": found.placebo}
+    others.pop(TABLES[name], None)
+    if name == "plot_heatmap":
+        others["turned"] = found.att.with_columns(pl.col("att").cast(pl.String))
+
+    for table in others.values():
+        with pytest.raises(pp.ProfileError, match=f"the table '{TABLES[name]}', as|'att' is Str"):
+            getattr(pp, name)(table)
+
+
+@pytest.mark.parametrize("wrong", [{"ax": 3}, {"outcome": 3}, {"size": 3}, {"size": "zz"}])
+def test_a_figure_names_an_odd_argument(planted, wrong):
+    found = pp.estimate(*planted(lambda *_: 0.5), pp.Estimation(draws=20))
+    ((name, value),) = wrong.items()
+
+    with pytest.raises(pp.ProfileError, match=rf"{name}.*(got int|'{value}')"):
+        pp.plot_heatmap(found, **wrong)
+    with pytest.raises(pp.ProfileError, match=rf"{name}.*(got int|'{value}')"):
+        pp.plot_event_time(pp.profile(found), **wrong)
+
+
+ODD = (None, 3, 1.5, b"x", [], {}, pl.DataFrame(), "no/such/folder")
+TAKES = {
+    "open_study": lambda x: pp.open_study(x),
+    "run_study": lambda x: pp.run_study(x),
+    "plan_study": lambda x: pp.plan_study(x),
+    "compare_studies": lambda x: pp.compare_studies(x, x),
+    "export_tables": lambda x: pp.export_tables(x),
+    "import_tables": lambda x: pp.import_tables(x, x),
+    "two_checkpoints": lambda x: pp.two_checkpoints(x, x, x, read=x, held_out=x),
+    "check_suite": lambda x: pp.check_suite(x),
+    "open_suite": lambda x: pp.open_suite(x),
+    "audit": lambda x: pp.audit(x),
+    "mini_suite": lambda x: pp.mini_suite(
+        None if isinstance(x, list) else x
+    ),  # none: those that are there
+    "describe_suite": lambda x: pp.describe_suite(x),
+    "describe_size": lambda x: pp.describe_size("pythia", x),
+    "sample_rows": lambda x: pp.sample_rows(x),
+}
+
+
+@pytest.mark.parametrize("name", TAKES)
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: type(odd).__name__)
+def test_an_argument_of_another_kind_is_named_in_a_line(name, odd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(pp.ProfileError) as error:
+        TAKES[name](odd)
+
+    assert "\n" not in str(error.value)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("name", ["estimate", "profile", "check", "agreement"])
+def test_settings_that_are_none_are_named(planted, name):
+    with pytest.raises(pp.ProfileError, match=r"settings: got dict, expected pp.Estimation\("):
+        getattr(pp, name)(*planted(lambda *_: 0.5), {"draws": 20})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        (pl.col("checkpoint") / 10, "at every checkpoint all rows have the same value"),
+        (pl.col("row_id") / 10, "no row's value ever changes"),
+    ],
+)
+def test_outcomes_that_tell_nothing_apart_are_said_to(planted, outcome, message):
+    rows, scores = planted(lambda *_: 0.5)
+
+    with pytest.raises(pp.ProfileError, match=f"s: outcome 'log_likelihood': {message}"):
+        pp.estimate(rows, scores.with_columns(log_likelihood=outcome))
+
+
 def test_results_print_in_a_few_lines(planted):
     rows, scores = planted(lambda *_: 0.5)
     one = pp.estimate(rows, scores, pp.Estimation(draws=20)).runs[0]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 
 import polars as pl
 
@@ -25,7 +26,7 @@ from pythia_profile.checkpoints.verdicts import (
     Verdict,
     identities,
 )
-from pythia_profile.errors import CheckpointError, StudyError
+from pythia_profile.errors import CheckpointError, StudyError, check_kind
 from pythia_profile.store import read_json, write_json
 from pythia_profile.suites.model import Suite
 from pythia_profile.suites.registry import suite_there
@@ -91,7 +92,9 @@ def audit(
     >>> import pythia_profile as pp
     >>> verdicts = pp.audit("pythia", ["2.8b"])  # doctest: +SKIP
     """
-    suite = suite_there(suite) if isinstance(suite, str) else suite
+    suite = suite if isinstance(suite, Suite) else suite_there(suite)
+    sizes = (sizes,) if isinstance(sizes, str) else sizes
+    check_kind(steps, (Sequence, NoneType), "steps", "a list of steps")
     evidence, verdicts = evidence or Evidence(), []
     seen: Seen = {}
     for size in sizes or list(suite.sizes):

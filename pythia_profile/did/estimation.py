@@ -13,7 +13,7 @@ from jaxtyping import Int
 from pythia_profile.did.arguments import check_option, counted
 from pythia_profile.did.att import AttGt, effects_of_rows
 from pythia_profile.did.covariates import covariates_of
-from pythia_profile.did.errors import ClusterError
+from pythia_profile.did.errors import ClusterError, ConstantOutcomeError
 from pythia_profile.did.moments import RowLabels
 from pythia_profile.did.panels import Panel
 from pythia_profile.did.precision import precision_notes
@@ -43,7 +43,10 @@ def effects(panel: Panel, settings: Estimation = DEFAULT, *, precision: bool = T
     ------
     ClusterError
         `batch`, and no row names its batch.
+    ConstantOutcomeError
+        No two rows, or no two checkpoints, have different outcomes.
     """
+    _check_varies(panel)
     by, chosen = cluster_by(settings.clusters, panel)
     clusters = panel.cluster if by == "batch" else None
     chosen_covariates = panel.covariate_values(settings.covariates)
@@ -56,6 +59,20 @@ def effects(panel: Panel, settings: Estimation = DEFAULT, *, precision: bool = T
     if precision:
         notes = (*notes, *precision_notes(att, panel.cluster, settings.clusters))
     return replace(att, notes=notes)
+
+
+def _check_varies(panel: Panel) -> None:
+    """Refuse outcomes that tell no row, or no checkpoint, from another."""
+    for axis, what in ((0, "all rows have the same value"), (1, "no row's value ever changes")):
+        values = panel.y if axis == 0 else panel.y.T
+        known = ~np.isnan(values).all(axis=0)
+        spread = np.nanmax(values[:, known], axis=0) - np.nanmin(values[:, known], axis=0)
+        if spread.size and not spread.any():
+            where = "at every checkpoint " if axis == 0 else ""
+            raise ConstantOutcomeError(
+                f"{panel.run[1]}: outcome '{panel.outcome}': {where}{what}, so there is no effect "
+                "to tell; choose another outcome, or look at how it was scored"
+            )
 
 
 def cluster_by(

@@ -11,7 +11,7 @@ import polars as pl
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from pythia_profile.errors import TableError
+from pythia_profile.errors import TableError, check_kind
 from pythia_profile.figures.style import (
     Drawn,
     abreast,
@@ -24,6 +24,7 @@ from pythia_profile.figures.style import (
     sizes_in,
     step_axis,
 )
+from pythia_profile.tables import DECAY, FINDINGS, PREDICTION, PROFILES
 
 __all__ = ["decay", "prediction", "seeds"]
 
@@ -52,10 +53,11 @@ def prediction(
     size : the predicted size; the last in the table that was observed unless given.
     kind : cell, instantaneous, persistent or residual; all that there are unless given.
     """
-    lines = lines_of(table, outcome, size).filter(
+    lines = lines_of(table, PREDICTION, outcome, size).filter(
         pl.col("observed").is_not_null(), pl.col("cohort").is_not_null()
     )
     if kind is not None:
+        check_kind(kind, str, "kind", "the name of one")
         lines = lines.filter(pl.col("kind") == kind)
     if lines.is_empty():
         raise TableError(f"nothing to draw: no prediction of '{size or kind}' was observed")
@@ -115,7 +117,7 @@ def seeds(
     ----------
     findings : the `FINDINGS` table; each size is a panel.
     """
-    lines = lines_of(findings, outcome, size).filter(pl.col("finding") == "seeds")
+    lines = lines_of(findings, FINDINGS, outcome, size).filter(pl.col("finding") == "seeds")
     known = lines.filter(pl.col("quantity").is_in(["between_sd", "within_sd"]))
     if known.is_empty():
         raise TableError("nothing to draw: no finding on seeds; score two training seeds or more")
@@ -187,12 +189,12 @@ def decay(
     ----------
     table, profiles : the tables `DECAY` and `PROFILES`.
     """
-    laws = lines_of(table, outcome, size).filter(
+    laws = lines_of(table, DECAY, outcome, size).filter(
         pl.col("chosen"), pl.col("subset") == "constant", pl.col("initial").is_not_null()
     )
     if laws.is_empty():
         raise TableError("nothing to draw: no law of forgetting was fitted")
-    every = lines_of(profiles, outcome, size)
+    every = lines_of(profiles, PROFILES, outcome, size)
     curve = every.filter(
         pl.col("kind") == "event_time_balanced", pl.col("event_time").is_not_null()
     )

@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.patches import Rectangle
 
-from pythia_profile.errors import TableError
+from pythia_profile.errors import TableError, check_kind
 from pythia_profile.figures.style import (
     Drawn,
     canvas,
@@ -19,6 +19,7 @@ from pythia_profile.figures.style import (
     one_or_all,
     step_axis,
 )
+from pythia_profile.tables import AGREEMENT, COUNTERFACTUAL
 
 __all__ = ["agreement", "counterfactual"]
 
@@ -50,7 +51,11 @@ def agreement(
     kind : the set of cells that are compared.
     ax : axes to draw into; new ones unless given.
     """
-    lines = frame_of(table).filter((pl.col("kind") == kind) & (pl.col("outcome") == outcome))
+    for what, name in (("kind", kind), ("outcome", outcome)):
+        check_kind(name, str, what, "the name of one")
+    lines = frame_of(table, AGREEMENT)
+    if len(lines):
+        lines = lines.filter((pl.col("kind") == kind) & (pl.col("outcome") == outcome))
     if lines.is_empty():
         raise TableError(f"nothing to draw: no line of kind '{kind}' and outcome '{outcome}'")
     sizes = list(dict.fromkeys([*lines["size_a"], *lines["size_b"]]))
@@ -107,7 +112,7 @@ def counterfactual(table: pl.DataFrame) -> Drawn:
     ----------
     table : the `COUNTERFACTUAL` table.
     """
-    table = frame_of(table)
+    table = frame_of(table, COUNTERFACTUAL)
     if table.is_empty():
         raise TableError("nothing to draw: the counterfactual table has no line")
     cohorts = table["cohort"].unique().sort().to_list()

@@ -29,6 +29,7 @@ from pythia_profile.figures.style import (
     sizes_in,
     step_text,
 )
+from pythia_profile.tables import ATT
 
 __all__ = ["difference", "heatmap"]
 
@@ -85,7 +86,7 @@ def heatmap(
     Traceback (most recent call last):
     pythia_profile.errors.TableError: nothing to draw: no line of outcome 'log_likelihood'
     """
-    frame = lines_of(att, outcome, size)
+    frame = lines_of(att, ATT, outcome, size)
     grids = {name: _Grid(frame.filter(pl.col("size") == name)) for name in sizes_in(frame)}
     words = _Words(f"ATT\n{name_outcome(outcome)}", "95 % band excludes 0")
     return _panels(grids, words, marks, ax=ax, title=title)
@@ -106,7 +107,7 @@ def difference(
     Cells are outlined where the bands of the two sizes do not overlap, which needs no assumption on
     how the errors of the two are correlated.
     """
-    frame = lines_of(att, outcome, (larger, smaller))
+    frame = lines_of(att, ATT, outcome, (larger, smaller))
     of = ["cohort", "checkpoint"]
     a, b = (
         frame.filter(pl.col("size") == name).select(*of, "att", "lower", "upper")

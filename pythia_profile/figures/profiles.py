@@ -27,6 +27,7 @@ from pythia_profile.figures.style import (
     sizes_in,
     step_axis,
 )
+from pythia_profile.tables import PROFILES
 
 __all__ = ["event_time", "instantaneous", "residual"]
 
@@ -61,7 +62,7 @@ def event_time(
     ax : axes to draw the curves into; new ones unless given.
     """
     kind = "event_time_balanced" if cohorts == "constant" else "event_time"
-    frame = lines_of(profiles, outcome, size).filter(
+    frame = lines_of(profiles, PROFILES, outcome, size).filter(
         pl.col("kind") == kind, pl.col("att").is_finite()
     )
     if frame.is_empty():
@@ -136,7 +137,7 @@ def instantaneous(
     Each size is a panel, all on one scale; the rate is the gray line, on the scale at the right,
     where it is known.
     """
-    frame = _by_cohort(lines_of(profiles, outcome, size), "instantaneous")
+    frame = _by_cohort(lines_of(profiles, PROFILES, outcome, size), "instantaneous")
     return _of_cohorts(frame, outcome, ax, title, marks, what="instantaneous ATT", rate=True)
 
 
@@ -150,7 +151,7 @@ def residual(
     marks: Marks | None = None,
 ) -> Drawn:
     """Draw what is left of each cohort's effect at the last checkpoint; each size is a panel."""
-    frame = _by_cohort(lines_of(profiles, outcome, size), "residual")
+    frame = _by_cohort(lines_of(profiles, PROFILES, outcome, size), "residual")
     return _of_cohorts(frame, outcome, ax, title, marks, what="residual ATT", rate=False)
 
 
@@ -204,7 +205,7 @@ def _with_bands(ax: Axes, line: pl.DataFrame, color: Any) -> Any:
 
 def _rates_of(frame: pl.DataFrame, wanted: bool) -> list[pl.DataFrame]:
     """Cohorts and rates of each size; none where they are not known."""
-    if not wanted or not frame["learning_rate"].count():
+    if not wanted or "learning_rate" not in frame or not frame["learning_rate"].count():
         return []
     return [frame.filter(pl.col("size") == name) for name in sizes_in(frame)]
 

@@ -1,6 +1,6 @@
 """One look for all figures: colors by size, steps as words, vector output that is reproducible."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -14,8 +14,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pythia_profile.errors import TableError, not_found
+from pythia_profile.errors import TableError, check_kind, not_found
 from pythia_profile.store import atomic_write
+from pythia_profile.tables import Table
 from pythia_profile.tables.frames import polars_frame
 
 __all__ = [
@@ -121,7 +122,11 @@ def canvas(
     ------
     TableError
         Several panels are to be drawn into one `ax`.
+    ArgumentError
+        `ax` is something else, a figure for instance.
     """
+    if ax is not None:
+        check_kind(ax, Axes, "ax", "the axes of a matplotlib figure")
     if ax is not None and panels > 1:
         raise TableError(f"ax: got one for {panels} panels; choose one with size=, or leave ax out")
     with (
@@ -174,41 +179,108 @@ def one_or_all(axes: Sequence[Axes]) -> Drawn:
     return found
 
 
-def frame_of(given: Any) -> pl.DataFrame:
+def frame_of(given: Any, table: Table) -> pl.DataFrame:
     """Take a table of polars or pandas, or what `estimate` gave: its effects.
+
+    Parameters
+    ----------
+    table : whose columns it must have, as far as they are drawn (`_DRAWN`).
 
     Raises
     ------
     TableError
-        It is none of these, the name of a folder for instance.
+        It is none of these, the name of a folder for instance, or another table.
     """
-    table = given if hasattr(given, "columns") else getattr(given, "att", given)
-    return polars_frame(table, "to draw").lazy().collect()
+    found = given if hasattr(given, "columns") else getattr(given, "att", given)
+    frame = polars_frame(found, "to draw").lazy().collect()
+    if frame.is_empty():
+        return frame
+    wanted, source = _DRAWN[table.name]
+    missing = [f"'{name}'" for name in wanted if name not in frame.columns]
+    if missing:
+        raise TableError(
+            f"table to draw: {', '.join(missing)} missing, expected the table '{table.name}', as "
+            f"{source} gives it"
+        )
+    for name in wanted:
+        got, expected = frame.schema[name], table.columns[name]
+        if got.is_numeric() != expected.is_numeric() and got != pl.Null():
+            raise TableError(f"table to draw: '{name}' is {got}, expected {expected}")
+    return frame
 
 
-def lines_of(table: Any, outcome: str, size: str | Sequence[str] | None = None) -> pl.DataFrame:
+_ENDS = ("size", "cohort", "att", "lower", "upper")
+_FINDINGS = "pp.study_findings(...).tables"
+_DRAWN: dict[str, tuple[tuple[str, ...], str]] = {
+    "att": ((*_ENDS, "checkpoint"), "pp.estimate(rows, scores).att"),
+    "profiles": (
+        (*_ENDS, "kind", "event_time", "se"),
+        "pp.profile(pp.estimate(rows, scores))",
+    ),
+    "agreement": (
+        (
+            *("outcome", "kind", "size_a", "size_b", "cells", "pearson", "lower", "upper"),
+            *("reliability_a", "reliability_b"),
+        ),
+        "pp.agreement(pp.estimate(rows, scores))",
+    ),
+    "counterfactual": (
+        (*_ENDS, "outcome", "event_time", "truth", "error", "error_se"),
+        "the stage `counterfactual` of a study",
+    ),
+    "prediction": (
+        (
+            *("size", "sources", "kind", "cohort", "predicted", "lower", "upper"),
+            *("observed", "covered"),
+        ),
+        _FINDINGS,
+    ),
+    "findings": (
+        (
+            *("finding", "size", "kind", "subset", "quantity", "estimate", "lower", "upper"),
+            "verdict",
+        ),
+        _FINDINGS,
+    ),
+    "decay": (
+        (
+            *("size", "subset", "law", "chosen", "initial", "level", "rate", "half_life"),
+            "horizon",
+        ),
+        _FINDINGS,
+    ),
+}
+"""Columns of a table that a drawing needs, and what gives the table."""
+
+
+def lines_of(
+    given: Any, table: Table, outcome: str, size: str | Sequence[str] | None = None
+) -> pl.DataFrame:
     """Lines of one outcome and of the sizes that are asked for, in the order asked.
 
     Parameters
     ----------
-    table : as `frame_of` takes it.
+    given, table : as `frame_of` takes them.
 
     Raises
     ------
     TableError
-        There is none of that outcome.
+        It is another table, or has no line of that outcome.
+    ArgumentError
+        `outcome` is no name.
     NotFoundError
         A size is not in the table.
     """
-    table = frame_of(table)
-    lines: pl.DataFrame = table
-    if "outcome" in table.columns:
-        lines = table.filter(pl.col("outcome") == outcome)
+    check_kind(outcome, str, "outcome", "the name of one")
+    frame = frame_of(given, table)
+    lines: pl.DataFrame = frame
+    if "outcome" in frame.columns:
+        lines = frame.filter(pl.col("outcome") == outcome)
     if lines.is_empty():
         raise TableError(f"nothing to draw: no line of outcome '{outcome}'")
     if size is None:
         return lines
-    wanted = [size] if isinstance(size, str) else [*size]
+    wanted = [size] if isinstance(size, str) or not isinstance(size, Iterable) else [*size]
     known = sizes_in(lines)
     for name in wanted:
         if name not in known:

@@ -21,6 +21,7 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from data_order.store.megatron import MegatronStore
+from pythia_profile.errors import check_kind
 from pythia_profile.execute.executors import map_units
 from pythia_profile.execute.resources import on_cores
 from pythia_profile.execute.time_left import Part, model_cost
@@ -66,6 +67,7 @@ def mini_suite(
         A size that the mini suite does not have.
     """
     config = config or MiniConfig(seed=seed)
+    check_kind(sizes, (str, list, tuple), "sizes", f"names among {', '.join(MINI_SIZES)}")
     sizes = (sizes,) if isinstance(sizes, str) else tuple(sizes)
     for size in sizes:
         shape(size)

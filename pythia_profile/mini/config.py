@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from pythia_profile.errors import StudyError, not_found
+from pythia_profile.errors import StudyError, check_kind, not_found
 from pythia_profile.store import digest
 from pythia_profile.training.settings import Recipe
 
@@ -117,6 +117,7 @@ class MiniConfig:
 
 def shape(size: str) -> Shape:
     """Return the shape of a mini size; a typo is answered with near matches."""
+    check_kind(size, str, "size", "the name of one")
     if size not in MINI_SIZES:
         raise not_found("size in suite 'mini':", size, list(MINI_SIZES))
     return MINI_SIZES[size]

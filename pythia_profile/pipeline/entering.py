@@ -14,7 +14,14 @@ import polars as pl
 
 from data_order.order import TrainingOrder
 from pythia_profile.did import AttGt
-from pythia_profile.errors import MissingTableError, NotFoundError, StudyError, TableError
+from pythia_profile.errors import (
+    MissingTableError,
+    NotFoundError,
+    StudyError,
+    TableError,
+    as_path,
+    check_kind,
+)
 from pythia_profile.pipeline.imports import (
     Source,
     equal_checkpoints,
@@ -82,7 +89,8 @@ def import_tables(folder: Path | str, given: Given) -> list[str]:
     TableError
         A file is not what its schema asks for.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
+    check_kind(given, Given, "given", "pp.Given(panels=...)")
     if not (given.panels or given.losses or given.effects):
         raise StudyError("nothing to import: give a panel, losses, or effects")
     if both := sorted({*given.panels} & {*given.losses}):
@@ -274,7 +282,7 @@ def export_tables(
     StudyError
         There is no study, or it has not been scored or estimated.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     study, files = open_study(folder), list[Path]()
     if panels is None and effects is None:
         raise StudyError("nothing to export: name a folder for panels, or a file for effects")

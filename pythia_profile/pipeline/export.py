@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pythia_profile.errors import StudyError
+from pythia_profile.errors import StudyError, as_path
 from pythia_profile.pipeline.column_words import COLUMNS
 from pythia_profile.pipeline.inputs import any_scores, study_scores
 from pythia_profile.redaction import redact
@@ -118,7 +118,7 @@ def export_study(
     StudyError
         The folder holds no study or no table, or `out` exists.
     """
-    folder, out = Path(folder), Path(out)
+    folder, out = as_path(folder), as_path(out, "out")
     options = options or ExportOptions()
     study = open_study(folder)
     if out.exists():

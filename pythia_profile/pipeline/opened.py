@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import PrivateAttr
 
 from pythia_profile import study as settings_of
-from pythia_profile.errors import MissingTableError, StudyError
+from pythia_profile.errors import MissingTableError, StudyError, as_path
 from pythia_profile.findings.whole import Findings
 from pythia_profile.pipeline.inputs import check_outcomes, study_scores, suite_if_known
 from pythia_profile.pipeline.kept import study_estimates
@@ -231,7 +231,7 @@ def create_study(folder: Path | str, study: settings_of.Study, *, replace: bool 
             f"study: got {type(study).__name__}, expected pp.Study(suite=..., sizes=...)"
         )
     plain = settings_of.Study(**dict(study))
-    check_outcomes(Path(folder), plain)
+    check_outcomes(as_path(folder), plain)
     return _in_folder(settings_of.create_study(folder, plain, replace=replace), folder)
 
 

@@ -16,7 +16,7 @@ from data_order.shuffled.rows import ShuffledRows
 from data_order.view import escaped
 from pythia_profile.checkpoints.grid import locate
 from pythia_profile.checkpoints.verdicts import Verdict, faulty
-from pythia_profile.errors import NotFoundError
+from pythia_profile.errors import NotFoundError, as_path
 from pythia_profile.suites.folder import read_suite
 from pythia_profile.suites.model import Size, Suite
 from pythia_profile.suites.sampling import open_rows
@@ -55,8 +55,9 @@ def check_suite(folder: str | Path) -> Findings:
     NotFoundError
         The folder has no `suite.toml`.
     """
+    folder = as_path(folder, "suite")
     try:
-        suite = read_suite(Path(folder))
+        suite = read_suite(folder)
     except NotFoundError:
         raise
     except ProfileError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from data_order.hub.access import Hub
 from pythia_profile.checkpoints.prefetch import most_on_disk
 from pythia_profile.checkpoints.source import KEEP_ALL
-from pythia_profile.errors import RefusedError, StudyError
+from pythia_profile.errors import RefusedError, StudyError, as_path
 from pythia_profile.execute.resources import (
     available_cores,
     chosen_device,
@@ -152,7 +152,7 @@ def plan_study(
     if not bandwidth > 0:
         raise StudyError(f"bandwidth: got {bandwidth}, expected more than 0")
     asked = device_named(device) if device else None
-    folder = Path(folder)
+    folder = as_path(folder)
     study = open_study(folder)
     suite = suite_facts_of(study.suite, study.training_seed or None, near=folder)
     grid, notes = planned_grid(folder, study, suite, hub)

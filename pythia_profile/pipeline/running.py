@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from pythia_profile.errors import NotFoundError, StudyError
+from pythia_profile.errors import NotFoundError, StudyError, as_path
 from pythia_profile.pipeline.fingerprints import MISSING, Fingerprints
 from pythia_profile.pipeline.fits import check_fit
 from pythia_profile.pipeline.makers import NOTE, StageOptions
@@ -115,7 +115,7 @@ def run_all(
     on_message : called with the first line of each stage's message, and the notes below it on which
         a reader must act; all notes are in the lock file.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     study = open_study(folder)
     check_settings(folder, study)
     _note_imports(folder, study)

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from pythia_profile.errors import MissingTableError, ProfileError
+from pythia_profile.errors import MissingTableError, ProfileError, as_path
 from pythia_profile.pipeline.inputs import any_scores, study_scores
 from pythia_profile.pipeline.stages import STAGES, explain_stages
 from pythia_profile.settings import Settings
@@ -79,7 +79,7 @@ def compare_studies(a: Path | str, b: Path | str) -> Comparison:
     StudyError
         One of the folders holds no study.
     """
-    folders = Path(a), Path(b)
+    folders = as_path(a, "a"), as_path(b, "b")
     studies = open_study(a), open_study(b)
     before, after = map(_flat, studies)
     settings = [

@@ -15,7 +15,7 @@ import numpy as np
 from data_order.pack import pack_text
 from data_order.store.megatron import MegatronStore
 from pythia_profile.checkpoints.architecture import config_fault
-from pythia_profile.errors import NotFoundError, StudyError
+from pythia_profile.errors import NotFoundError, StudyError, as_path
 from pythia_profile.pipeline.opened import Study, create_study
 from pythia_profile.study import new_study
 from pythia_profile.suites.folder import write_suite
@@ -59,8 +59,10 @@ def two_checkpoints(
     StudyError
         The two folders are one, hold different models, or a model that cannot be read.
     """
-    folder = Path(folder)
-    homes = [Path(home).resolve() for home in (before, after)]
+    folder = as_path(folder)
+    homes = [as_path(*home).resolve() for home in ((before, "before"), (after, "after"))]
+    for path, what in ((read, "read"), (held_out, "held_out")):
+        as_path(path, what)
     shape, other = (_config(home) for home in homes)
     if homes[0] == homes[1]:
         raise StudyError(f"before and after are one folder, '{homes[0]}'; expected two checkpoints")

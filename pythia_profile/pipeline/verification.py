@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pythia_profile.errors import ProfileError, StudyError
+from pythia_profile.errors import ProfileError, StudyError, as_path
 from pythia_profile.pipeline.fingerprints import MISSING, Fingerprints
 from pythia_profile.pipeline.inputs import ready_suite
 from pythia_profile.pipeline.pinned import study_grid
@@ -67,7 +67,7 @@ def verify_study(folder: Path | str, *, rescore: int = 0, seed: int = 0) -> list
     StudyError
         The folder holds no study, or nothing that was recorded: an export has no records.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     study = open_study(folder)
     lines = [
         *_units(folder),

@@ -23,7 +23,7 @@ from pythia_profile.did.inference.simultaneous import Bands
 from pythia_profile.did.panel_tables import as_lazy, need_columns
 from pythia_profile.did.precision import is_fact
 from pythia_profile.did.settings import DEFAULT, Estimation
-from pythia_profile.errors import TableError, not_found
+from pythia_profile.errors import TableError, check_kind, not_found
 from pythia_profile.tables import ATT, PLACEBO, ROWS, RUN, SCORES, conform
 from pythia_profile.tables.frames import small_to_large
 
@@ -191,6 +191,7 @@ def estimate(
     EstimationError
         The panel allows no estimate.
     """
+    check_kind(settings, Estimation, "settings", "pp.Estimation(...)")
     found = []
     for laid in panels(rows, scores, outcomes, settings):
         found.append(RunEstimate(laid, effects(laid, settings)))
@@ -210,6 +211,7 @@ def estimates_of(
     TableError
         Neither both tables nor estimates alone were given.
     """
+    check_kind(settings, Estimation, "settings", "pp.Estimation(...)")
     if isinstance(rows, Estimates):
         if scores is not None:
             raise TableError("got estimates and scores; expected estimates, or rows and scores")

@@ -18,7 +18,7 @@ from pythia_profile.did.arguments import counted
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.power import Target
 from pythia_profile.did.settings import DEFAULT, Estimation
-from pythia_profile.errors import TableError, not_found
+from pythia_profile.errors import TableError, check_kind, not_found
 from pythia_profile.profiles.estimates import Frame, panels, study_tables
 from pythia_profile.settings import Settings
 
@@ -164,6 +164,8 @@ def power(
         The pilot has no never-treated rows, or lacks scores and no rule was chosen for that.
     """
     asked = plan or PowerPlan()
+    check_kind(asked, PowerPlan, "plan", "pp.PowerPlan(...)")
+    check_kind(settings, Estimation, "settings", "pp.Estimation(...)")
     rows, table = study_tables(rows, scores, [asked.outcome])
     sizes = table["size"].unique(maintain_order=True).to_list()
     if (chosen := asked.size or sizes[0]) not in sizes:

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 from transformers.modeling_utils import PreTrainedModel
 
-from pythia_profile.errors import ProfileError
+from pythia_profile.errors import ProfileError, check_kind
 from pythia_profile.scoring.outcomes import Batch, Decode, Outcome, outcomes_of
 from pythia_profile.scoring.settings import Scoring
 from pythia_profile.scoring.surprisal import Compile, token_statistics
@@ -74,6 +74,7 @@ def score_checkpoint(
         Rows of unequal length, shorter than an outcome needs or longer than the model reads, token
         ids outside the vocabulary, or logits that are not finite.
     """
+    check_kind(model, PreTrainedModel, "model", "a language model of transformers")
     settings = Scoring(scorers=tuple(outcomes), batch_tokens=batch_tokens)
     return score_rows(model, rows, settings, decode=decode, compile=compile, advance=advance).rows
 

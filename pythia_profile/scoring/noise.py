@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from pythia_profile.checkpoints.load import CheckpointLoader
-from pythia_profile.errors import StudyError
+from pythia_profile.errors import StudyError, as_path, check_kind
 from pythia_profile.execute.resources import chosen_device
 from pythia_profile.scoring.forward import score_checkpoint
 from pythia_profile.scoring.outcomes import Decode
@@ -66,6 +66,8 @@ def noise_floor(
     CheckpointError, ScoringError
         As loading and scoring raise them.
     """
+    check_kind(rows, pl.DataFrame, "rows", "a polars frame with row_id and tokens")
+    checkpoint = as_path(checkpoint, "checkpoint")
     if len(rows) < 2:
         raise StudyError(f"noise floor: got {len(rows)} rows, expected at least 2 to spread")
     settings = settings or Scoring()

@@ -13,7 +13,7 @@ from data_order.order import TrainingOrder
 from data_order.published import published_order
 from data_order.shuffled.filed_runs import FILED_RUNS
 from data_order.shuffled.runs import RUNS, OwnFiles, ShuffledRun
-from pythia_profile.errors import NotFoundError, StudyError, not_found
+from pythia_profile.errors import NotFoundError, StudyError, check_kind, not_found
 from pythia_profile.suites.schedule import SCHEDULES, Rates
 
 __all__ = ["KnownFault", "Size", "Suite", "TokenFiles"]
@@ -263,6 +263,7 @@ class Suite:
 
     def size(self, name: str) -> Size:
         """Return the size called `name`; a typo is answered with near matches."""
+        check_kind(name, str, "size", "the name of one")
         if name not in self.sizes:
             raise not_found(f"size in suite '{self.name}':", name, list(self.sizes))
         return self.sizes[name]

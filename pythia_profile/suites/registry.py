@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from data_order.published import ORDERS
-from pythia_profile.errors import NotFoundError, not_found
+from pythia_profile.errors import NotFoundError, check_kind, not_found
 from pythia_profile.suites.folder import FILE_NAME, read_suite
 from pythia_profile.suites.model import Suite
 from pythia_profile.suites.pythia import PUBLISHED
@@ -110,20 +110,21 @@ def as_suite(suite: Suite | str | Path, sizes: Sequence[str] = ()) -> Suite:
     Raises
     ------
     NotFoundError
-        There is no such suite, or it is none of these.
+        There is no such suite.
+    ArgumentError
+        It is none of these.
     """
-    if isinstance(suite, Suite):
-        return suite
-    if not isinstance(suite, str | Path):
-        raise NotFoundError(
-            f"suite: got {type(suite).__name__}, expected a suite, its name, or its folder"
-        )
-    return open_suite(str(suite), sizes)
+    return suite if isinstance(suite, Suite) else open_suite(str(_named(suite)), sizes)
 
 
 def facts_of(suite: Suite | str | Path) -> Suite:
     """Take a suite, or what is known of one by its name or in its folder."""
-    return suite if isinstance(suite, Suite) else suite_facts_of(str(suite))
+    return suite if isinstance(suite, Suite) else suite_facts_of(str(_named(suite)))
+
+
+def _named(suite: object) -> object:
+    check_kind(suite, (str, Path), "suite", "a suite, its name, or its folder")
+    return suite
 
 
 def suite_there(name: str, seed: int | None = None) -> Suite:
@@ -138,6 +139,7 @@ def suite_there(name: str, seed: int | None = None) -> Suite:
 
 
 def _in_folder(name: str, near: Path | None) -> Suite | None:
+    _named(name)
     folder = (near / name) if near is not None else Path(name)
     return read_suite(folder) if (folder / FILE_NAME).is_file() else None
 
