@@ -16,6 +16,7 @@ from data_order.hub.access import Hub, HubFile
 from pythia_profile.checkpoints.architecture import config_fault
 from pythia_profile.checkpoints.fetch import fetch_file
 from pythia_profile.checkpoints.listing import CONFIG, Listing
+from pythia_profile.checkpoints.small_files import read_json_file
 from pythia_profile.checkpoints.verdicts import ODD_CONFIG, UNSUPPORTED, Fault
 from pythia_profile.errors import CheckpointError
 from pythia_profile.suites.model import Suite
@@ -45,7 +46,7 @@ _FORWARD = (
 
 def config_faults(
     suite: Suite, size: str, listing: Listing, steps: Sequence[int], hub: Hub
-) -> dict[int, list[Fault]]:
+) -> tuple[dict[int, list[Fault]], bool]:
     """Find checkpoints that cannot be loaded, or are of another model, by their config.json.
 
     Where a configuration cannot be read now, nothing is found; loading reads it again.
@@ -53,6 +54,10 @@ def config_faults(
     Parameters
     ----------
     steps : checkpoints to judge.
+
+    Returns
+    -------
+    The faults of each checkpoint that has some, and whether the hub gave all that was asked for.
     """
     holders: dict[str, list[int]] = defaultdict(list)
     files: dict[str, tuple[int, HubFile]] = {}
@@ -67,11 +72,13 @@ def config_faults(
                 files.setdefault(key, (step, file))
     found: dict[int, list[Fault]] = defaultdict(list)
     read: dict[str, Any] = {}
+    answered = True
     for key, (step, file) in files.items():
         try:
             read[key] = _config(listing, step, file, hub)
         except RemoteError as error:
             log.info("%s %s: its config.json is not judged (%s)", suite.name, size, error)
+            answered = False
             continue
         except CheckpointError as error:
             read[key] = str(error)
@@ -87,7 +94,7 @@ def config_faults(
                 reason = f"config.json: {name} is {value!r}, expected {expected!r}"
                 for holder in holders[key]:
                     found[holder].append(Fault(ODD_CONFIG, reason))
-    return found
+    return found, answered
 
 
 def _expected(
@@ -105,8 +112,6 @@ def _expected(
 
 
 def _config(listing: Listing, step: int, file: HubFile, hub: Hub) -> Any:
-    from pythia_profile.checkpoints.weights import read_json_file  # loads torch
-
     revision = listing.steps[step]
     if not revision.commit:  # a folder of this machine
         return read_json_file(Path(listing.repository) / revision.name / CONFIG)

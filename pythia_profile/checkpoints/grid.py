@@ -7,10 +7,11 @@ are judged in the same way, by the hashes of their files.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data_order.hub.access import Hub, HubFile
+from data_order.hub.retry import RetryPolicy
 from pythia_profile.checkpoints.configs import config_faults
 from pythia_profile.checkpoints.listing import Checkpoint, Listing, Revision
 from pythia_profile.checkpoints.pins import Pins, pin
@@ -32,6 +33,8 @@ from pythia_profile.suites.model import Suite
 __all__ = ["CHOICES", "Grid", "Located", "folder_listing", "locate"]
 
 log = logging.getLogger(__name__)
+
+_ONCE = RetryPolicy(retries=0)
 
 CHOICES = ("refuse", "skip", "accept")
 """What to do with faulty checkpoints: refuse to score, leave them out, score them all the same."""
@@ -139,8 +142,11 @@ def locate(
     for size in sizes:
         suite.check_steps(size, steps or ())
     asked = sorted({step for of_size in wanted.values() for step in of_size or ()})
+    known, configs = pins, hub
     if any(suite.repository(size) is not None for size in sizes):
         pins = pin(suite, sizes, asked or None, known=pins, hub=hub)
+    if pins == known:  # planned without a network, perhaps: what is not kept is asked for once
+        configs = replace(hub, retry=_ONCE)
     for size in sizes:
         local = suite.repository(size) is None
         listing = (
@@ -150,7 +156,8 @@ def locate(
         )
         of_size = wanted[size] or listing.known
         suite.check_steps(size, steps or (), listing.known)
-        faults = config_faults(suite, size, listing, of_size, hub)
+        faults, answered = config_faults(suite, size, listing, of_size, configs)
+        configs = configs if answered else replace(hub, retry=_ONCE)
         verdicts += audit_listing(suite, size, listing, of_size, faults)
         for step in of_size:
             revision = listing.steps.get(step)

@@ -9,6 +9,7 @@ The format is decided for each revision by itself: old ones have pickles only, s
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from data_order.hub.access import HubFile
 
@@ -54,7 +55,7 @@ class Checkpoint:
         return sum(file.size for file in self.files)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Revision:
     """One branch at the commit to which it is pinned.
 
@@ -84,7 +85,7 @@ class Revision:
             next((_foreign(file.name) for file in known if _foreign(file.name)), ""),
         )
 
-    @property
+    @cached_property
     def formats(self) -> list[Checkpoint]:
         """Every format of which some files exist, the one to load first.
 

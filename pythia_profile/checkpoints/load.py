@@ -34,12 +34,8 @@ from transformers.initialization import no_init_weights
 from transformers.modeling_utils import PreTrainedModel
 
 from pythia_profile.checkpoints.architecture import config_fault
-from pythia_profile.checkpoints.weights import (
-    CheckpointError,
-    find_weights,
-    read_json_file,
-    tensors,
-)
+from pythia_profile.checkpoints.small_files import read_json_file
+from pythia_profile.checkpoints.weights import CheckpointError, find_weights, tensors
 
 __all__ = ["ATTENTIONS", "DTYPES", "CheckpointLoader"]
 

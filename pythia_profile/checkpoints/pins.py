@@ -21,6 +21,8 @@ __all__ = ["Pins", "moved_branches", "pin"]
 
 MAIN = "main"
 _PARALLEL = 8
+_LINES = TypeAdapter(list[tuple[str, int, str, str]])
+_BRANCHES = TypeAdapter(dict[str, str])
 
 Files = tuple[HubFile, ...]
 
@@ -88,7 +90,7 @@ class Pins:
         """
         try:
             branches = {
-                repository: TypeAdapter(dict[str, str]).validate_python(facts_of["branches"])
+                repository: _BRANCHES.validate_python(facts_of["branches"])
                 for repository, facts_of in facts.items()
             }
             trees = {
@@ -209,5 +211,4 @@ def _commits(
 
 
 def _files(listed: Any) -> Files:
-    lines = TypeAdapter(list[tuple[str, int, str, str]]).validate_python(listed)
-    return tuple(HubFile(*line) for line in lines)
+    return tuple(HubFile(*line) for line in _LINES.validate_python(listed))

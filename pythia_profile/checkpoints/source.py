@@ -78,15 +78,14 @@ class HubCheckpoint:
         return sum(file.size for file in self.files)
 
     @property
-    def missing(self) -> int:
-        """Bytes that are not here yet, by the sizes of the files on disk."""
-        return sum(file.size for file in self.files if not self._seems_here(file))
-
-    @property
-    def requests(self) -> int:
-        """Requests that bring what is missing: two for a large file, one for a small one."""
-        lacking = [file for file in self.files if not self._seems_here(file)]
-        return sum(2 if file.sha256 else 1 for file in lacking)
+    def missing(self) -> tuple[HubFile, ...]:
+        """Files that are not here yet, by the sizes of those on disk."""
+        folder = self.folder
+        return tuple(
+            file
+            for file in self.files
+            if _size(folder / file.name) != file.size and not self._elsewhere(file)
+        )
 
     @contextmanager
     def held(
@@ -169,9 +168,7 @@ class HubCheckpoint:
                 path.unlink(missing_ok=True)
                 path.symlink_to(Path(known).resolve())
 
-    def _seems_here(self, file: HubFile) -> bool:
-        if _size(self.folder / file.name) == file.size:
-            return True
+    def _elsewhere(self, file: HubFile) -> bool:
         known = try_to_load_from_cache(self.repository, file.name, revision=self.commit)
         return isinstance(known, str) and _size(Path(known)) == file.size
 

@@ -5,7 +5,6 @@ with `weights_only`, and what a file claims about its size is checked before any
 headers and JSON are bounded, and an archive may not hold more than the file has bytes.
 """
 
-import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from pythia_profile.checkpoints.listing import LARGEST_JSON
+from pythia_profile.checkpoints.small_files import read_json_file
 from pythia_profile.errors import CheckpointError
 
-__all__ = ["CheckpointError", "WeightFiles", "find_weights", "read_json_file", "tensors"]
+__all__ = ["CheckpointError", "WeightFiles", "find_weights", "tensors"]
 
 LARGEST_HEADER = 16 * 2**20
 """Bytes of the largest safetensors header that is parsed; that of 12b has 60 kB."""
@@ -82,25 +81,6 @@ def tensors(files: WeightFiles) -> Iterator[tuple[str, torch.Tensor]]:
             yield from _SOURCES[files.kind](path)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} is damaged or truncated: {error}") from error
-
-
-def read_json_file(path: Path) -> Any:
-    """Read a small JSON file of a checkpoint.
-
-    Raises
-    ------
-    CheckpointError
-        It is missing, larger than a config can be, or not JSON.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"'{path.name}' is missing in '{path.parent}'")
-    size = path.stat().st_size
-    if size > LARGEST_JSON:
-        raise CheckpointError(f"{path} has {size:,} bytes, expected at most {LARGEST_JSON:,}")
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
 
 
 def _shards(index: Path) -> tuple[Path, ...]:

@@ -122,8 +122,11 @@ def planned_unit(
     source = work.checkpoint
     wanted: dict[str, Any] = {}
     if isinstance(source, HubCheckpoint):
-        bytes_here = source.size - source.missing
-        wanted = {"fetch": source.missing, "requests": source.requests}
+        lacking = source.missing
+        fetch = sum(file.size for file in lacking)
+        bytes_here = source.size - fetch
+        # a large file is asked for twice: its address, then its bytes
+        wanted = {"fetch": fetch, "requests": sum(2 if file.sha256 else 1 for file in lacking)}
     else:
         bytes_here = sum(path.stat().st_size for path in source.iterdir() if path.is_file())
     state, why = _state(folder, study, work, checksum)

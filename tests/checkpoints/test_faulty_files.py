@@ -250,7 +250,7 @@ def test_one_that_cannot_be_read_leaves_the_folder_as_it_was(published):
         CheckpointLoader().load(folder)
 
     assert (place.source.folder / "model.safetensors").read_bytes() == b"short"
-    code = "import pickle, sys; print(pickle.loads(bytes.fromhex(sys.argv[1])).missing)"
+    code = "import pickle, sys; print(len(pickle.loads(bytes.fromhex(sys.argv[1])).missing))"
     said = subprocess.run(
         [sys.executable, "-c", code, pickle.dumps(place.source).hex()],
         capture_output=True,

@@ -1,6 +1,10 @@
 """Plans of published suites: hours for a stated device before anything was scored, and offline."""
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -10,6 +14,8 @@ from pythia_profile.errors import NotFoundError
 from pythia_profile.pipeline import planned, planning
 from pythia_profile.pipeline.devices import DEVICE_NAMES, device_named
 from pythia_profile.pipeline.planning import plan_study
+from pythia_profile.study import open_study, update_lock
+from pythia_profile.suites.registry import suite_facts_of
 
 WEIGHTS = {
     # GB of float16 weights of a checkpoint, as published
@@ -126,3 +132,62 @@ def test_a_model_beyond_the_memory_of_a_device_is_planned_with_a_note(study, mon
     assert "one a100 has 80 GB" in plan_study(study, device="a100").notes[-1]
     with pytest.raises(NotFoundError, match="no device 'tpu'"):
         plan_study(study, device="tpu")
+
+
+STEPS = (0, *(2**power for power in range(10)), *range(1000, 143_001, 1000))
+
+
+def listed(repository: str, gigabytes: float) -> dict:
+    """Section of a lock file: 154 branches of a repository, with weights of their own each."""
+
+    def name(*parts):
+        return hashlib.sha256(repr((repository, *parts)).encode()).hexdigest()
+
+    shards = 3 if gigabytes > 10 else 1
+    weights = [f"pytorch_model-{i:05d}-of-{shards:05d}.bin" for i in range(1, shards + 1)]
+    small = [["config.json", 570, "", name("config")[:40]]]
+    if shards == 1:
+        weights = ["pytorch_model.bin"]
+    else:
+        small.append(["pytorch_model.bin.index.json", 40_000, "", name("index")[:40]])
+    branches = {f"step{step}": name(step)[:40] for step in STEPS}
+    size = round(gigabytes * 1e9 / shards)
+    trees = {
+        commit: [*small, *([w, size, name(commit, w), name(w)[:40]] for w in weights)]
+        for commit in branches.values()
+    }
+    return {"branches": branches, "trees": trees}
+
+
+def test_1232_listed_checkpoints_are_planned_within_two_seconds_without_a_network(tmp_path):
+    """From the start of the process; bytes, minutes and words are those of the listing."""
+    folder, asked = tmp_path / "study", ",".join(map(str, STEPS))
+    words = ["init", str(folder), "--suite", "pythia-deduped", "--sizes", ",".join(WEIGHTS)]
+    assert run(app, [*words, "--checkpoints", asked]) == 0
+    suite = suite_facts_of(open_study(folder).suite)
+    repositories = {suite.repository(size): gb for size, gb in WEIGHTS.items()}
+    update_lock(folder, "checkpoints", {r: listed(r, gb) for r, gb in repositories.items()})
+    away = {"HF_ENDPOINT": "http://127.0.0.1:9", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    plan = [sys.executable, "-m", "pythia_profile", "plan", str(folder), "--device", "a100"]
+
+    seconds = []
+    for _ in range(2):
+        before = os.times()
+        done = subprocess.run(
+            [*plan, "--json"],
+            env={**os.environ, **away},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        after = os.times()
+        # of the processor: other tests run beside this one
+        seconds.append(sum(after[2:4]) - sum(before[2:4]))
+    content = json.loads(done.stdout)
+    said = subprocess.run(plan, env={**os.environ, **away}, capture_output=True, text=True).stdout
+
+    assert min(seconds) < 2
+    assert content["fetch_bytes"] == pytest.approx(154 * sum(WEIGHTS.values()) * 1e9, rel=1e-3)
+    assert content["fetch_bytes"] == pytest.approx(7.6e12, rel=0.01)
+    assert content["states"] == {"to do": 1232}
+    assert "1,232 checkpoints on a100: computing takes longest" in said
