@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     FACTS,
     "power my-study",
     "power my-study --target mean --batches 5,10 --rows 10 --controls 2000",
+    "power my-study --covariates features,base",
     "power --cohorts 143 --tokens 2048 --budget 5e9 --json",
 )
 def power(
@@ -87,12 +88,21 @@ def power(
         float, typer.Option("--power", help="Probability of detecting the effect.")
     ] = 0.8,
     level: Annotated[float, typer.Option(help="Simultaneous confidence level.")] = 0.95,
+    covariates: Annotated[
+        str,
+        typer.Option(
+            help="Plan for rows compared at equal values of these, with commas, such as "
+            "features,base or features,reference,base; none for none.",
+            show_default="those of study.toml",
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Plan sample sizes: the smallest detectable effects.
 
     Variances come from a pilot: STUDY, or the mini suite. Every combination of batches, rows,
-    controls and families is a line of the table; below it, the best split of a budget of tokens.
+    controls and families is a line of the table; below it, the best split of a budget of tokens,
+    and what features of the rows and a reference model are worth, where the pilot has them.
     """
     from pythia_profile.did.settings import Estimation
     from pythia_profile.profiles.study_power import PowerPlan
@@ -124,7 +134,7 @@ def power(
             most_rows=rows_there if most_rows is None else most_rows,
             most_controls=controls_there if most_controls is None else most_controls,
         )
-    found = minimal_effects(*_tables(folder), plan, _estimation(folder, level))
+    found = minimal_effects(*_tables(folder), plan, _estimation(folder, level, covariates))
     if as_json:
         print_json(found.as_dict())
     else:
@@ -153,11 +163,15 @@ def _tables(folder: Path) -> "tuple[pl.DataFrame, pl.DataFrame]":
     return read_inputs(folder, open_study(folder))
 
 
-def _estimation(folder: Path, level: float) -> "Estimation":
-    """Return the study's settings of estimates, at another level."""
+def _estimation(folder: Path, level: float, covariates: str) -> "Estimation":
+    """Return the study's settings of estimates, at another level and with other covariates."""
     from pythia_profile.study import open_study
 
-    return open_study(folder).estimate.replace(level=level)
+    own = open_study(folder).estimate.replace(level=level)
+    if not covariates:
+        return own
+    names = () if covariates == "none" else tuple(map(str.strip, covariates.split(",")))
+    return own.replace(covariates=names)
 
 
 def _rows_there(folder: Path) -> tuple[int | None, int | None]:

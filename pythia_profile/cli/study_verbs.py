@@ -302,7 +302,8 @@ def plan(
 ) -> None:
     """Show what scoring would take.
 
-    Checkpoints and their state, GB to fetch, disk, device hours, requests, and wall time. Only
+    Checkpoints and their state, GB to fetch, disk, device hours, requests, and wall time; what
+    features of the rows and a reference model take, and what they were found to be worth. Only
     listings that are not pinned yet are fetched, no weights. Hours follow from the speed of the
     checkpoints of a size that were scored on this machine, else from stated assumptions.
     """
@@ -375,6 +376,7 @@ def _plan_lines(found: "Plan") -> list[str]:
         *(("", text_table(sizes, list(sizes[0]))) if sizes else ()),
         "",
         *(f"{name:<12} {value}" for name, value in costs.items()),
+        *(f"{'covariates':<12} {line}" for line in found.covariates),
         *(f"{'assumed':<12} {line}" for line in found.assumptions),
         *(f"{'note':<12} {line}" for line in found.notes),
     ]

@@ -29,6 +29,7 @@ from pythia_profile.pipeline.planned import (
     planned_unit,
     stored_bytes,
 )
+from pythia_profile.pipeline.planned_covariates import CovariateCost, planned_covariates
 from pythia_profile.pipeline.score import rows_hash
 from pythia_profile.scoring.records import scored_units
 from pythia_profile.scoring.units import units_of
@@ -89,6 +90,7 @@ class Plan:
     workers, bandwidth : processes at a time; bytes per second.
     wall_hours : while one is scored the next is fetched, so the longer of both.
     memory_bytes : that a worker needs for the largest model.
+    covariates : what features of the rows and a reference take, and are worth.
     assumptions, notes : what the hours rest on beside measured rates; what else to know.
     """
 
@@ -108,6 +110,7 @@ class Plan:
     bandwidth: float
     wall_hours: float
     memory_bytes: int
+    covariates: tuple[CovariateCost, ...]
     assumptions: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -190,6 +193,7 @@ def plan_study(
         bandwidth=bandwidth,
         wall_hours=max(hours / place.workers, fetch / bandwidth / 3600),
         memory_bytes=memory,
+        covariates=planned_covariates(folder, study, suite, rows, targets),
         assumptions=_assumptions(suite, costs, place, study.score.dtype),
         notes=(*notes, *place.notes),
     )

@@ -5,6 +5,7 @@ of every design, and the best split of a budget of scored tokens. Formulas:
 `pythia_profile.did.inference.power`.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
@@ -13,16 +14,20 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from pythia_profile.did import Bands, Pilot, Planned, bands, best_split, design, pilot
+from pythia_profile.did import Bands, Panel, Pilot, Planned, bands, best_split, design, pilot
 from pythia_profile.did.arguments import counted
 from pythia_profile.did.estimation import effects
+from pythia_profile.did.inference.aggregates import Kind
 from pythia_profile.did.inference.power import Target
 from pythia_profile.did.settings import DEFAULT, Estimation
-from pythia_profile.errors import TableError, check_kind, not_found
+from pythia_profile.errors import EstimationError, TableError, check_kind, not_found
 from pythia_profile.profiles.estimates import Frame, panels, study_tables
+from pythia_profile.profiles.side_by_side import covariate_sets
 from pythia_profile.settings import Settings
 
 __all__ = ["Power", "PowerPlan", "power"]
+
+log = logging.getLogger(__name__)
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Several = Annotated[int, Field(ge=2, lt=2**31)]
@@ -87,6 +92,10 @@ class Power:
         would find alone (`mde`).
     budget : scored tokens.
     variances : of the pilot.
+    covariates : at equal values of which rows are compared; empty for none.
+    worth : for each set of covariates that the pilot knows, and none, the standard error of the
+        first design (`se`), its `ratio` to that without covariates, and how many times the rows
+        that one would need for it (`rows`).
     notes : what the figures rest on.
     """
 
@@ -94,6 +103,8 @@ class Power:
     best: dict[str, float]
     budget: float
     variances: Pilot
+    covariates: tuple[str, ...]
+    worth: pl.DataFrame
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -103,6 +114,8 @@ class Power:
             "best": self.best,
             "budget": self.budget,
             "variances": asdict(self.variances),
+            "covariates": list(self.covariates),
+            "worth": self.worth.to_dicts(),
             "notes": list(self.notes),
         }
 
@@ -151,8 +164,8 @@ def power(
         batches, and `tokens` how long a row is unless the plan says it.
     plan : what is asked, and the designs.
     settings : of these, gap rule and anticipation lay out the pilot; variances are those of
-        difference-in-differences with never-treated controls. `level` is the simultaneous coverage
-        of the tests.
+        difference-in-differences with never-treated controls, at equal values of the `covariates`.
+        `level` is the simultaneous coverage of the tests.
 
     Raises
     ------
@@ -171,8 +184,9 @@ def power(
     if (chosen := asked.size or sizes[0]) not in sizes:
         raise not_found("size in the pilot", chosen, sizes)
     by_row = settings.replace(control="never", base="universal", estimator="did", clusters="row")
-    of_size = table.filter(pl.col("size") == chosen)
-    laid = next(panels(rows, of_size, asked.outcome, by_row))
+    needed = table if "sizes" in by_row.covariates else table.filter(pl.col("size") == chosen)
+    every = panels(rows, needed, asked.outcome, by_row)
+    laid = next(one for one in every if one.run[1] == chosen)
     att = effects(laid, by_row)
     variances = pilot(att, laid.cluster, asked.effect)
     own = _scored_tokens(rows, asked.tokens)
@@ -213,10 +227,14 @@ def power(
     )
     spent = float(alone["scored_tokens"][0])
     used = f"{spent:.3g} of {spend:.3g} scored tokens"
+    first = asked.batches[0], asked.rows_per_batch[0], asked.controls[0]
+    worth = _worth(laid, by_row, asked.effect, planned, first)
+    at_equal = f", at equal {', '.join(by_row.covariates)}" if by_row.covariates else ""
     notes = (
         f"variances of the {variances.effect} effect in {laid.run[0]} {chosen}, {asked.outcome}: "
         f"{variances.between:.3g} between batches, {variances.within:.3g} within, "
-        f"{variances.control:.3g} of controls",
+        f"{variances.control:.3g} of controls{at_equal}",
+        *_worth_notes(worth, by_row.covariates),
         f"mde: effect found with probability {asked.power:g} at {settings.level:.0%} confidence, "
         + (
             "for one cohort"
@@ -228,7 +246,42 @@ def power(
         *_falling_degrees(designs),
     )
     best = {**split, "se": alone["se"][0], "mde": alone["mde"][0]}
-    return Power(designs, best, spend, variances, notes)
+    return Power(designs, best, spend, variances, by_row.covariates, worth, notes)
+
+
+def _worth(
+    laid: Panel,
+    settings: Estimation,
+    effect: Kind,
+    planned: Planned,
+    first: tuple[int, int, int],
+) -> pl.DataFrame:
+    """Set one design without covariates beside the same at each set that the pilot knows."""
+    sets = covariate_sets([*laid.covariates.columns, *laid.beside], settings.covariates)
+    errors = dict[str, float]()
+    for names in ((), *sets):
+        try:
+            att = effects(laid, settings.replace(covariates=names))
+        except EstimationError as error:  # of a set that nobody asked for
+            log.warning("covariates %s are of no use here: %s", ", ".join(names), error)
+            continue
+        (b, r, n), found = first, pilot(att, laid.cluster, effect)
+        table = design(found, planned, batches=[b], rows=[r], controls=[n])
+        errors[", ".join(names)] = float(table["se"][0])
+    table = pl.DataFrame({"covariates": [*errors], "se": [*errors.values()]})
+    ratio = pl.col("se") / pl.col("se").first()
+    return table.with_columns(ratio=ratio, rows=ratio**-2)
+
+
+def _worth_notes(worth: pl.DataFrame, used: tuple[str, ...]) -> Iterator[str]:
+    """Say what each set of covariates is worth, and how to plan with it."""
+    for line in worth.filter(pl.col("covariates") != "").to_dicts():
+        names = line["covariates"]
+        yield (
+            f"at equal {names} the first design's standard error is {line['ratio']:.2f} of that "
+            f"without covariates, as if {line['rows']:.1f} times the rows were scored"
+            + ("" if names == ", ".join(used) else f" (--covariates {names.replace(' ', '')})")
+        )
 
 
 def _length_note(own: int, planned: int) -> Iterator[str]:

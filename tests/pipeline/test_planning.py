@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 
 from pythia_profile.cli import app
@@ -14,8 +15,10 @@ from pythia_profile.errors import NotFoundError
 from pythia_profile.pipeline import planned, planning
 from pythia_profile.pipeline.devices import DEVICE_NAMES, device_named
 from pythia_profile.pipeline.planning import plan_study
-from pythia_profile.study import open_study, update_lock
+from pythia_profile.store import write_table
+from pythia_profile.study import change_study, open_study, update_lock
 from pythia_profile.suites.registry import suite_facts_of
+from pythia_profile.tables import COVARIATES, PRECISION
 
 WEIGHTS = {
     # GB of float16 weights of a checkpoint, as published
@@ -191,3 +194,51 @@ def test_1232_listed_checkpoints_are_planned_within_two_seconds_without_a_networ
     assert content["fetch_bytes"] == pytest.approx(7.6e12, rel=0.01)
     assert content["states"] == {"to do": 1232}
     assert "1,232 checkpoints on a100: computing takes longest" in said
+
+
+def test_a_plan_knows_what_features_and_a_reference_take_and_are_worth(study, monkeypatch):
+    without_hub(monkeypatch)
+
+    features, reference = plan_study(study, device="h200").covariates
+
+    # 128 runs of 64 rows of 2,049 tokens of two bytes
+    assert (features.state, features.fetch_bytes) == ("to do", 128 * 64 * 2049 * 2)
+    assert features.requests == 128
+    assert reference.state == "not asked for"
+    change_study(study, {"reference": "clean.parquet"})
+    assert str(plan_study(study).covariates[1]).startswith("reference: missing, the table 'clean")
+    names = ["features, base"] * 2 + ["features, reference, base"]
+    line = {"suite": "pythia", "seed": 0, "outcome": "log_likelihood", "adjustment": "regression"}
+    precision = pl.DataFrame(
+        {"size": ["70m", "12b", "70m"], "covariates": names, "ratio": [0.6, 0.5, 0.4]}
+    ).with_columns(**{k: pl.lit(v) for k, v in line.items()}, kind=pl.lit("overall"))
+    write_table(
+        precision.with_columns(att=0.1, se=0.01, seed=pl.lit(0, pl.Int64)).select(
+            *PRECISION.columns
+        ),
+        study / "precision.parquet",
+        PRECISION,
+    )
+    made = pl.DataFrame({"row_id": [0], "features.bigram": [0.0], "reference.entropy": [0.0]})
+    write_table(made, study / "covariates.parquet", COVARIATES)
+
+    features, reference = plan_study(study).covariates
+
+    assert (features.state, features.fetch_bytes, features.ratios) == ("made", 0, (0.5, 0.6))
+    # half the standard error is a quarter of the rows
+    assert "the same precision from 25% to 36% of the rows" in str(features)
+    assert reference.ratios == (0.4, 0.4)
+
+
+def test_a_reference_that_is_trained_here_is_counted(tmp_path):
+    folder = tmp_path / "study"
+    assert run(app, ["init", str(folder), "--suite", "mini", "--set", "reference=held_out"]) == 0
+
+    plan = plan_study(folder)
+
+    suite, (_, reference) = suite_facts_of("mini"), plan.covariates
+    trained = suite.order.rows - plan.rows
+    size = open_study(folder).sizes[len(open_study(folder).sizes) // 2]
+    by_hand = suite.size(size).parameters * plan.targets * (6 * trained + 2 * plan.rows)
+    assert reference.operations == by_hand > 0
+    assert f"{size} trained here" in str(reference)

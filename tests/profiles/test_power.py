@@ -6,9 +6,10 @@ import pytest
 from scipy.special import stdtrit
 
 from pythia_profile.did import effects, panel, pilot
-from pythia_profile.did.errors import OptionError
+from pythia_profile.did.errors import CovariateError, OptionError
 from pythia_profile.did.settings import Estimation
 from pythia_profile.errors import NotFoundError, SettingsError, TableError
+from pythia_profile.profiles.estimates import estimate
 from pythia_profile.profiles.study_power import PowerPlan
 from pythia_profile.profiles.study_power import power as minimal_effects
 
@@ -192,3 +193,84 @@ def test_covariates_of_the_rows_make_designs_as_precise_as_they_make_estimates()
     ratio = equal.designs["se"][0] / plain.designs["se"][0]
     assert ratio == pytest.approx(expected, rel=0.08)
     assert equal.designs["mde"][0] < 0.4 * plain.designs["mde"][0]
+
+
+def _drawn(rng, cohorts, batches, rows, controls):
+    """A panel of a design: shocks by batch, features and a reference that explain the changes."""
+    steps = np.repeat([50 * k + np.arange(1, batches + 1) for k in range(cohorts)], rows)
+    step = np.concatenate([steps, np.full(controls, -1)])
+    treated = step > 0
+    count, grid = len(step), np.arange(0, 50 * cohorts + 1, 50)
+    features, reference = rng.normal(size=(2, count))
+    # by which a row's outcome grows with every checkpoint, read or not
+    slope = 0.5 * features + 0.7 * reference + rng.normal(scale=0.25, size=count)
+    shocks = rng.normal(scale=0.3, size=(50 * cohorts + 1, len(grid)))[np.maximum(step, 0)]
+    y = rng.normal(size=(count, 1)) + slope[:, None] * grid / 50 + shocks * treated[:, None]
+    read = treated[:, None] & (step[:, None] <= grid)
+    named = {"suite": "mine", "size": "s", "seed": 0}
+    table = {
+        "row_id": np.arange(count),
+        "treatment_step": pl.Series(step).replace(-1, None),
+        "batch": pl.Series(step).replace(-1, None),
+        "features.bigram": features,
+        "reference.log_likelihood": reference,
+    }
+    ids = {"row_id": np.repeat(np.arange(count), len(grid)), "checkpoint": np.tile(grid, count)}
+    scores = pl.DataFrame({**ids, "log_likelihood": (y + 0.2 * read).ravel()})
+    return pl.DataFrame(table), scores.with_columns(**{k: pl.lit(v) for k, v in named.items()})
+
+
+@pytest.mark.parametrize("covariates", [(), ("features",), ("features", "reference")])
+def test_standard_errors_of_designs_are_what_studies_of_that_design_turn_out_to_have(covariates):
+    """Predicted at equal covariates from a pilot, against the spread of effects over new studies.
+
+    By hand: without covariates a change varies by .5² + .7² + .25² within and .3² · 2 between
+    batches; what is held equal is not there. 150 studies of three cohorts tell a deviation to
+    1/√(2 · 450) = 3.3 %, the pilot's variances of 3 · 40 batches theirs to about 4 %.
+    """
+    rng = np.random.default_rng(0)
+    plan = PowerPlan(batches=(8,), rows_per_batch=(5,), controls=(300,), tokens=64)
+    settings = Estimation(covariates=covariates)
+
+    found = minimal_effects(*_drawn(rng, 3, 40, 10, 2000), plan, settings)
+
+    predicted = found.designs["se"][0]
+    within = 0.25**2 + (0 if covariates else 0.5**2) + (0 if "reference" in covariates else 0.7**2)
+    by_hand = np.sqrt(2 * 0.3**2 / 8 + within / 40 + within / 300)
+    assert predicted == pytest.approx(by_hand, rel=0.12)
+    made = [estimate(*_drawn(rng, 3, 8, 5, 300), settings) for _ in range(150)]
+    effects = np.array([[one.runs[0].att.att[g, g + 1] for g in range(3)] for one in made])
+    assert effects.mean() == pytest.approx(0.2, abs=4 * predicted / np.sqrt(450))
+    assert predicted == pytest.approx(effects.std(), rel=0.12)  # three of the errors above
+
+
+def test_power_tells_what_features_and_a_reference_are_worth():
+    tables = _drawn(np.random.default_rng(1), 3, 40, 10, 2000)
+    plan = PowerPlan(batches=(8,), rows_per_batch=(5,), controls=(300,), tokens=64)
+
+    plain = minimal_effects(*tables, plan)
+    with_both = minimal_effects(
+        *tables, plan, Estimation(covariates=("features", "reference", "base"))
+    )
+
+    assert plain.covariates == ()
+    assert plain.worth["covariates"].to_list() == [
+        *("", "features, base", "features, reference, base"),
+    ]
+    errors = dict(plain.worth.select("covariates", "se").rows())
+    assert errors[""] == plain.designs["se"][0]
+    assert errors["features, reference, base"] == with_both.designs["se"][0]
+    line = plain.worth.row(2, named=True)
+    assert line["rows"] == pytest.approx((errors[""] / line["se"]) ** 2)
+    assert f"as if {line['rows']:.1f} times the rows" in str(plain)
+    assert "(--covariates features,reference,base)" in str(plain)
+    assert "(--covariates features,reference,base)" not in str(with_both)
+    assert "at equal features, reference, base" in with_both.notes[0]
+
+
+def test_a_covariate_that_the_pilot_lacks_is_named():
+    tables = _drawn(np.random.default_rng(1), 2, 8, 5, 100)
+    plan = PowerPlan(tokens=64)
+
+    with pytest.raises(CovariateError, match="sizes"):
+        minimal_effects(*tables, plan, Estimation(covariates=("sizes",)))
