@@ -29,11 +29,13 @@ class LabPart:
     ----------
     caption : what is shown; sentence : what it says here.
     figure_path : an SVG or PNG file; None where words are enough.
+    markup : HTML below the sentence, such as a text with marks; text in it must be escaped.
     """
 
     caption: str
     sentence: str
     figure_path: Path | None = None
+    markup: str = ""
 
 
 def write_lab_page(

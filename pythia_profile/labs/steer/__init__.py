@@ -1,0 +1,1 @@
+"""Which directions of the output embeddings steer a model, and whether memory is one of them."""
