@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pythia_profile.cli.app import FACTS, verb
-from pythia_profile.cli.options import HERE, StudyFolder
+from pythia_profile.cli.options import HERE, AsJson, StudyFolder, print_json
 
 
 @verb(
@@ -34,6 +34,7 @@ def sbatch(
         typer.Option(help="A shell line before the command; repeatable."),
     ] = None,
     submit: Annotated[bool, typer.Option("--submit", help="Submit them, too.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the scripts of a SLURM array job.
 
@@ -59,8 +60,14 @@ def sbatch(
     if submit:
         array = slurm.submit(score)
         last = slurm.submit(finish, after=array)
-        typer.echo(f"submitted: array job {array} of {tasks} tasks, then job {last}")
+        if as_json:
+            print_json({"scripts": [str(score), str(finish)], "jobs": [array, last]})
+        else:
+            typer.echo(f"submitted: array job {array} of {tasks} tasks, then job {last}")
         return
     first, second = shlex.quote(str(score)), shlex.quote(str(finish))
-    typer.echo(f"{score}\n{finish}")
-    typer.echo(f"next: sbatch --dependency=afterok:$(sbatch --parsable {first}) {second}")
+    following = f"sbatch --dependency=afterok:$(sbatch --parsable {first}) {second}"
+    if as_json:
+        print_json({"scripts": [str(score), str(finish)], "next": following})
+    else:
+        typer.echo(f"{score}\n{finish}\nnext: {following}")

@@ -126,6 +126,7 @@ def convert(
     config: Annotated[
         Path, typer.Option(help="The model's config.json in Hugging Face form, or its folder.")
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Convert a GPT-NeoX checkpoint to be trained on.
 
@@ -136,4 +137,8 @@ def convert(
     from pythia_profile.training.neox_state import convert_neox
 
     step = convert_neox(folder, config, run)
-    typer.echo(f"step {step} with its optimizer state: {run / f'step{step}'}")
+    where = run / f"step{step}"
+    if as_json:
+        print_json({"step": step, "folder": str(where)})
+    else:
+        typer.echo(f"step {step} with its optimizer state: {where}")

@@ -1,5 +1,6 @@
 """Verbs that enter a study with tables of other origin, and that leave it: `import`, `export`."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -86,7 +87,7 @@ def _sized(pairs: list[str] | None, option: str) -> dict[str, Path]:
 @verb(
     STUDY,
     "export my-study --to my-data --license CC-BY-4.0",
-    "export my-study --to my-data --hub me/my-data --push",
+    "export my-study --to my-data --license CC0-1.0 --hub me/my-data --push",
     "export my-study --panels panels --effects effects.parquet",
 )
 def export(
@@ -99,8 +100,13 @@ def export(
         ),
     ] = None,
     licence: Annotated[
-        str, typer.Option("--license", help="Terms of the data set: SPDX name or address.")
-    ] = "CC-BY-4.0",
+        str,
+        typer.Option(
+            "--license",
+            help="Needed with --to, yours to choose: terms of the data set, SPDX name or address.",
+            show_default=False,
+        ),
+    ] = "",
     name: Annotated[
         str, typer.Option(help="Name of the data set.", show_default="the study's folder")
     ] = "",
@@ -143,7 +149,12 @@ def export(
         options = ExportOptions(license=licence, name=name, tokens=tokens)
         lines += [str(to / path) for path in export_study(study, to, options)]
     if to is None or panels is not None or effects is not None:
-        lines += [str(path) for path in export_tables(study, panels=panels, effects=effects)]
+        try:
+            lines += [str(path) for path in export_tables(study, panels=panels, effects=effects)]
+        except BaseException:
+            if to is not None:  # made above: all that was asked for, or nothing
+                shutil.rmtree(to, ignore_errors=True)
+            raise
     if hub and to is not None:
         lines += publish(to, hub, push=push)
     if as_json:

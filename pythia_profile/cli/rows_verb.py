@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pythia_profile.cli.app import FACTS, verb
+from pythia_profile.cli.options import AsJson, print_json
 
 if TYPE_CHECKING:
     from data_order.neox.blend import Blend
@@ -70,6 +71,7 @@ def rows(
     never: Annotated[
         int, typer.Option(help="Rows past the last step, as controls.", min=0, max=_MOST)
     ] = 2000,
+    as_json: AsJson = False,
 ) -> None:
     """Write the rows of a run in training order.
 
@@ -109,6 +111,10 @@ def rows(
             write_maps(order, out)
     count = min(len(source), training.rows + never)
     MegatronStore.write(out, _in_order(source, count), dtype=np.asarray(source[0]).dtype)
+    if as_json:
+        never_read = count - training.rows
+        print_json({"file": f"{out}.bin", "rows": training.rows, "never_treated": never_read})
+        return
     typer.echo(
         f"{out}.bin: {training.rows:,} rows in training order, {count - training.rows:,} "
         "never-treated rows behind them"

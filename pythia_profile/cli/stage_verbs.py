@@ -137,7 +137,8 @@ def estimands(
     if as_json:
         print_json(lines)
         return
-    columns = ["size", "estimand", "stratum", "start", "end", "att", "se", "lower", "upper"]
+    columns = ["size", "estimand", "stratum", "start", "end", "cohorts", "att", "se"]
+    columns += ["lower", "upper"]
     typer.echo(text_table(lines, [*columns, "p_value"]))
 
 

@@ -38,6 +38,22 @@ def verify(
         raise typer.Exit(1)
 
 
+@verb(FACTS, "cite", "cite my-study > references.bib", "cite my-study --json")
+def cite(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
+    """Print how to cite: BibTeX of all that was used.
+
+    Of this package, the published method, and every method and suite that the study used; without a
+    study, of what every study uses. With --json also the paragraph of methods.
+    """
+    from pythia_profile.pipeline.results import study_citations
+
+    found = study_citations(study)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(found["bibtex"])
+
+
 @verb(FACTS, "doctor", "doctor --json")
 def doctor(
     folder: Annotated[Path, typer.Argument(help="Where studies are kept.")] = HERE,

@@ -94,19 +94,17 @@ class ExportOptions:
 
     Attributes
     ----------
-    license : SPDX name or address of the terms for the tables.
+    license : SPDX name or address of the terms for the tables, which only their owner can choose.
     name : of the data set; the name of the study's folder by default.
     tokens : whether the token ids of the rows are part of it.
     """
 
-    license: str = "CC-BY-4.0"
+    license: str
     name: str = ""
     tokens: bool = False
 
 
-def export_study(
-    folder: Path | str, out: Path | str, options: ExportOptions | None = None
-) -> list[Path]:
+def export_study(folder: Path | str, out: Path | str, options: ExportOptions) -> list[Path]:
     """Write a study's tables, data card and metadata to a new folder, whole or not at all.
 
     Returns
@@ -116,10 +114,14 @@ def export_study(
     Raises
     ------
     StudyError
-        The folder holds no study or no table, or `out` exists.
+        The folder holds no study or no table, `out` exists, or no license is named.
     """
     folder, out = as_path(folder), as_path(out, "out")
-    options = options or ExportOptions()
+    if not options.license.strip():
+        raise StudyError(
+            "license: missing, expected the terms under which the data set may be used, as an SPDX "
+            "name (CC-BY-4.0) or an address; nobody but you can choose them"
+        )
     study = open_study(folder)
     if out.exists():
         raise StudyError(f"'{out}' exists; name a folder that does not")

@@ -13,7 +13,7 @@ import polars as pl
 
 from pythia_profile.errors import ProfileError, StudyError, as_path
 from pythia_profile.pipeline.fingerprints import MISSING, Fingerprints
-from pythia_profile.pipeline.inputs import ready_suite
+from pythia_profile.pipeline.inputs import any_scores, ready_suite
 from pythia_profile.pipeline.pinned import study_grid
 from pythia_profile.pipeline.score import rows_hash
 from pythia_profile.scoring.engine import Session, score_units
@@ -21,7 +21,7 @@ from pythia_profile.scoring.records import UnitRecord, scored_units
 from pythia_profile.scoring.units import Work, units_of
 from pythia_profile.store import read_table
 from pythia_profile.study import Study, open_study, read_lock
-from pythia_profile.tables import ROWS
+from pythia_profile.tables import ROWS, TABLES
 
 __all__ = ["Line", "verify_study"]
 
@@ -138,6 +138,10 @@ def _fault(unit: UnitRecord, ids: pl.Series | None) -> str:
 def _tables(folder: Path) -> Iterator[Line]:
     """Compare what every stage wrote with the hashes in the lock file."""
     stages, files = read_lock(folder).get("stages", {}), Fingerprints(folder, afresh=True)
+    unknown = [t for t in TABLES if (folder / f"{t.name}.parquet").exists()]
+    if not stages and (unknown or any_scores(folder)):
+        detail = f"no record of what the stages wrote; `pythia-profile run {folder}` makes one"
+        yield Line("lock.json", DAMAGED, detail)
     for stage, record in stages.items():
         for name, known in record.get("outputs", {}).items():
             if name == "scores" or known == MISSING:  # looked at unit by unit; never made

@@ -109,7 +109,8 @@ def estimands(
     Returns
     -------
     The `ESTIMANDS` table, in units of the outcome, with pointwise intervals. What a run does not
-    allow (no cohort followed that long, say) is left out, and a warning says why.
+    allow (no cohort followed that long, say) is left out, and a warning says why. `cohorts` says of
+    how many cohorts an effect is the mean; null where it is a slope or a test.
 
     Raises
     ------
@@ -124,7 +125,8 @@ def estimands(
         for line in _of_run(one, found.settings, plan)
     ]
     lines += _token_lines(by_class) if by_class is not None else []
-    return conform(pl.DataFrame(lines, schema=ESTIMANDS.columns), ESTIMANDS)
+    schema = {**ESTIMANDS.columns, "cohorts": pl.Int64()}
+    return conform(pl.DataFrame(lines, schema=schema), ESTIMANDS)
 
 
 def _of_run(one: RunEstimate, settings: Estimation, plan: EstimandPlan) -> Iterator[dict[str, Any]]:
@@ -243,4 +245,16 @@ def _lines(
         "upper": np.asarray(upper)[0],
     }
     values = {name: float(value) for name, value in numbers.items()}
-    yield {"estimand": estimand, **named, **values}
+    yield {"estimand": estimand, **named, **values, "cohorts": _cohorts_in(found)}
+
+
+def _cohorts_in(found: Contrast) -> int:
+    """Count the cohorts whose rows have a weight.
+
+    A cohort that was split by its rows' own steps is one: its parts lie between two checkpoints.
+    """
+    held: set[int] = set()
+    for part in found.parts:
+        cohort = part.weights.nonzero()[1] // len(part.att.checkpoints)
+        held |= {*np.searchsorted(part.att.checkpoints, part.att.cohorts[cohort]).tolist()}
+    return len(held)

@@ -35,6 +35,20 @@ def test_help_answers_without_the_heavy_libraries():
     assert "Usage: pythia-profile" in done.stdout
 
 
+def test_every_verb_prints_json_where_it_is_asked_to():
+    """All but those that stand for other verbs, such as `lab`, whose own verbs have it."""
+
+    def verbs(command, names=()):
+        if not (inner := getattr(command, "commands", None)):
+            yield " ".join(names), {word for option in command.params for word in option.opts}
+        for name, one in (inner or {}).items():
+            yield from verbs(one, (*names, name))
+
+    found = dict(verbs(typer.main.get_command(pythia_profile)))
+    assert len(found) > 30
+    assert [name for name, options in found.items() if "--json" not in options] == ["lab"]
+
+
 def test_a_users_error_is_one_line_and_its_own_exit_code(capsys):
     def refuse():
         raise RefusedError("disk: needs 3 GB,\n has 1 GB")

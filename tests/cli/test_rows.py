@@ -1,5 +1,7 @@
 """The verb `rows`: documents and a seed, or index maps, give the rows in the order of the run."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,10 @@ def test_rows_are_those_of_the_rebuilt_order_and_controls_follow(documents, tmp_
     expected = NeoxRows(order, documents)[:29]
     assert np.array_equal(np.stack([*written]), expected)
     assert "24 rows in training order, 5 never-treated rows behind them" in capsys.readouterr().out
+    assert run(app, ["rows", str(tmp_path / "again/rows"), *words, *RUN, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    file = str(tmp_path / "again/rows.bin")
+    assert facts == {"file": file, "rows": 24, "never_treated": 5}
 
 
 def test_the_maps_of_a_run_give_the_same_rows(documents, tmp_path):

@@ -2,10 +2,12 @@
 
 import base64
 import json
+import re
 import shutil
 import threading
 import tomllib
 import warnings
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,6 +23,9 @@ from pythia_profile.pipeline.running import run_stage
 from pythia_profile.store import file_sha256, write_json
 from pythia_profile.study import Sampling, Study, create_study
 from pythia_profile.tables import REMEMBERED
+
+LICENSE = ("--license", "CC-BY-4.0")
+TERMS = ExportOptions(license="CC-BY-4.0")
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +108,40 @@ def test_rows_that_are_others_are_named(study, capsys):
     assert found["rows.parquet"] == "damaged"
 
 
+@pytest.mark.parametrize("how", ["--json", None])
+def test_a_study_without_its_records_is_not_called_whole(study, capsys, how):
+    (study / "lock.json").unlink()
+
+    assert run(app, ["verify", str(study), *([how] if how else [])]) == 1
+
+    assert "no record of what the stages wrote" in capsys.readouterr().out
+
+
 def test_where_nothing_was_recorded_nothing_is_called_whole(study, tmp_path, capsys):
     (tmp_path / "study.toml").write_bytes((study / "study.toml").read_bytes())
     assert run(app, ["verify", str(tmp_path)]) == 2
     assert "has no rows, scores or recorded tables to compare" in capsys.readouterr().err
+
+
+def test_what_a_study_used_is_cited_and_nothing_else(study, tmp_path, capsys, monkeypatch):
+    assert run(app, ["cite", str(study)]) == 0
+    entries = capsys.readouterr().out
+    keys = re.findall(r"^@\w+\{(\w+),$", entries, flags=re.MULTILINE)
+    assert keys == [
+        "pythia_profile", "lesci2024causal", "callaway2021difference", "holm1979simple",
+    ]  # fmt: skip
+    assert entries.count("{") == entries.count("}")
+
+    assert run(app, ["cite", str(study), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bibtex"].strip() == entries.strip()
+    assert "sizes xs, s" in found["methods"]
+
+    assert run(app, ["cite", str(tmp_path / "none")]) == 2
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert run(app, ["cite"]) == 0  # without a study: what every one uses
+    assert entries.startswith(capsys.readouterr().out.strip())
 
 
 def test_an_export_is_valid_croissant_and_has_every_table(study, tmp_path):
@@ -115,7 +150,7 @@ def test_an_export_is_valid_croissant_and_has_every_table(study, tmp_path):
         warnings.simplefilter("ignore", DeprecationWarning)  # of the validator's own libraries
         import mlcroissant
 
-        files = export_study(study, tmp_path / "out")
+        files = export_study(study, tmp_path / "out", TERMS)
         found = mlcroissant.Dataset(jsonld=str(tmp_path / "out" / "croissant.json"))
 
     assert found.metadata.issues.errors == set()
@@ -143,7 +178,7 @@ def test_no_table_of_an_export_has_text_unless_it_is_asked_for(study, tmp_path):
 
     for tokens in (False, True):
         out = tmp_path / f"tokens-{tokens}"
-        export_study(study, out, ExportOptions(tokens=tokens))
+        export_study(study, out, replace(TERMS, tokens=tokens))
         columns = pl.read_parquet_schema(out / "data" / "remembered.parquet")
 
         assert ("tokens" in columns) == tokens
@@ -152,7 +187,10 @@ def test_no_table_of_an_export_has_text_unless_it_is_asked_for(study, tmp_path):
 
 def test_the_card_lists_every_column_and_says_what_of_text_is_in_it(study, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run(app, ["export", str(study), "--to", str(out), "--tokens", "--name", "mine"]) == 0
+    assert (
+        run(app, ["export", str(study), "--to", str(out), "--tokens", "--name", "mine", *LICENSE])
+        == 0
+    )
     card = (out / "README.md").read_text()
 
     assert 'pretty_name: "mine"' in card
@@ -168,11 +206,12 @@ def test_the_card_lists_every_column_and_says_what_of_text_is_in_it(study, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--to", "{here}"], "exists; name a folder that does not"),
+        (["--to", "{new}"], "license: missing, expected the terms"),
+        (["--to", "{here}", *LICENSE], "exists; name a folder that does not"),
         (["--hub", "a/b"], "go with --to"),
         (["--to", "{new}", "--push"], "needs --hub"),
-        (["--to", "{new}", "--hub", "no-owner"], "expected OWNER/NAME"),
-        (["--to", "{new}", "--hub", "../../etc/x"], "expected OWNER/NAME"),
+        (["--to", "{new}", *LICENSE, "--hub", "no-owner"], "expected OWNER/NAME"),
+        (["--to", "{new}", *LICENSE, "--hub", "../../etc/x"], "expected OWNER/NAME"),
     ],
 )
 def test_wishes_that_cannot_be_are_one_line(options, message, study, tmp_path, capsys):
@@ -181,9 +220,19 @@ def test_wishes_that_cannot_be_are_one_line(options, message, study, tmp_path, c
     assert message in capsys.readouterr().err
 
 
+def test_an_export_that_fails_half_way_leaves_nothing_behind(study, tmp_path, capsys):
+    words = ["--to", str(tmp_path / "out"), *LICENSE, "--effects", str(study / "study.toml" / "x")]
+
+    assert run(app, ["export", str(study), *words]) != 0
+
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_study_without_tables_leaves_nothing_behind(tiny_suite, tmp_path, capsys):
     create_study(tmp_path / "new", Study(suite=str(tiny_suite.root), sizes=("xs",)))
-    assert run(app, ["export", str(tmp_path / "new"), "--to", str(tmp_path / "out")]) == 2
+    words = ["export", str(tmp_path / "new"), "--to", str(tmp_path / "out"), *LICENSE]
+    assert run(app, words) == 2
     assert "holds no table yet" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new"]
 
@@ -238,7 +287,7 @@ def repositories(monkeypatch):
 
 
 def test_nothing_is_sent_without_push(study, tmp_path, repositories, capsys):
-    arguments = ["export", str(study), "--to", str(tmp_path / "out"), "--hub", "me/mine"]
+    arguments = ["export", str(study), "--to", str(tmp_path / "out"), "--hub", "me/mine", *LICENSE]
     assert run(app, arguments) == 0
     assert "nothing was sent; --push sends these" in capsys.readouterr().out
     assert repositories.seen == []
@@ -246,7 +295,7 @@ def test_nothing_is_sent_without_push(study, tmp_path, repositories, capsys):
 
 def test_a_push_is_one_commit_of_all_files(study, tmp_path, repositories, capsys):
     out = tmp_path / "out"
-    arguments = ["export", str(study), "--to", str(out), "--hub", "me/mine", "--push"]
+    arguments = ["export", str(study), "--to", str(out), "--hub", "me/mine", "--push", *LICENSE]
     assert run(app, arguments) == 0
     shown = capsys.readouterr()
 
@@ -264,7 +313,9 @@ def test_a_push_is_one_commit_of_all_files(study, tmp_path, repositories, capsys
 def test_a_refusal_of_the_hub_is_one_line_without_the_token(study, tmp_path, repositories, capsys):
     repositories.refuses = True
     out = tmp_path / "out"
-    code = run(app, ["export", str(study), "--to", str(out), "--hub", "me/mine", "--push"])
+    code = run(
+        app, ["export", str(study), "--to", str(out), "--hub", "me/mine", "--push", *LICENSE]
+    )
     error = capsys.readouterr().err
     assert code == 1
     assert "the hub refuses 'me/mine'" in error

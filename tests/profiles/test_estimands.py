@@ -32,6 +32,12 @@ def test_effects_by_event_time_are_those_planted(planted):
     mean = one(found, "persistence")
     assert (mean["start"], mean["end"]) == (0, 20)
     assert 0.1 < mean["att"] < 0.4
+    # the run ends at step 30: of the cohorts 10, 20 and 30 one is followed for twenty steps
+    assert mean["cohorts"] == 1
+    assert one(found, "effect_at")["cohorts"] == 2  # and two for ten
+    assert one(found, "overall")["cohorts"] == 3
+    assert one(found, "overall, without the first cohort")["cohorts"] == 2
+    assert one(found, "no_effect")["cohorts"] is None
 
 
 def test_the_efficient_means_agree_with_the_published_ones_and_are_as_precise(planted):

@@ -62,7 +62,7 @@ def test_a_relative_folder_is_read_near_the_study(suite, tmp_path):
     [
         ("format = 1", "format = 9", "has format 9, this version of pythia-profile reads 1"),
         ("steps = 10", 'steps = "ten"', "steps: got 'ten', expected"),
-        ("steps = 10", "stepz = 10", "unknown setting 'stepz'; known: name, title"),
+        ("steps = 10", "stepz = 10", r"'stepz'; did you mean 'steps'\? known: name, title"),
         ("steps = 10", "stepz = 10", "; steps: missing, expected a value; `pythia-profile suites"),
         ('revision = "step{label}"', 'revision = "step"', "expected a name with {label} in it"),
         ('revision = "step{label}"', 'revision = "{x}"', "revision is '{x}', expected"),

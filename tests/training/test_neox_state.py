@@ -1,6 +1,7 @@
 """GPT-NeoX checkpoints written here in its format: converted, forked, refused when not whole."""
 
 import collections
+import json
 import pickle
 import sys
 import types
@@ -226,5 +227,9 @@ def test_the_verb_converts_and_says_where(tmp_path, config):
 
     assert made.exit_code == 0, made.output
     assert "step 2" in made.output
+    again = CliRunner().invoke(
+        app, [*words[:2], str(tmp_path / "b"), "--config", str(config), "--json"]
+    )
+    assert json.loads(again.stdout) == {"step": 2, "folder": str(tmp_path / "b" / "step2")}
     loaded = GPTNeoXForCausalLM.from_pretrained(tmp_path / "run" / "step2")
     assert loaded.config.num_hidden_layers == 2
