@@ -97,8 +97,10 @@ def test_the_time_left_of_unequal_units_is_that_of_their_schedule(monkeypatch):
 
     with track("scoring", 20, "rows", parts=parts) as task:
         task.advance_part("large", 0, 0)
-        now[0] = 6.0
+        now[0] = 3.0
+        task.advance_part("large", 1, 0)  # 3 s a row from the start on
+        now[0] = 9.0
         task.advance_part("large", 2, 0)
 
-        # 8 rows of 3 s and 10 of 1 s: by rows alone it would be 54 s
-        assert "34 s left" in task.line()
+        # 7 rows of 3 s and 10 of 1 s: by rows alone it would be 51 s
+        assert "31 s left" in task.line()
