@@ -24,6 +24,7 @@ from pythia_profile.tables import Table, conform
 
 __all__ = [
     "atomic_write",
+    "can_write",
     "digest",
     "file_sha256",
     "lease",
@@ -89,6 +90,11 @@ def make_folder(path: Path) -> Path:
     if not os.access(path, os.W_OK):
         raise StudyError(f"cannot write to '{path}': permission denied; nothing was changed")
     return path
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder; False on a medium that is read-only."""
+    return os.access(folder, os.W_OK)
 
 
 @contextmanager

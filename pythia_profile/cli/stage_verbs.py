@@ -287,7 +287,17 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-@verb(STAGES, "report my-study")
-def report(study: StudyFolder = HERE, as_json: AsJson = False) -> None:
+@verb(STAGES, "report my-study", "report my-study --out page.html")
+def report(
+    study: StudyFolder = HERE,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the page.",
+            show_default="report.html of the study, or here if that is read-only",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Write report.html, one page that works offline."""
-    run_and_tell(study, "report", as_json=as_json)
+    run_and_tell(study, "report", as_json=as_json, out=out)

@@ -79,7 +79,8 @@ class StageOptions:
     shard : (i, n): score only the i-th of n parts of the units.
     estimands : what to estimate beside the default; the table keeps what was last asked for.
     require_complete : end with an error where a checkpoint that is asked for does not exist.
-    cluster : machines beyond this one that score; by default none.
+    cluster : machines beyond this one that score or retrain; by default none.
+    out : where the report is written; by default into the study.
     """
 
     workers: int | None = None
@@ -88,6 +89,7 @@ class StageOptions:
     estimands: EstimandPlan | None = None
     require_complete: bool = False
     cluster: Cluster | None = None
+    out: Path | None = None
 
 
 def make_sample(folder: Path, study: Study, _: StageOptions) -> str:

@@ -18,6 +18,7 @@ from pythia_profile.errors import MissingTableError, StudyError, as_path
 from pythia_profile.findings.whole import Findings
 from pythia_profile.pipeline.inputs import check_outcomes, study_scores, suite_if_known
 from pythia_profile.pipeline.kept import study_estimates
+from pythia_profile.pipeline.makers import StageOptions
 from pythia_profile.pipeline.results import study_summary
 from pythia_profile.pipeline.running import run_all, run_stage
 from pythia_profile.pipeline.stages import explain_stages
@@ -160,8 +161,16 @@ class Study(settings_of.Study):
         """Return the summary as a Markdown table."""
         return to_markdown(self.summary)
 
-    def report(self) -> Path:
-        """Bring the study up to date; return the path of its report, a page that works offline."""
+    def report(self, out: str | Path | None = None) -> Path:
+        """Bring the study up to date; return the path of its report, a page that works offline.
+
+        Parameters
+        ----------
+        out : another file, for a page of what is there; nothing in the study is changed.
+        """
+        if out is not None:
+            run_stage(self.folder, "report", StageOptions(out=Path(out)))
+            return Path(out)
         self.run()
         return self.folder / "report.html"
 

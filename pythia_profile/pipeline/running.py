@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from pythia_profile.errors import NotFoundError, StudyError, as_path
@@ -29,7 +30,7 @@ from pythia_profile.pipeline.stages import (
     versions,
 )
 from pythia_profile.redaction import redact
-from pythia_profile.store import remove_leftovers
+from pythia_profile.store import can_write, remove_leftovers
 from pythia_profile.study import Study, open_study, read_lock, update_lock
 from pythia_profile.suites.folder import suite_facts
 from pythia_profile.suites.registry import suite_facts_of
@@ -43,6 +44,7 @@ _OWN = {
     "score": "the tables in scores/ were not scored here and are kept; delete them to score",
     "att": "att.parquet was not estimated here and is kept; delete it to estimate",
 }
+_LOCKED = "the study's folder cannot be written to"
 _BEGINNINGS = ("sample", "score")
 """Stages that need no table of an imported one: they run when they are named."""
 
@@ -51,7 +53,8 @@ def run_stage(folder: Path, name: str, options: StageOptions | None = None) -> s
     """Run one stage, whether or not it is current; return its message.
 
     Warns where what it draws on is older than the settings. One part of a stage is not the stage:
-    after a run with a shard it is not marked as run.
+    after a run with a shard it is not marked as run. In a folder that cannot be written to, a stage
+    that is current is left as it is, and the report goes to the folder where the program runs.
 
     Raises
     ------
@@ -83,14 +86,21 @@ def _run(folder: Path, study: Study, stage: Stage, options: StageOptions) -> str
         raise StudyError(f"this study has no stage '{stage.name}': {_UNWANTED[stage.name]}")
     remove_leftovers(folder)
     check_settings(folder, study)
-    _note_imports(folder, study)
+    if can_write(folder):
+        _note_imports(folder, study)
     if stage.name not in _BEGINNINGS and (reason := left_out(folder, study, stage)):
         return f"{stage.name}: left out: {reason}"
     if stage.name == "att" and is_own(folder, stage):
         raise StudyError(f"'{folder}': {_OWN['att']}")
+    if not can_write(folder) and options.out is None:
+        if stage.name == "report":
+            elsewhere = Path.cwd() / f"{folder.resolve().name}-report.html"
+            return f"{stage.make(folder, study, replace(options, out=elsewhere))} ({_LOCKED})"
+        if is_current(folder, study, stage):
+            return f"{stage.name}: up to date ({_LOCKED})"
     started = time.monotonic()
     message = stage.make(folder, study, options)
-    if options.shard is not None:
+    if options.shard is not None or options.out is not None:
         return message
     facts = facts_now(Fingerprints(folder), study, stage)
     record = {
@@ -118,8 +128,10 @@ def run_all(
     folder = as_path(folder)
     study = open_study(folder)
     check_settings(folder, study)
-    _note_imports(folder, study)
-    update_lock(folder, "command", {"line": redact(shlex.join(["pythia-profile", *sys.argv[1:]]))})
+    if can_write(folder):
+        _note_imports(folder, study)
+        line = redact(shlex.join(["pythia-profile", *sys.argv[1:]]))
+        update_lock(folder, "command", {"line": line})
     for stage in STAGES:
         if not stage.wanted(study):
             continue

@@ -206,12 +206,13 @@ def is_current(folder: Path, study: Study, stage: Stage, files: Fingerprints | N
     return bool(record.get("key") == key_of(facts) and record.get("outputs") == facts["outputs"])
 
 
-def _report(folder: Path, study: Study, _: StageOptions) -> str:
+def _report(folder: Path, study: Study, options: StageOptions) -> str:
     from pythia_profile.report.page import write_report
 
     states = stage_states(folder)
     stale = [name for name, state in states.items() if state == "out of date" and name != "report"]
-    path = write_report(folder, study, read_tables(folder, study), stale=stale)
+    tables = read_tables(folder, study)
+    path = write_report(folder, study, tables, stale=stale, out=options.out)
     return f"report: {path}"
 
 

@@ -109,12 +109,14 @@ def write_report(
     tables: Mapping[str, pl.DataFrame],
     *,
     stale: Sequence[str] = (),
+    out: Path | None = None,
 ) -> Path:
     """Write `report.html` from the study's tables and figures; return its path.
 
     Parameters
     ----------
     stale : stages whose tables or figures are older than the settings; the page warns of them.
+    out : another file than `report.html` of the study.
 
     Raises
     ------
@@ -134,8 +136,9 @@ def write_report(
     lock = read_lock(folder)
     grid, name = quality(folder, study), folder.resolve().name
     page = render(study, tables, figures, grid, lock, stale=stale, name=name)
-    write_text(page, folder / "report.html")
-    return folder / "report.html"
+    path = out or folder / "report.html"
+    write_text(page, path)
+    return path
 
 
 def render(
