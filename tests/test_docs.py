@@ -68,8 +68,9 @@ def test_a_command_names_a_verb_and_options_that_exist(page, words):
     command, rest = typer.main.get_command(app), list(words)
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         name = rest.pop(0)
-        assert name in command.commands, (page, name)
-        command = command.commands[name]
+        group = typer.Context(command)
+        assert name in command.list_commands(group), (page, name)
+        command = command.get_command(group, name)
     context = typer.Context(command, info_name=words[0], resilient_parsing=True)
 
     _, left, _ = command.make_parser(context).parse_args(rest)

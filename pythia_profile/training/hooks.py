@@ -27,7 +27,6 @@ __all__ = [
     "Parts",
     "ablate_heads",
     "changed_input",
-    "mean_of_others",
     "parts_of",
     "perturb",
     "residuals",
@@ -193,19 +192,19 @@ def ablate_heads(model: PreTrainedModel, layer: int, heads: Sequence[int]) -> It
     def replace(states: torch.Tensor) -> torch.Tensor:
         split = states.reshape(*states.shape[:-1], parts.heads, -1)
         changed = split.clone()
-        changed[..., list(heads), :] = mean_of_others(split)[..., list(heads), :]
+        changed[..., list(heads), :] = _mean_of_others(split)[..., list(heads), :]
         return changed.flatten(-2)
 
     with changed_input(parts.projections[layer], replace) if heads else nullcontext():
         yield
 
 
-def mean_of_others(split: torch.Tensor) -> torch.Tensor:
+def _mean_of_others(split: torch.Tensor) -> torch.Tensor:
     """Of each of H heads (..., H, d) the mean of the other H - 1; (..., H, d).
 
     Examples
     --------
-    >>> mean_of_others(torch.tensor([[1.0], [2.0], [6.0]])).flatten().tolist()
+    >>> _mean_of_others(torch.tensor([[1.0], [2.0], [6.0]])).flatten().tolist()
     [4.0, 3.5, 1.5]
     """
     others: torch.Tensor = split.sum(dim=-2, keepdim=True) - split

@@ -8,7 +8,7 @@ act on every position of every pass.
 Source: Chen, Han and Miyao (2026), arXiv 2603.21658; the logit lens, nostalgebraist (2020).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -137,8 +137,14 @@ def recovery(
     return by_strength
 
 
-def head_drops(model: PreTrainedModel, rows: Rows, prompt: int) -> tuple[Values, Values]:
+def head_drops(
+    model: PreTrainedModel, rows: Rows, prompt: int, on_head: Callable[[], None] = lambda: None
+) -> tuple[Values, Values]:
     """Fall of M, and of the true tokens' log-probability, where a head is the mean of the others.
+
+    Parameters
+    ----------
+    on_head : called after each head.
 
     Returns
     -------
@@ -155,6 +161,7 @@ def head_drops(model: PreTrainedModel, rows: Rows, prompt: int) -> tuple[Values,
                 nats = true_log_probability(model, rows, prompt)
             of_match[:, layer, head] = clean[0] - match
             of_nats[:, layer, head] = clean[1] - nats
+            on_head()
     return of_match, of_nats
 
 

@@ -101,7 +101,8 @@ class Agreement:
     ----------
     within : mean Jaccard index of two halves of one domain, over both domains and all splits.
     between : the same of a half of one domain and a half of the other.
-    lower, upper : 95 % interval of `within - between`, by the jackknife over tenths of the rows.
+    lower, upper : 95 % interval of `within - between`, by the jackknife over tenths of the rows,
+        within -1 and 1.
     p_value : share of relabelings of the rows whose `within - between` is not smaller.
     """
 
@@ -154,7 +155,8 @@ def agreement(
     # the observed labeling counts as one of them, so that no p-value is 0
     beyond = 1 + sum(one >= within - between - 1e-12 for one in relabeled)
     found, half = within - between, float(student.ppf(0.975, len(parts) - 1) * se)
-    return Agreement(within, between, found - half, found + half, beyond / (1 + draws))
+    lower, upper = max(found - half, -1.0), min(found + half, 1.0)
+    return Agreement(within, between, lower, upper, beyond / (1 + draws))
 
 
 def _halves(rng: np.random.Generator, splits: int, size: int) -> Values:
