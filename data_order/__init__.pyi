@@ -3,6 +3,10 @@ from data_order.errors import (
     ProfileError as ProfileError,
     StoreError as StoreError,
 )
+from data_order.insertions import (
+    insertion_rows as insertion_rows,
+    insertion_starts as insertion_starts,
+)
 from data_order.neox.documents import NeoxRows as NeoxRows
 from data_order.neox.exposure import exposures as exposures
 from data_order.neox.layout import Layout as Layout

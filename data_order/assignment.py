@@ -48,7 +48,6 @@ ASSIGNMENT_TESTS = pl.Schema(
 """`content` is what was looked at, `pattern` is by cohort, by batch or drift; `statistic` is in
 standard deviations of its random reassignments, `p_adjusted` is after Holm over all lines."""
 
-PATTERNS = ("by cohort", "by batch", "drift")
 DRAWS = 999
 LEVEL = 0.05
 """A pattern with a smaller adjusted p-value is named."""

@@ -22,6 +22,7 @@ from math import ceil, floor
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from data_order.errors import OrderError
 from data_order.order import as_integers, positive
@@ -56,6 +57,24 @@ class Insertions:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def frame(self, starts: Integers | None = None) -> pl.DataFrame:
+        """One line per text: store, document, length, row_id, treatment_step, and its start.
+
+        Parameters
+        ----------
+        starts : (n,) first token of each in its row, from `insertion_starts`.
+        """
+        table = pl.DataFrame(
+            {
+                "store": self.store,
+                "document": self.document,
+                "length": self.length,
+                "row_id": self.row,
+                "treatment_step": self.step,
+            }
+        )
+        return table if starts is None else table.with_columns(start=pl.Series(starts))
 
 
 def insertion_rows(

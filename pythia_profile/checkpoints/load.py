@@ -37,7 +37,7 @@ from pythia_profile.checkpoints.architecture import config_fault
 from pythia_profile.checkpoints.small_files import read_json_file
 from pythia_profile.checkpoints.weights import CheckpointError, find_weights, tensors
 
-__all__ = ["ATTENTIONS", "DTYPES", "CheckpointLoader"]
+__all__ = ["DTYPES", "CheckpointLoader"]
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -45,9 +45,6 @@ DTYPES: dict[str, torch.dtype] = {
     "float16": torch.float16,
 }
 """Precisions in which a model may be run; one for a whole panel."""
-
-ATTENTIONS = ("sdpa", "eager")
-"""Attention implementations; recorded, because they differ in the last bits."""
 
 _CLASSES: dict[str, type[PreTrainedModel]] = {
     "gpt_neox": GPTNeoXForCausalLM,

@@ -14,6 +14,7 @@ from pythia_profile.cli import (
     import_verbs,
     lab_verbs,
     order_rows,
+    planted_verb,
     power_verb,
     rows_verb,
     score_verb,
@@ -27,6 +28,7 @@ from pythia_profile.cli.app import app, end_on_sigterm, run
 VERBS = (
     *(study_verbs, change_verbs, stage_verbs, score_verb, order_rows, power_verb, rows_verb),
     suite_verbs,
+    planted_verb,
     experiment_verbs,
     import_verbs,
     cluster_verbs,

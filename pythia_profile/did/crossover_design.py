@@ -32,7 +32,7 @@ from pythia_profile.did.comparison import Comparison, compare
 from pythia_profile.did.errors import NoControlError, NoRowsError, PanelShapeError
 from pythia_profile.did.estimation import cluster_by
 from pythia_profile.did.group_means import GroupMeans
-from pythia_profile.did.known_rows import FEWEST, KnownMeans, cell_members, known_means
+from pythia_profile.did.known_rows import FEWEST, cell_members, known_means
 from pythia_profile.did.moments import RowLabels, Rows, gather, summarize
 from pythia_profile.did.panels import Panel
 from pythia_profile.did.settings import DEFAULT, Control, Estimation, Estimator
@@ -217,10 +217,3 @@ def _slopes(
         theta[g] = np.where(square > 0, cross / np.where(square > 0, square, 1.0), 0.0)
         theta[g, b] = 1.0
     return theta
-
-
-def known_of(att: AttGt) -> KnownMeans:
-    """Return which rows each cell of a crossover estimate rests on."""
-    if not isinstance(att.fit.regressions, KnownMeans):
-        raise NoRowsError("known_of: got an estimate of one run, expected one by `crossover`")
-    return att.fit.regressions

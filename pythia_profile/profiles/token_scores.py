@@ -13,7 +13,6 @@ Surprisals of single tokens are kept to three digits; over a class of 50 tokens 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -23,8 +22,6 @@ from pythia_profile.errors import TableError
 from pythia_profile.tables import RUN
 
 __all__ = ["TokenClasses", "by_frequency", "by_position", "class_scores"]
-
-By = Literal["position", "frequency"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -32,7 +32,6 @@ _SHAPES = {
     "6.9b": (32, 4096, 32, 50_432, 1.2e-4),
     "12b": (36, 5120, 40, 50_688, 1.2e-4),
 }
-_POLY = ("14m", "31m", "70m", "160m", "410m")
 _GRID = range(0, 142_001, 1000)
 _ASSUMED = {"seed": "its data seed", "row_store": "its rows", "maps": "its index maps"}
 _UPDATE_1 = "update 1 has rate 0, so step 0 and step 1 hold the same weights [EleutherAI/pythia#83]"

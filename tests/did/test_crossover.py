@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pythia_profile.did import NEVER, aggregate, bands
-from pythia_profile.did.crossover_design import crossover, known_of, pair
+from pythia_profile.did.crossover_design import crossover, pair
 from pythia_profile.did.errors import NoRowsError, PanelShapeError
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.combined import combine
@@ -154,7 +154,7 @@ def test_rows_that_the_other_run_lacks_serve_the_own_estimate_alone():
     both = pair(runs.one, half)
 
     assert len(both.panel) == len(runs.one)
-    assert not known_of(crossover(both)).n_treated.max() > 40
+    assert not crossover(both).n_treated.max() > 40
     assert np.array_equal(effects(both.panel).att, effects(runs.one).att)
 
 
