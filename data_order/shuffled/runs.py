@@ -187,6 +187,15 @@ _STAGE_2_300B = FileList("olmo2_stage2_300b", "539881dec266")
 _OLMO_3_7B = FileList("olmo3_7b", "32f595cb8f24", "https://olmo-data.org/")
 _OLMO_3_32B = FileList("olmo3_32b", "ea3ce37af91a", "https://olmo-data.org/")
 
+_OLMO_3_ANNEALED = (
+    FileList("olmo3_stage2_7b", "c08e690a5055", "https://olmo-data.org/"),
+    FileList("olmo3_stage2_32b_1", "f58fcd625dc0", "https://olmo-data.org/"),
+    FileList("olmo3_stage2_32b_2", "6eccad490b98", "https://olmo-data.org/"),
+)
+"""`OLMo-midtraining-mix-0625-100B.txt`, and `-0925-ingredient{1,2}-100B.txt`, of OLMo-core."""
+
+_SKIPPED = "which steps were skipped (SkipStepAdamW) is in the training logs only"
+
 _STAGE_1_ROWS = (950_933_504, 950_934_527)
 """The 7B ended its one pass at step 928,646 (`max_duration: 1ep`), the 13B saved step 464,323 at
 the end of its first: both hold for these numbers of rows alone."""
@@ -220,13 +229,13 @@ def _olmo_3(size: str, listed: FileList, batch_size: int, steps: int, **facts: A
         steps=steps,
         row_tokens=8192,
         first_pass=1,
-        note="which steps were skipped (SkipStepAdamW) is in the training logs only",
+        note=_SKIPPED,
         **{**usual, **facts},
     )
 
 
 def _stage_2(
-    size: str,
+    model: str,
     models: str,
     start: int,
     batch_size: int,
@@ -242,12 +251,15 @@ def _stage_2(
 
     Source: `OLMo2-*-stage2-*.yaml`; `restore_dataloader: false` begins at pass 0, position 0. A
     duration in tokens makes ten steps more there, all at rate 0. For the 32B, OLMo-core's
-    `src/scripts/official/OLMo2/README.md` and `src/scripts/train/OLMo2/anneal`.
+    `src/scripts/official/OLMo2/README.md` and `src/scripts/train/OLMo2/anneal`; for OLMo-3 its
+    `src/scripts/official/OLMo3/OLMo-3-*-midtrain*.py`, which do not load the trainer's state.
     """
-    idle = 1 if facts.get("first_pass") else 11
+    core = bool(facts.get("first_pass"))
+    idle = 1 if core else 11
+    skipped = f"; {_SKIPPED}" if core else ""
     return [
         ShuffledRun(
-            name=f"olmo2-{size}-stage2-{number}",
+            name=f"{model}-stage2-{number}",
             models=models,
             files=files,
             seed=seed,
@@ -257,7 +269,7 @@ def _stage_2(
             single_pass=False,
             note=(
                 f"ingredient {number}, seed {seed}, from step {start:,} of stage 1; steps count "
-                f"from there; rate 0 in the last {idle}"
+                f"from there; rate 0 in the last {idle}{skipped}"
             ),
             **facts,
         )
@@ -265,6 +277,7 @@ def _stage_2(
     ]
 
 
+_CORE_8192 = {"row_tokens": 8192, "first_pass": 1}
 _1B, _7B = "allenai/OLMo-2-0425-1B", "allenai/OLMo-2-1124-7B"
 _13B, _32B = "allenai/OLMo-2-1124-13B", "allenai/OLMo-2-0325-32B"
 
@@ -304,10 +317,7 @@ _LIST = [
         # a file's last odd row is left out, and there are 1,122 files
         rows_between=(_STAGE_1_ROWS[0] - 1122, _STAGE_1_ROWS[1]),
         single_pass=False,
-        note=(
-            "a second pass from step 464,323 or the next one on; which steps were skipped "
-            "(SkipStepAdamW) is in the training logs only"
-        ),
+        note=(f"a second pass from step 464,323 or the next one on; {_SKIPPED}"),
     ),
     # `OLMo-mix-0625-official.txt`, `OLMo-3-1025-7B-pretrain-{1,2}.py`: one pass of whole batches
     _olmo_3("7b", _OLMO_3_7B, 512, 1_413_814, rows_between=(1_413_814 * 512, 1_413_815 * 512 - 1)),
@@ -323,11 +333,13 @@ _LIST = [
         rows_between=(679_000 * 1024, 2**32 - 2),
     ),
     *_stage_2(
-        "1b", _1B, 1_907_359, 512, [(_STAGE_2_7B, seed, 23_852) for seed in (42069, 666, 42)]
+        "olmo2-1b", _1B, 1_907_359, 512, [(_STAGE_2_7B, seed, 23_852) for seed in (42069, 666, 42)]
     ),
-    *_stage_2("7b", _7B, 928_646, 1024, [(_STAGE_2_7B, seed, 11_931) for seed in (42, 42069, 666)]),
     *_stage_2(
-        "13b",
+        "olmo2-7b", _7B, 928_646, 1024, [(_STAGE_2_7B, seed, 11_931) for seed in (42, 42069, 666)]
+    ),
+    *_stage_2(
+        "olmo2-13b",
         _13B,
         596_057,
         2048,
@@ -337,13 +349,30 @@ _LIST = [
         ],
     ),
     *_stage_2(
-        "32b",
+        "olmo2-32b",
         _32B,
         721_901,
         2048,
         [(_STAGE_2_13B, 1110, 11_921), (_STAGE_2_13B, 2662, 11_921), (_STAGE_2_300B, 2662, 35_763)],
         first_pass=1,
         filtered=False,
+    ),
+    # 100e9 tokens: 47,684 steps of 256 rows, 23,842 of 512
+    *_stage_2(
+        "olmo3-7b",
+        "allenai/Olmo-3-1025-7B",
+        1_413_814,
+        256,
+        [(_OLMO_3_ANNEALED[0], 1337, 47_684)],
+        **{**_CORE_8192, "filtered": False},
+    ),
+    *_stage_2(
+        "olmo3-32b",
+        "allenai/Olmo-3-1125-32B",
+        656_000,
+        512,
+        [(listed, 42069, 23_842) for listed in _OLMO_3_ANNEALED[1:]],
+        **_CORE_8192,
     ),
 ]
 

@@ -26,9 +26,10 @@ from pythia_profile.checkpoints.verdicts import (
     audit_listing,
     faulty,
 )
-from pythia_profile.errors import RefusedError, StudyError
+from pythia_profile.errors import NotFoundError, RefusedError, StudyError
 from pythia_profile.store import file_sha256
 from pythia_profile.suites.model import Suite
+from pythia_profile.suites.unreplayable import why_unlisted
 
 __all__ = ["CHOICES", "Grid", "Located", "folder_listing", "locate"]
 
@@ -155,6 +156,8 @@ def locate(
             else pins.listing(suite, size)
         )
         of_size = wanted[size] or listing.known
+        if not listing.steps and not local and (why := why_unlisted(suite.name)):
+            raise NotFoundError(f"no checkpoints in {suite.repository(size)}: {why}")
         suite.check_steps(size, steps or (), listing.known)
         faults, answered = config_faults(suite, size, listing, of_size, configs)
         configs = configs if answered else replace(hub, retry=_ONCE)

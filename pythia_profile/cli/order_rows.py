@@ -239,6 +239,7 @@ def _run_of(name: str, training_seed: int | None) -> _Run:
     from data_order.published import PublishedOrder
     from data_order.shuffled.filed_runs import FiledRun
     from pythia_profile.suites.registry import suite_there
+    from pythia_profile.suites.unreplayable import why_unknown
 
     suite = suite_there(name, training_seed)
     order = suite.order
@@ -254,7 +255,8 @@ def _run_of(name: str, training_seed: int | None) -> _Run:
         )
     filed = order if isinstance(order, FiledRun) else None
     if suite.root is None and suite.data_seed is None and filed is None:
-        raise typer.BadParameter(f"the order of the rows of '{name}' is not replayable here")
+        why = why_unknown(suite.name) or "its suite says nothing of how they were shuffled"
+        raise typer.BadParameter(f"the rows of '{name}' are not replayable here: {why}")
     root = suite.root or Path()
     sizes = list(suite.sizes)
     return _Run(

@@ -16,14 +16,12 @@ from dataclasses import dataclass, replace
 from data_order.shuffled.runs import RUNS
 from pythia_profile.suites.model import KnownFault, Size, Suite
 from pythia_profile.suites.schedule import olmo_cosine
+from pythia_profile.suites.unreplayable import why_unknown
 
 __all__ = ["OLMO"]
 
-_NO_ORDER = (
-    "the order of its rows is not known: it depends on when the run was made, on its number of "
-    "devices, or on a list of files that is not published (allenai/OLMo#538, #837, #879)"
-)
 _OWN_CODE = "its checkpoints need code of their own (model_type hf_olmo): listed, not loaded here"
+_BRANCHES = "names of its branches are assumed; its repository has the last word"
 _STEPS = "which steps exist is what the repository lists"
 
 
@@ -57,7 +55,7 @@ class _Shape:
         return body + (1 if self.tied else 2) * self.vocabulary * width, body
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Run:
     """How one model was trained.
 
@@ -121,7 +119,7 @@ def _olmo(
         sizes={size.name: size},
         revision=f"{stage}step{{label}}-tokens{{tokens}}B",
         faults=faults,
-        notes=(*(known if order is not None else (_NO_ORDER,)), _STEPS, *notes),
+        notes=(*(known if order is not None else (why_unknown(name),)), _STEPS, *notes),
     )
 
 
@@ -153,37 +151,39 @@ def _pretrained(batch_size: int, steps: int, peak_lr: float, warmup_steps: int) 
 
 def _olmo_3(name: str, weights: str, shape: _Shape, run: _Run, *notes: str) -> Suite:
     """Pre-training of OLMo 3."""
-    assumed = "names of its branches are assumed; its repository has the last word"
-    suite = _olmo(name, weights, shape, run, notes=(assumed, *notes))
+    suite = _olmo(name, weights, shape, run, notes=(_BRANCHES, *notes))
     return replace(suite, revision="stage1-step{label}")
 
 
-def _annealed(size: str, weights: str, shape: _Shape, peak: float) -> list[Suite]:
-    """Stage 2 of a size: a run for each ingredient, a line from `peak` to rate 0."""
-    names = [name for name in RUNS if name.startswith(f"olmo2-{size}-stage2-")]
-    return [
-        replace(
-            _olmo(
-                name,
-                weights,
-                shape,
-                _Run(
-                    batch_size=RUNS[name].batch_size,
-                    steps=RUNS[name].steps,
-                    peak_lr=peak,
-                    min_lr=0.0,
-                    warmup_steps=0,
-                    decay_steps=RUNS[name].idle_from,
-                    schedule="olmo_linear",
-                ),
-            ),
-            name=f"olmo2-{size}-stage2",
-            seed=number,
-            seeds=tuple(range(1, len(names) + 1)),
-            revision=f"stage2-ingredient{number}-step{{label}}-tokens{{tokens}}B",
+def _annealed(model: str, weights: str, shape: _Shape, peak: float) -> list[Suite]:
+    """Stage 2 of a model: a run for each ingredient, a line from `peak` to rate 0."""
+    names = [name for name in RUNS if name.startswith(f"{model}-stage2-")]
+    suites = []
+    for number, name in enumerate(names, 1):
+        order = RUNS[name]
+        run = _Run(
+            order.batch_size,
+            order.steps,
+            peak,
+            order.row_tokens,
+            min_lr=0.0,
+            warmup_steps=0,
+            decay_steps=order.idle_from,
+            schedule="olmo_linear",
         )
-        for number, name in enumerate(names, 1)
-    ]
+        core = model.startswith("olmo3")  # its branches are named without their tokens
+        part = f"-ingredient{number}" if len(names) > 1 else ""
+        revision = f"stage2{part}-step{{label}}" + ("" if core else "-tokens{tokens}B")
+        suites.append(
+            replace(
+                _olmo(name, weights, shape, run, notes=(_BRANCHES,) if core else ()),
+                name=f"{model}-stage2",
+                seed=number if part else 0,
+                seeds=tuple(range(1, len(names) + 1)) if part else (0,),
+                revision=revision,
+            )
+        )
+    return suites
 
 
 _END_32B = float(olmo_cosine([721_901], peak=6e-4, minimum=6e-5, warmup=2000, total=774_861)[0])
@@ -196,27 +196,14 @@ OLMO: list[Suite] = [
         _Shape(
             layers=16, width=2048, heads=16, hidden=8192, vocabulary=50_304, normed=False, tied=True
         ),
-        _Run(
-            batch_size=2048,
-            steps=739_328,
-            row_tokens=2048,
-            peak_lr=4.0e-4,
-            schedule="olmo1_cosine",
-        ),
+        _Run(2048, 739_328, 4.0e-4, 2048, schedule="olmo1_cosine"),
         notes=(_OWN_CODE,),
     ),
     _olmo(
         "olmo-7b",
         "allenai/OLMo-7B",
         _Shape(layers=32, width=4096, heads=32, hidden=11_008, vocabulary=50_304, normed=False),
-        _Run(
-            batch_size=2160,
-            steps=557_000,
-            row_tokens=2048,
-            peak_lr=3.0e-4,
-            schedule="olmo1_linear",
-            warmup_steps=5000,
-        ),
+        _Run(2160, 557_000, 3.0e-4, 2048, warmup_steps=5000, schedule="olmo1_linear"),
         notes=(
             _OWN_CODE,
             "batch size from the tokens of step556000-tokens2460B; the configuration says 2048",
@@ -242,40 +229,30 @@ OLMO: list[Suite] = [
         "olmo2-32b",
         "allenai/OLMo-2-0325-32B",
         _SHAPE_32B,
-        _Run(
-            batch_size=2048,
-            steps=721_901,
-            peak_lr=6.0e-4,
-            schedule="olmo_cosine",
-            decay_steps=774_861,
-        ),
+        _Run(2048, 721_901, 6.0e-4, schedule="olmo_cosine", decay_steps=774_861),
     ),
     _olmo_3(
         "olmo3-7b",
         "allenai/Olmo-3-1025-7B",
         _SHAPE_7B,
-        _Run(
-            batch_size=512,
-            steps=1_413_814,
-            row_tokens=8192,
-            peak_lr=3.0e-4,
-            schedule="olmo3_extended",
-            decay_steps=1_668_931,
-        ),
+        _Run(512, 1_413_814, 3.0e-4, 8192, schedule="olmo3_extended", decay_steps=1_668_931),
     ),
     _olmo_3(
         "olmo3-32b",
         "allenai/Olmo-3-1125-32B",
         _SHAPE_32B,
         # a cosine from 6e-4 over the pass, whose length the sizes of 950 files would tell
-        _Run(batch_size=1024, steps=679_000, row_tokens=8192, peak_lr=0.0, schedule="olmo_cosine"),
+        _Run(1024, 679_000, 0.0, 8192, schedule="olmo_cosine"),
         "its rate is not known: a cosine from 6e-4 over the steps of one pass, of which the sizes "
         "of its token files would tell how many they are",
         "stage 2 begins at step 656,000, pre-training was saved until step 679,000",
     ),
-    *_annealed("1b", "allenai/OLMo-2-0425-1B", _SHAPE_1B, 7.4487e-5),
-    *_annealed("7b", "allenai/OLMo-2-1124-7B", _SHAPE_7B, 6.1499e-5),
-    *_annealed("13b", "allenai/OLMo-2-1124-13B", _SHAPE_13B, 9.0e-5),
-    *_annealed("32b", "allenai/OLMo-2-0325-32B", _SHAPE_32B, _END_32B),
+    *_annealed("olmo2-1b", "allenai/OLMo-2-0425-1B", _SHAPE_1B, 7.4487e-5),
+    *_annealed("olmo2-7b", "allenai/OLMo-2-1124-7B", _SHAPE_7B, 6.1499e-5),
+    *_annealed("olmo2-13b", "allenai/OLMo-2-1124-13B", _SHAPE_13B, 9.0e-5),
+    *_annealed("olmo2-32b", "allenai/OLMo-2-0325-32B", _SHAPE_32B, _END_32B),
+    # `LR` of the scripts for midtraining
+    *_annealed("olmo3-7b", "allenai/Olmo-3-1025-7B", _SHAPE_7B, 0.00020712352850360292),
+    *_annealed("olmo3-32b", "allenai/Olmo-3-1125-32B", _SHAPE_32B, 0.0002071235285),
 ]
 """Suites of one model each; the seeds of a stage 2 are its ingredients."""

@@ -16,6 +16,7 @@ from pythia_profile.errors import NotFoundError, check_kind, not_found
 from pythia_profile.suites.folder import FILE_NAME, read_suite
 from pythia_profile.suites.model import Suite
 from pythia_profile.suites.pythia import PUBLISHED
+from pythia_profile.suites.unreplayable import why_unknown
 
 __all__ = [
     "GROUP",
@@ -166,6 +167,8 @@ def _entry(name: str) -> SuiteEntry:
     entries = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in entries and Path(name).is_dir():
         raise NotFoundError(f"no {FILE_NAME} in '{name}'; expected a folder that describes a suite")
+    if name not in entries and (why := why_unknown(name)):
+        raise NotFoundError(f"no suite '{name}': {why}")
     if name not in entries:
         raise not_found("suite", name, sorted({*known_suites(), *ORDERS}))
     found: SuiteEntry = entries[name].load()

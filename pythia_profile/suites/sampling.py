@@ -27,6 +27,7 @@ from pythia_profile.suites.placebo_rows import (
 )
 from pythia_profile.suites.registry import as_suite, is_known, suite_facts_of, suite_there
 from pythia_profile.suites.second_readings import read_again, with_twins
+from pythia_profile.suites.unreplayable import why_unknown
 from pythia_profile.tables import NEVER, ROWS, conform
 
 __all__ = ["Sampling", "open_rows", "sample_rows"]
@@ -213,6 +214,8 @@ def open_rows(suite: Suite, *, last: int = 0) -> RowSource:
                 f"goes to checkpoint {last:,}; end it at step {once:,} at the latest"
             )
         return store
+    if where is None and (why := why_unknown(suite.name)):
+        raise NotFoundError(f"suite '{suite.name}': {why}")
     if where is None:
         raise NotFoundError(
             f"suite '{suite.name}' names no store of its rows in training order; write one with "

@@ -58,6 +58,10 @@ def test_lists_are_those_of_the_configurations():
     facts["olmo2-32b-stage2-2"] = facts["olmo2-13b-stage2-3"]
     facts["olmo3-32b"] = (950, 950, "ea3ce37af91a")
     facts["olmo3-7b"] = (1016, 1016, RUNS["olmo3-7b"].files.sha256)
+    # allenai/OLMo-core at fa6c501: entries by `wc -l`, paths joined by newlines through `sha256sum`
+    facts["olmo3-7b-stage2-1"] = (11_933, 11_933, "c08e690a5055")
+    facts["olmo3-32b-stage2-1"] = (12_252, 12_252, "f58fcd625dc0")
+    facts["olmo3-32b-stage2-2"] = (12_252, 12_252, "6eccad490b98")
     for name, (listed, different, digest) in facts.items():
         paths = RUNS[name].files.paths
         assert (len(paths), len(set(paths))) == (listed, different)

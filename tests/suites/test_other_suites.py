@@ -82,6 +82,26 @@ def test_the_order_of_olmo_3_32b_is_known_and_its_rate_is_not():
     assert suite.size("32b").parameters == 64 * layer + norms + 2 * 100_352 * 5120
 
 
+def test_midtraining_of_olmo_3_is_100_billion_tokens_on_a_line_to_0():
+    run = RUNS["olmo3-7b-stage2-1"]
+
+    # `MAX_TOKENS` 100e9 over 2,097,152 tokens a step, rounded up
+    assert (run.steps, run.batch_size, run.row_tokens) == (-(-(10**11) // 2**21), 256, 8192)
+    assert (run.seed, run.first_pass, run.filtered, run.idle_from) == (1337, 1, False, 47_684)
+    rates = open_suite("olmo3-7b-stage2").learning_rate("7b", [1, 23_842, 47_684])
+    peak = 0.00020712352850360292
+    expected = [peak * (1 - 1 / 47_684), peak / 2, 0]
+    assert rates.tolist() == pytest.approx(expected, abs=1e-18, **CLOSE)
+    first, second = (open_suite("olmo3-32b-stage2", seed=seed) for seed in (1, 2))
+    assert first.order.seed == second.order.seed == 42069
+    assert first.order.files.paths != second.order.files.paths
+    assert (second.steps, second.batch_size, second.order.filtered) == (23_842, 512, True)
+    assert second.revision_of(1000) == "stage2-ingredient2-step1000"
+    assert open_suite("olmo3-7b-stage2").revision_of(1000) == "stage2-step1000"
+    assert any("names of its branches are assumed" in note for note in first.notes)
+    assert any("SkipStepAdamW" in note for note in first.notes)
+
+
 def test_a_checkpoint_of_amber_is_named_by_its_file():
     suite = open_suite("amber")
 
