@@ -145,6 +145,21 @@ def test_on_a_phone_the_heatmap_scrolls_inside_with_its_color_bar(report, browse
     assert bar == 1
 
 
+@pytest.mark.parametrize("width", [1400, 480, 390])
+def test_what_is_cut_says_that_it_scrolls_and_nothing_else_does(report, browser, width):
+    browser.show(report, width=width)
+    browser.run(OPEN)
+    browser.run("new Promise(done => requestAnimationFrame(() => setTimeout(done, 100)))")
+
+    boxes = browser.run(
+        "[...document.querySelectorAll('.scroll')].map(box => ["
+        "box.scrollWidth > box.clientWidth + 1,"
+        "getComputedStyle(box, '::before').content.includes('scrolls sideways')])"
+    )
+    assert [said for _, said in boxes] == [cut for cut, _ in boxes]
+    assert any(cut for cut, _ in boxes) == (width < 500)
+
+
 def center(browser, size, row, rows, column, columns):
     """Middle of a cell of the heatmap, in the window."""
     return browser.run(

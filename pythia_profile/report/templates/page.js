@@ -15,6 +15,12 @@ for (const button of document.querySelectorAll("th button")) button.addEventList
   body.append(...[...body.rows].sort(compare));
 });
 
+// A box that is wider than the screen says so, as phones show no scroll bar.
+const cut = new ResizeObserver((boxes) => {
+  for (const { target } of boxes) target.toggleAttribute("data-cut", target.scrollWidth > target.clientWidth + 1);
+});
+for (const box of document.querySelectorAll(".scroll")) cut.observe(box);
+
 for (const button of document.querySelectorAll("button.copy")) button.addEventListener("click", async () => {
   const source = document.getElementById(button.dataset.of);
   getSelection().selectAllChildren(source);
