@@ -1,7 +1,8 @@
 """What the interactive profile needs: every cell, as one compressed word inside the page.
 
 In: the table `ATT`. Out: base64 of gzip of JSON, which the page's script opens without a request.
-Numbers have four decimals, like the tables of the page.
+Numbers have four decimals, like the tables of the page: they are whole ten-thousandths, and the
+ends of a band are told from its effect, so that the small steps between neighbors pack well.
 """
 
 import base64
@@ -31,7 +32,8 @@ def packed(
     The word, and the sizes in it.
 
     Each size is a table in row order: cohorts down, checkpoints across; null where there is no
-    cell. `n_treated` and `n_control` are one number a cohort where they do not change.
+    cell. `att` is in units of 10^-4, `lower` and `upper` are as far from it. `n_treated` and
+    `n_control` are one number a cohort where they do not change.
     """
     needed = {"size", "outcome", "cohort", "checkpoint", "att", "lower", "upper"}
     if not needed <= {*att.columns}:
@@ -60,14 +62,24 @@ def _cells(table: pl.DataFrame) -> dict[str, Any] | None:
         pl.DataFrame({"checkpoint": checkpoints}), how="cross"
     )
     whole = grid.join(table, on=["cohort", "checkpoint"], how="left", maintain_order="left")
+    units = {name: _units(whole[name]) for name in ("att", "lower", "upper")}
     columns: dict[str, Any] = {
-        name: [None if v is None else round(v, DECIMALS) for v in whole[name].fill_nan(None)]
-        for name in ("att", "lower", "upper")
+        "att": units["att"].to_list(),
+        **{end: (units[end] - units["att"]).to_list() for end in ("lower", "upper")},
     }
     for name in ("n_treated", "n_control"):
         if name in whole.columns:
             columns[name] = _by_cohort(whole, name)
     return {"cohorts": cohorts.to_list(), "checkpoints": checkpoints.to_list(), **columns}
+
+
+def _units(values: pl.Series) -> pl.Series:
+    """Round to `DECIMALS` as a table prints them; null where there is no number."""
+    whole = [
+        None if v is None else round(round(v, DECIMALS) * 10**DECIMALS)
+        for v in values.fill_nan(None)
+    ]
+    return pl.Series(whole, dtype=pl.Int64)
 
 
 def _by_cohort(whole: pl.DataFrame, name: str) -> list[int | None]:

@@ -6,10 +6,10 @@ the script nothing is missing but that.
 """
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from pythia_profile.report.experiments import experiments
 from pythia_profile.report.explorer import packed
 from pythia_profile.report.glossary import GLOSSARY
 from pythia_profile.report.headline import averages, title
+from pythia_profile.report.inlined import inline_figure
 from pythia_profile.report.judged import Check, Judged, actions, judge, pivot
 from pythia_profile.report.provenance import (
     IMPORTED_EFFECTS,
@@ -45,10 +46,11 @@ from pythia_profile.study import Study, read_lock
 
 __all__ = ["render", "write_report"]
 
-MOST_BYTES = 1_800_000
-"""Of figures, cells and tables that are put into the page, which with its words stays below 2 MB.
-Figures come first, then the cells of the profile, then the small tables; what has no room is named
-by its file."""
+MOST_BYTES = 1_980_000
+"""Of the page. Its words and figures come first, then the cells of the profile, then the tables as
+downloads, small ones first; what has no room is named by its file."""
+MOST_FIGURES = 1_500_000
+"""Bytes of figures; those of outcomes behind the first are left out where all have more."""
 
 FIGURES = {
     "heatmap": "Effect of training, for every cohort at every checkpoint, one panel a size",
@@ -75,6 +77,7 @@ class Part:
 
     Attributes
     ----------
+    outcome : column of the scores.
     name : the outcome with its unit.
     suffix : what the names of its figures end in; empty for the study's first outcome.
     headline, placebo, rates, agreement : sentences.
@@ -83,10 +86,11 @@ class Part:
     verdicts : the checks, each with a verdict a size.
     actions : what to do about those that are fragile.
     checks : sentences of the checks, by question.
-    cells, explored : the profile for the script, and the sizes that had room in it.
     rows : most and least remembered rows.
+    cells, explored : the profile for the script, and the sizes that had room in it.
     """
 
+    outcome: str
     name: str
     suffix: str
     headline: list[str]
@@ -98,9 +102,9 @@ class Part:
     verdicts: list[tuple[Check, list[Judged]]]
     actions: list[str]
     checks: list[Group]
-    cells: str
-    explored: list[str]
     rows: list[Example]
+    cells: str = ""
+    explored: list[str] = field(default_factory=list)
 
 
 def write_report(
@@ -127,7 +131,8 @@ def write_report(
         name + suffix: svg
         for suffix in _suffixes(study).values()
         for name in FIGURES
-        if (svg := _figure(folder / "figures" / f"{name}{suffix}.svg", FIGURES[name])) is not None
+        if (svg := inline_figure(folder / "figures" / f"{name}{suffix}.svg", FIGURES[name]))
+        is not None
     }
     if "heatmap" not in figures:
         raise MissingTableError(
@@ -171,12 +176,12 @@ def render(
     sizes = in_order(study, lock)
     tables = {key: _sorted(table, sizes) for key, table in tables.items()}
     truth = tables.get("counterfactual_summary")
-    room = max(0, MOST_BYTES - sum(map(len, figures.values())))
-    share = room * 9 // (10 * len(study.outcomes))
-    parts = [_part(tables, name, end, sizes, share) for name, end in _suffixes(study).items()]
-    room -= sum(len(part.cells) for part in parts)
+    suffixes = _suffixes(study)
+    figures, no_room = _fitting(figures, tuple(filter(None, suffixes.values())))
+    parts = [_part(tables, name, end, sizes) for name, end in suffixes.items()]
     imported = lock.get("stages", {}).get("att", {}).get("source") == "imported"
-    return environment.get_template("page.html").render(
+    page = partial(
+        environment.get_template("page.html").render,
         study=study,
         sizes=sizes,
         stale=list(stale),
@@ -186,9 +191,9 @@ def render(
         glossary=GLOSSARY,
         summary=sheet(words.summary(tables, study.outcomes)),
         figures=figures,
+        no_room=no_room,
         grid=sheet(_sorted(grid, sizes)),
         lock=lock,
-        parts=parts,
         truth=words.counterfactual_sentences(truth, study.estimate.level)
         if truth is not None
         else [],
@@ -205,8 +210,40 @@ def render(
         suite=suite_facts(study, lock),
         models=sheet(_sorted(size_table(study, lock), sizes)),
         stages=sheet(stage_table(lock), {"seconds": 1}),
-        downloads=_downloads(tables, room),
     )
+    room = MOST_BYTES - len(page(parts=parts, downloads=_downloads(tables, 0)).encode())
+    share = max(0, room * 9 // (10 * len(parts)))
+    parts = [_with_cells(part, tables["att"], sizes, share) for part in parts]
+    room -= sum(len(part.cells) + _EXPLORER for part in parts)
+    return page(parts=parts, downloads=_downloads(tables, room))
+
+
+_EXPLORER = 1_500
+"""Bytes of the elements around the cells of an outcome."""
+
+
+def _with_cells(part: Part, att: pl.DataFrame, sizes: Sequence[str], room: int) -> Part:
+    cells, explored = packed(att, part.outcome, sizes, room)
+    return replace(part, cells=cells, explored=explored)
+
+
+def _fitting(
+    figures: Mapping[str, Markup], others: tuple[str, ...]
+) -> tuple[dict[str, Markup], list[str]]:
+    """Leave out figures whose names end in `others`, the largest first, where there are too many.
+
+    Returns
+    -------
+    The figures that have room, and the names of the others.
+    """
+    kept, left = dict(figures), list[str]()
+    spare = [name for name in kept if others and name.endswith(others)]
+    for name in sorted(spare, key=lambda name: -len(kept[name])):
+        if sum(map(len, kept.values())) <= MOST_FIGURES:
+            break
+        left.append(name)
+        del kept[name]
+    return kept, left
 
 
 def _notes(lock: Mapping[str, Any]) -> list[str]:
@@ -253,11 +290,10 @@ def _part(
     outcome: str,
     suffix: str,
     sizes: Sequence[str],
-    room: int,
 ) -> Part:
     found = judge(tables, outcome, sizes)
-    cells, explored = packed(tables["att"], outcome, sizes, room)
     return Part(
+        outcome=outcome,
         name=name_outcome(outcome),
         suffix=suffix,
         headline=words.headline(tables, outcome),
@@ -269,34 +305,8 @@ def _part(
         verdicts=list(pivot(found, sizes)),
         actions=actions(found),
         checks=check_groups(tables, outcome),
-        cells=cells,
-        explored=explored,
         rows=examples(tables.get("remembered"), outcome),
     )
-
-
-def _figure(path: Path, label: str) -> Markup | None:
-    """Read an SVG for use inside the page: no prolog, ids of its own, a label, its own width.
-
-    Its words stay between 9.7 and 12.8 px: it grows to 1.45 px for a point and shrinks to 1.1,
-    below which its box scrolls.
-    """
-    if not path.exists():
-        return None
-    svg = path.read_text(encoding="utf-8", errors="replace")
-    if "<svg" not in svg or not svg.rstrip().endswith("</svg>"):
-        raise MissingTableError(
-            f"'{path}' is no figure; run `pythia-profile plot {path.parents[1]}` again"
-        )
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'id="([^"]+)"', rf'id="{path.stem}-\1"', svg)
-    svg = re.sub(r'(href="|url\()#([^")]+)', rf"\1#{path.stem}-\2", svg)
-    width = re.search(r' width="([\d.]+)pt"', svg)
-    points = float(width[1]) if width else 460.0
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    style = f"min-width: {1.1 * points:.0f}px; max-width: {1.45 * points:.0f}px"
-    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}" style="{style}"', 1))
 
 
 def _downloads(tables: Mapping[str, pl.DataFrame], room: int) -> dict[str, str]:

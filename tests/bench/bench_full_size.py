@@ -20,7 +20,7 @@ from tests.bench.machine import machine
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
 MOST_SECONDS, MOST_MEGABYTES = 120, 3000
-MOST_PAGE = 4_000_000
+MOST_PAGE = 2_000_000
 """Bytes of the report, six sizes of figures inside."""
 
 PROGRAM = """

@@ -94,8 +94,14 @@ def test_the_script_gets_the_numbers_of_the_table():
     word, sizes = packed(pl.concat([cells("xs"), cells("s", 1.0)]), OUTCOME, ["xs", "s"])
 
     assert sizes == ["xs", "s"]
-    content = json.loads(gzip.decompress(base64.b64decode(word)))
-    assert content["s"] == {
+    content = json.loads(gzip.decompress(base64.b64decode(word)))["s"]
+    for end in ("lower", "upper"):  # from the effect on
+        content[end] = [
+            None if reach is None else (att + reach) / 1e4
+            for att, reach in zip(content["att"], content[end], strict=True)
+        ]
+    content["att"] = [att / 1e4 for att in content["att"]]
+    assert content == {
         "cohorts": [10, 20],
         "checkpoints": [10, 20, 30],
         "att": [2.0, 1.5, 1.3333, 3.0, 2.0, 1.6667],

@@ -104,7 +104,8 @@ async function explore(box) {
   const cell = (name, g, c) => {
     const of = profile[name], across = of.checkpoints.length, at = g * across + c;
     const rows = (list) => list && (list.length === of.cohorts.length ? list[g] : list[at]);
-    return { att: of.att[at], lower: of.lower[at], upper: of.upper[at],
+    const value = (list) => of.att[at] == null || list?.[at] === null ? null : (of.att[at] + (list?.[at] ?? 0)) / 1e4;
+    return { att: value(), lower: value(of.lower), upper: value(of.upper),
       treated: rows(of.n_treated), control: rows(of.n_control), cohort: of.cohorts[g], checkpoint: of.checkpoints[c] };
   };
   const said = (name, g, c) => {
