@@ -12,10 +12,10 @@ and two processes would write the same bytes.
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pythia_profile.checkpoints.prefetch import Prefetcher
 from pythia_profile.checkpoints.weights import CheckpointError
 from pythia_profile.errors import StudyError
 from pythia_profile.execute.resources import chosen_device
+from pythia_profile.execute.turns import ClaimNext, take_turns
 from pythia_profile.redaction import redact
 from pythia_profile.scoring.forward import ScoringError, score_rows
 from pythia_profile.scoring.outcomes import Decode
@@ -119,64 +120,46 @@ def score_units(works: Iterable[Work], session: Session) -> None:
     """
     make_folder(work_folder(session.scores))
     with session.downloads as downloads:
-        claims = _claims(works, session)
-        claim = next(claims, None)
-        while claim is not None:
-            following = _Following(claims, downloads)
-            with claim.lease:
-                _score_unless_done_meanwhile(claim.work, session, following)
-            claim = following.claim or next(claims, None)
+
+        def do(work: Work, claim_next: ClaimNext[Work]) -> None:
+            def begin_next() -> None:
+                following = claim_next()
+                if following is not None and not following.fault:
+                    downloads.begin(following.checkpoint)
+
+            _score_unless_done_meanwhile(work, session, begin_next)
+
+        take_turns(works, partial(_claimed, session), do)
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """A unit that is this process's to score while the lease is held."""
-
-    work: Work
-    lease: ExitStack
-
-
-def _claims(works: Iterable[Work], session: Session) -> Iterator[_Claim]:
-    """Take one unit after the other that is not done and that no other process is at."""
-    for work in works:
-        key = session.key(work.unit)
-        with ExitStack() as stack:
-            mine = stack.enter_context(lease(work_folder(session.scores) / f"{key}.lease"))
-            # What another worker of this run gave up meanwhile is not fetched a second time.
-            given_up = not session.retry and unfinished(session.scores, work.unit, key)
-            if mine and not given_up and not is_done(session.scores, work.unit, key):
-                yield _Claim(work, stack.pop_all())
+def _claimed(session: Session, work: Work) -> ExitStack | None:
+    """Hold a unit's lease; None where it is done, given up, or another process is at it."""
+    key = session.key(work.unit)
+    with ExitStack() as stack:
+        mine = stack.enter_context(lease(work_folder(session.scores) / f"{key}.lease"))
+        # What another worker of this run gave up meanwhile is not fetched a second time.
+        given_up = not session.retry and unfinished(session.scores, work.unit, key)
+        if mine and not given_up and not is_done(session.scores, work.unit, key):
+            return stack.pop_all()
+    return None
 
 
-@dataclass(slots=True)
-class _Following:
-    """Claims the next unit and begins to fetch its checkpoint."""
-
-    claims: Iterator[_Claim]
-    prefetcher: Prefetcher
-    claim: _Claim | None = None
-
-    def begin(self) -> None:
-        if self.claim is None:
-            self.claim = next(self.claims, None)
-            if self.claim is not None and not self.claim.work.fault:
-                self.prefetcher.begin(self.claim.work.checkpoint)
-
-
-def _score_unless_done_meanwhile(work: Work, session: Session, following: _Following) -> None:
+def _score_unless_done_meanwhile(
+    work: Work, session: Session, begin_next: Callable[[], None]
+) -> None:
     """Score a unit; without leases, another process may finish it first and clear its chunks."""
     try:
-        _score_or_quarantine(work, session, following)
+        _score_or_quarantine(work, session, begin_next)
     except (OSError, StudyError):
         if not is_done(session.scores, work.unit, session.key(work.unit)):
             raise
 
 
-def _score_or_quarantine(work: Work, session: Session, following: _Following) -> None:
+def _score_or_quarantine(work: Work, session: Session, begin_next: Callable[[], None]) -> None:
     folder = session.scores / work.unit.path
     quarantined, failed = folder / "quarantine.json", folder / "failed.json"
     try:
-        _score_unit(work, session, following)
+        _score_unit(work, session, begin_next)
         quarantined.unlink(missing_ok=True)
         failed.unlink(missing_ok=True)
     except (CheckpointError, ScoringError) as error:
@@ -198,7 +181,7 @@ def _give_up(work: Work, session: Session, error: Exception, record: Path) -> No
     write_json({"key": session.key(work.unit), "reason": redact(str(error))}, record)
 
 
-def _score_unit(work: Work, session: Session, following: _Following) -> None:
+def _score_unit(work: Work, session: Session, begin_next: Callable[[], None]) -> None:
     """Score what is missing of a unit; its checkpoint is held from the first need on."""
     if work.fault:
         raise CheckpointError(work.fault)
@@ -232,7 +215,7 @@ def _score_unit(work: Work, session: Session, following: _Following) -> None:
                 _check_shape(model.config, work)
                 write_json(session.loader.architecture, loaded)
                 if not isinstance(work.checkpoint, Path):
-                    following.begin()
+                    begin_next()
                 started = time.monotonic()
             found = score_rows(
                 model, part, settings, decode=session.decode, advance=session.advance

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from pythia_profile.execute.resources import (
     resources_for,
 )
 from pythia_profile.execute.time_left import Part, model_cost
+from pythia_profile.execute.turns import dearest_first, shares
 from pythia_profile.progress import track
 from pythia_profile.scoring.outcomes import outcomes_of
 from pythia_profile.scoring.records import is_done, read_scores, unfinished
@@ -102,13 +103,13 @@ def score_grid(
     if not works:
         why = next((f" ({'; '.join(v.reasons)})" for v in grid.verdicts if v.reasons), "")
         raise NotFoundError(f"suite '{suite.name}': none of the checkpoints asked for exists{why}")
-    works = part_of(works, options.shard)
+    costs = {w.unit.size: model_cost(suite.size(w.unit.size).parameters) for w in works}
+    works = part_of(works, options.shard, costs)
     memory = memory_of((suite.size(w.unit.size).parameters for w in works), settings.dtype)
     executor: Resources | Cluster = options.cluster or resources_for(
         len(works), available_cores(), memory, device, options.workers
     )
     tokenizer = str(suite.root / suite.tokenizer) if suite.root and suite.tokenizer else None
-    costs = {w.unit.size: model_cost(suite.size(w.unit.size).parameters) for w in works}
     run = _Run(rows, rows_sha256(rows), scores, settings, options, executor, tokenizer, costs)
     _score_missing(works, run)
     found = read_scores(
@@ -136,8 +137,15 @@ def _located(
     return grid
 
 
-def part_of(works: list[Work], shard: tuple[int, int] | None) -> list[Work]:
-    """Return the units of one of several machines: every n-th, so that each gets all sizes.
+def part_of(
+    works: list[Work], shard: tuple[int, int] | None, costs: Mapping[str, float]
+) -> list[Work]:
+    """Return the units of one of several machines: about equally much work for each.
+
+    Parameters
+    ----------
+    shard : which of how many, from 1 on; None for all units.
+    costs : of a checkpoint of each size.
 
     Raises
     ------
@@ -151,7 +159,7 @@ def part_of(works: list[Work], shard: tuple[int, int] | None) -> list[Work]:
         raise StudyError(f"shard: got {number}/{count}, expected a part from 1 to {count}")
     if count > len(works):
         raise StudyError(f"shard: {len(works)} checkpoints cannot be shared by {count} machines")
-    return works[number - 1 :: count]
+    return shares(works, count, lambda work: costs[work.unit.size])[number - 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +227,7 @@ def _parts(works: list[Work], run: _Run) -> list[Part]:
     """Lay out the units in the order in which workers take them, each row at its model's cost."""
     return [
         Part(work.unit.name, work.unit.size, len(run.rows), run.costs[work.unit.size])
-        for work in reversed(works)
+        for work in dearest_first(works, lambda work: run.costs[work.unit.size])
     ]
 
 
@@ -314,7 +322,7 @@ def _map_shares(works: list[Work], run: _Run, on_part: Callable[[str, int, int],
         rows = Path(own, "rows.parquet")
         write_table(run.rows, rows, ROWS)
         share = Share(
-            works=tuple(reversed(works)),
+            works=dearest_first(works, lambda work: run.costs[work.unit.size]),
             rows=rows,
             scores=run.scores.resolve(),
             settings=run.settings,

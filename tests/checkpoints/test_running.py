@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -90,14 +91,17 @@ def test_a_missing_checkpoint_ends_with_3_where_all_are_required(published, stud
 
 
 def test_every_unit_is_in_exactly_one_part():
-    works = list(range(11))
+    sizes = ["s"] * 7 + ["l"] * 4
+    works = [SimpleNamespace(unit=SimpleNamespace(size=s, name=i)) for i, s in enumerate(sizes)]
+    costs = {"s": 1.0, "l": 3.0}
 
-    parts = [part_of(works, (number, 4)) for number in (1, 2, 3, 4)]
+    parts = [part_of(works, (number, 4), costs) for number in (1, 2, 3, 4)]
 
-    assert sorted(work for part in parts for work in part) == works
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert sorted(work.unit.name for part in parts for work in part) == list(range(11))
+    # 19 in all: 4.75 each, and no share can be nearer to another than a small unit
+    assert sorted(sum(costs[w.unit.size] for w in part) for part in parts) == [4, 5, 5, 5]
     with pytest.raises(StudyError, match="cannot be shared by 12 machines"):
-        part_of(works, (1, 12))
+        part_of(works, (1, 12), costs)
 
 
 def test_a_plan_counts_units_bytes_disk_and_requests_and_fetches_nothing(published, study):
