@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pythia_profile.cli.app import verb, verbs
-from pythia_profile.cli.options import AsJson, Workers, print_json
+from pythia_profile.cli.options import HERE, AsJson, StudyFolder, Workers, print_json
 
 if TYPE_CHECKING:
     from pythia_profile.labs.capacity.capacity_settings import CapacitySettings
@@ -71,6 +71,7 @@ def _run(
 ) -> None:
     from pythia_profile.execute.resources import chosen_device
     from pythia_profile.labs.capacity.capacity_page import run_capacity
+    from pythia_profile.labs.capacity.capacity_summary import bits_a_parameter
 
     found, page = run_capacity(settings, out, device=chosen_device(device), workers=workers)
     if as_json:
@@ -80,10 +81,90 @@ def _run(
         typer.echo(
             f"{line['size']}, {line['parameters']:,} parameters, {line['dtype']}, "
             f"{line['steps']:,} steps: {line['capacity']:,.0f} bits, "
-            f"{line['bits_per_parameter']:.2f} a parameter"
+            f"{bits_a_parameter(line)}"
             + ("" if line["converged"] else f"; not converged (late gain {line['late_gain']:.0%})")
         )
     typer.echo(f"report: {page}")
+
+
+@verb(
+    SECTION,
+    "lab capacity text --out text",
+    "lab capacity text text/text.toml --out text --seed 1",
+    group=app,
+)
+def text(
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG.toml", help="Settings.", show_default="as measured"),
+    ] = None,
+    out: Out = Path("capacity-text"),
+    seed: Annotated[int | None, typer.Option(min=0, help="In place of the settings' own.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bits held of text, beyond models that read more of it.
+
+    Rows of Python's own sources. References are a model of the same size and a larger one, both
+    trained on a superset of the rows.
+    """
+    from pythia_profile.execute.resources import chosen_device
+    from pythia_profile.labs.capacity.capacity_settings import TextSettings
+    from pythia_profile.labs.capacity.capacity_text_page import run_text
+    from pythia_profile.settings import checked, read_toml
+
+    given = {} if config is None else read_toml(config)
+    settings = checked(
+        TextSettings,
+        given if seed is None else {**given, "seed": seed},
+        "the settings" if config is None else f"'{config}'",
+    )
+    found, page = run_text(settings, out, device=chosen_device(device), workers=workers)
+    if as_json:
+        print_json({"text": found.text.to_dicts(), "report": str(page)})
+        return
+    for line in found.text.iter_rows(named=True):
+        typer.echo(
+            f"{line['rows']:,} rows, beyond {line['reference']}: {line['bits']:,.0f} bits, "
+            f"{line['bits_per_row']:.2f} a row, above 0 for {line['share_above_0']:.0%} of them"
+        )
+    typer.echo(f"report: {page}")
+
+
+@verb(
+    SECTION,
+    "lab capacity bridge my-demo",
+    "lab capacity bridge my-demo --reference m --out bits",
+    group=app,
+)
+def bridge(
+    study: StudyFolder = HERE,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="The larger reference.", show_default="knows the rows best"
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of tables, figures and the report.")] = Path(
+        "capacity-bridge"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Bits of a row by its profile and by mem_U, beside the truth.
+
+    Of a study with counterfactual retrainings (mini suite): the profile needs no reference model,
+    mem_U does; the retrainings are the truth of both.
+    """
+    from pythia_profile.labs.capacity.capacity_bridge import bridge_facts
+    from pythia_profile.labs.capacity.capacity_bridge_page import bridge_sentences, run_bridge
+
+    found, page = run_bridge(study, out, reference)
+    facts = bridge_facts(found)
+    if as_json:
+        print_json({"size": found.size, "larger": found.larger, **facts, "report": str(page)})
+        return
+    typer.echo("\n".join([*bridge_sentences(found, facts).values(), f"report: {page}"]))
 
 
 @verb(

@@ -90,7 +90,10 @@ def _capacity(ax: Axes, found: pl.DataFrame) -> None:
         ax.fill_between(grid, max(0, fit.lower) * grid, fit.upper * grid, color="0.5", alpha=0.15)
     for (dtype,), part in found.group_by("dtype", maintain_order=True):
         marker = "o" if dtype == "float32" else "s"
-        ax.scatter(part["parameters"], part["capacity"], marker=marker, label=str(dtype), zorder=3)
+        half = (part["upper"] - part["capacity"]).fill_nan(0)  # one seed has no interval
+        ax.errorbar(
+            part["parameters"], part["capacity"], yerr=half, fmt=marker, label=str(dtype), capsize=2
+        )
     ax.set(
         xlabel="parameters",
         ylabel="capacity (bits)",
@@ -162,12 +165,14 @@ def _extraction(ax: Axes, runs: pl.DataFrame, found: pl.DataFrame) -> None:
 
 def _precision(ax: Axes, found: pl.DataFrame) -> None:
     for (dtype,), part in found.group_by("dtype", maintain_order=True):
-        ax.plot(
+        half = ((part["upper"] - part["capacity"]) / part["parameters"]).fill_nan(0)
+        ax.errorbar(
             part["parameters"],
             part["bits_per_parameter"],
-            _dash(str(dtype)),
-            marker="o",
+            yerr=half,
+            fmt=_dash(str(dtype)) + "o",
             label=str(dtype),
+            capsize=2,
         )
     ax.set(xscale="log", xlabel="parameters", ylabel="bits per parameter")
     ax.set_ylim(bottom=0)

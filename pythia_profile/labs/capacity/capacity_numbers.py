@@ -202,7 +202,7 @@ def fully_memorized(rows: int, tokens: int, vocabulary: int, *, paper: bool = Fa
 
     Examples
     --------
-    Four published totals of 4096 rows, V = 2048, beside the bound:
+    Totals of 4096 rows, V = 2048, of 4 to 32 tokens, beside the bound that they exceed:
 
     >>> [round(fully_memorized(4096, tokens, 2048, paper=True), -3) for tokens in (4, 8, 16, 32)]
     [173000.0, 354000.0, 715000.0, 1436000.0]

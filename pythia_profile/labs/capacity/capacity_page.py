@@ -18,6 +18,10 @@ _SHOWN = (
     *("size", "parameters", "dtype", "seed", "rows", "steps", "epochs", "data", "bound", "strict"),
     *("paper", "mixture", "test_bits", "f1", "auc", "tpr", "late_gain", "converged"),
 )
+_CAPACITIES = (
+    "Capacities: bits, mean over seeds with its 95 % interval; peak is data bits ÷ capacity where "
+    "rows that were not read cost most."
+)
 _RUNS = (
     "Runs: bits by strict accounting, by the paper's (which credits the first token), and by the "
     "normalized mixture code; bound is the most that a normalized code can hold of so many "
@@ -58,7 +62,7 @@ def run_capacity(
         lead=f"Models trained on uniform tokens: V = {settings.vocabulary}, S = {settings.tokens}. "
         "After Morris et al. (2025), How much do language models memorize?, arXiv 2505.24832.",
         parts=[LabPart(FIGURES[name], said[name], path) for name, path in figures.items()],
-        tables=[(_RUNS, runs.select(_SHOWN))],
+        tables=[(_CAPACITIES, found), (_RUNS, runs.select(_SHOWN))],
         settings=_toml(settings),
         warning="" if found["converged"].all() else _NOT_CONVERGED,
     )

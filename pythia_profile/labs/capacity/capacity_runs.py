@@ -5,7 +5,6 @@ a folder of the output named by what it depends on; a run that was killed goes o
 tenth, and one that is finished is read, not repeated.
 """
 
-import shutil
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from transformers import PreTrainedModel
 
 from pythia_profile.execute.resources import available_cores
@@ -21,23 +19,19 @@ from pythia_profile.execute.worker import Worker
 from pythia_profile.labs.capacity.capacity_membership import membership
 from pythia_profile.labs.capacity.capacity_numbers import account, unintended_bits
 from pythia_profile.labs.capacity.capacity_settings import CapacitySettings
-from pythia_profile.labs.lab_runs import RESULT, run_units
-from pythia_profile.store import atomic_write, digest, read_json, write_json
-from pythia_profile.training.languages import Rows, uniform_rows
-from pythia_profile.training.loop import (
-    late_gain,
-    resume_or_start,
-    save_state,
-    shuffled_batches,
-    token_losses,
-    train,
+from pythia_profile.labs.capacity.capacity_training import (
+    extracted,
+    remove_checkpoints,
+    train_by_heart,
 )
+from pythia_profile.labs.lab_runs import RESULT, run_units
+from pythia_profile.store import atomic_write, digest, write_json
+from pythia_profile.training.languages import Rows, uniform_rows
+from pythia_profile.training.loop import token_losses
 from pythia_profile.training.shapes import ModelShape, tiny_model
 
-__all__ = ["CapacityUnit", "capacity_tables", "different_rows", "extracted", "train_unit"]
+__all__ = ["CapacityUnit", "capacity_tables", "different_rows", "train_unit"]
 
-_PARTS = 10
-"""Evaluations of a run, at equal distances; the last fifth is then two of them."""
 _MOST_EXTRACTED = 256
 
 
@@ -137,17 +131,6 @@ def different_rows(rows: int, tokens: int, vocabulary: int, *, seed: int) -> Row
     return drawn[:rows]
 
 
-@torch.no_grad()
-def extracted(model: PreTrainedModel, rows: Rows, prefix: int) -> float:
-    """Share of rows whose remaining tokens follow greedily from their first `prefix`."""
-    ids = torch.from_numpy(rows).to(model.device)
-    found = ids[:, :prefix]
-    for _ in range(rows.shape[1] - prefix):
-        following = model(input_ids=found).logits[:, -1:].argmax(dim=-1)
-        found = torch.cat([found, following], dim=1)
-    return float((found == ids).all(dim=1).float().mean())
-
-
 def train_unit(unit: CapacityUnit, worker: Worker) -> None:
     """Train one model to its end and keep what it holds; from where it was, if it was begun."""
     settings, recipe = unit.settings, unit.settings.recipe(unit.size)
@@ -155,12 +138,9 @@ def train_unit(unit: CapacityUnit, worker: Worker) -> None:
         unit.rows + settings.test_rows, settings.tokens, settings.vocabulary, seed=unit.seed
     )
     rows, others = drawn[: unit.rows], drawn[unit.rows :]
-    checkpoints = [round(recipe.steps * part / _PARTS) for part in range(_PARTS + 1)]
-    noted = unit.folder / "losses.json"
-    losses = read_json(noted) if noted.exists() else {}
-    state = resume_or_start(
+    model, gain = train_by_heart(
         unit.folder,
-        checkpoints,
+        rows,
         recipe,
         lambda: tiny_model(
             unit.size,
@@ -170,31 +150,15 @@ def train_unit(unit: CapacityUnit, worker: Worker) -> None:
             dtype=unit.dtype,
             device=worker.device,
         ),
+        worker,
+        seed=unit.seed,
         dtype=unit.dtype,
-        device=worker.device,
     )
-    worker.advance(state.step)
-    losses |= {"0": losses.get("0") or _mean_loss(state.model, rows)}
-    batches = shuffled_batches(rows, recipe, seed=unit.seed, done=state.step)
-    for update in train(state, batches, recipe):
-        if update.step in checkpoints:
-            # the loss first: a checkpoint that is resumed from then has all losses before it
-            losses[str(update.step)] = _mean_loss(state.model, rows)
-            write_json(losses, noted)
-            save_state(state, unit.folder)
-            _remove_checkpoints(unit.folder, keep=update.step)
-        worker.advance(1)
-    state.model.train(False)
-    line, samples = _measured(unit, state.model, rows, others)
-    gain = late_gain([losses[str(step)] for step in checkpoints])
+    line, samples = _measured(unit, model, rows, others)
     with atomic_write(unit.folder / "samples.parquet") as file:
         samples.write_parquet(file)
     write_json({**line, "late_gain": gain}, unit.folder / RESULT)
-    _remove_checkpoints(unit.folder)
-
-
-def _mean_loss(model: PreTrainedModel, rows: Rows) -> float:
-    return float(token_losses(model, rows, batch_size=512).mean())
+    remove_checkpoints(unit.folder)
 
 
 def _measured(
@@ -231,10 +195,3 @@ def _measured(
         "extracted_train": extracted(model, rows[:_MOST_EXTRACTED], prefix),
         "extracted_test": extracted(model, others[:_MOST_EXTRACTED], prefix),
     }, samples
-
-
-def _remove_checkpoints(folder: Path, keep: int | None = None) -> None:
-    for path in folder.glob("step*"):
-        if path.name != f"step{keep}":
-            shutil.rmtree(path, ignore_errors=True)
-            (folder / "optimizer" / f"{path.name}.safetensors").unlink(missing_ok=True)

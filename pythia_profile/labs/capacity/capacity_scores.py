@@ -15,7 +15,7 @@ from pythia_profile.errors import StudyError, TableError, not_found
 from pythia_profile.labs.capacity.capacity_numbers import CapacityError, unintended_bits
 from pythia_profile.tables import RUN, SCORES, conform
 
-__all__ = ["UNIFORM", "read_run", "row_bits", "scored_tokens"]
+__all__ = ["UNIFORM", "read_run", "read_scores", "row_bits", "scored_tokens"]
 
 UNIFORM = "uniform"
 """The reference that gives every token the same probability."""
@@ -26,14 +26,35 @@ def read_run(path: Path, checkpoint: int | None = None) -> pl.DataFrame:
 
     Parameters
     ----------
-    path : a parquet file, or a folder that holds `scores.parquet` files at any depth, such as
-        `STUDY/scores/mini/l`.
-    checkpoint : the last by default.
+    path : as of `read_scores`; checkpoint : the last by default.
 
     Raises
     ------
     NotFoundError
         There is nothing at `path`, or not that checkpoint.
+    StudyError, CapacityError
+        As of `read_scores`.
+    """
+    found = read_scores(path)
+    known = found["checkpoint"].unique().sort().to_list()
+    wanted = known[-1] if checkpoint is None else checkpoint
+    if wanted not in known:
+        raise not_found(f"checkpoint in '{path}'", str(wanted), [str(one) for one in known])
+    return found.filter(pl.col("checkpoint") == wanted)
+
+
+def read_scores(path: Path) -> pl.DataFrame:
+    """Read the scores of one run at all its checkpoints.
+
+    Parameters
+    ----------
+    path : a parquet file, or a folder that holds `scores.parquet` files at any depth, such as
+        `STUDY/scores/mini/l`.
+
+    Raises
+    ------
+    NotFoundError
+        There is nothing at `path`.
     StudyError
         There are several runs.
     CapacityError
@@ -55,11 +76,7 @@ def read_run(path: Path, checkpoint: int | None = None) -> pl.DataFrame:
     if len(runs) != 1:
         named = ", ".join("/".join(map(str, run)) for run in runs.rows())
         raise StudyError(f"'{path}' holds {len(runs)} runs, expected one: {named or 'no line'}")
-    known = found["checkpoint"].unique().sort().to_list()
-    wanted = known[-1] if checkpoint is None else checkpoint
-    if wanted not in known:
-        raise not_found(f"checkpoint in '{path}'", str(wanted), [str(one) for one in known])
-    return found.filter(pl.col("checkpoint") == wanted)
+    return found
 
 
 def scored_tokens(row_ids: pl.Series, tokens: int | None, rows: Path | None) -> pl.Series:

@@ -10,7 +10,7 @@ from pythia_profile.settings import Settings
 from pythia_profile.training.settings import Recipe
 from pythia_profile.training.shapes import ModelShape
 
-__all__ = ["CapacitySettings", "demo_settings"]
+__all__ = ["CapacitySettings", "TextSettings", "demo_settings"]
 
 STEPS_A_MINUTE = 0.07
 """Steps a parameter that the demo gets for each minute of two idle cores; fixed, never measured, so
@@ -21,7 +21,9 @@ class CapacitySettings(Settings):
     """Sizes times numbers of rows of uniform tokens, each trained alone."""
 
     sizes: tuple[ModelShape, ...] = Field(
-        (ModelShape(width=16), ModelShape(width=32)), min_length=1, description="shapes"
+        (ModelShape(width=12, layers=2), ModelShape(width=24, layers=2, heads=4)),
+        min_length=1,
+        description="shapes; models of one layer hold less a parameter the wider they are",
     )
     vocabulary: int = Field(64, ge=2, description="V, tokens that occur, all alike")
     tokens: int = Field(16, ge=3, description="S, tokens of a row")
@@ -104,3 +106,53 @@ def demo_settings(minutes: float, seed: int) -> CapacitySettings:
     """Return the demo's settings: two sizes, six numbers of rows each."""
     values: dict[str, Any] = {"steps_per_parameter": STEPS_A_MINUTE * minutes, "seeds": (seed,)}
     return CapacitySettings(**values)
+
+
+class TextSettings(Settings):
+    """Rows of Python's own sources: numbers of them that a model learns, and its references."""
+
+    size: ModelShape = Field(ModelShape(width=32), description="shape of the target")
+    larger: ModelShape = Field(
+        ModelShape(width=64, layers=2, heads=4), description="shape of the larger reference"
+    )
+    rows: tuple[int, ...] = Field(
+        (32, 128, 512, 2048), min_length=1, description="numbers of rows that a target reads"
+    )
+    superset: int = Field(
+        4096, ge=2, description="rows that both references read; a target's are the first of them"
+    )
+    test_rows: int = Field(512, ge=10, description="rows that no model reads")
+    vocabulary: int = Field(1024, ge=300, description="V, entries of the byte-level BPE")
+    tokens: int = Field(65, ge=9, description="S, tokens of a row")
+    steps: int = Field(1000, ge=10, description="optimizer steps of every model")
+    batch_size: int = Field(32, ge=1, description="rows of a step")
+    peak_lr: float = Field(5e-3, gt=0, description="learning rate, which falls to 0 linearly")
+    prefixes: tuple[int, ...] = Field(
+        (8, 16, 32), min_length=1, description="tokens that are given for the next ones"
+    )
+    following: int = Field(8, ge=1, description="next tokens that must be right")
+    seed: int = Field(0, ge=0, description="of files, rows and initial weights")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if min(self.rows) < 2 or max(self.rows) >= self.superset:
+            raise ValueError(
+                f"rows: got {self.rows}, expected numbers from 2 on, below the superset's "
+                f"{self.superset:,}"
+            )
+        if min(self.prefixes) < 1 or max(self.prefixes) + self.following > self.tokens:
+            raise ValueError(
+                f"prefixes: got {self.prefixes} with {self.following} following tokens, expected "
+                f"at most the {self.tokens} tokens of a row together"
+            )
+        return self
+
+    @property
+    def recipe(self) -> Recipe:
+        """How every model is trained."""
+        return Recipe(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            peak_lr=self.peak_lr,
+            warmup_steps=self.steps // 50,
+        )

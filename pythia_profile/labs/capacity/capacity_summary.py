@@ -3,13 +3,16 @@
 In: the table of runs. Out: a line for each size and precision, and sentences.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import polars as pl
 from scipy.stats import t as student
 
 from pythia_profile.labs.capacity.capacity_numbers import CapacityFit, capacity_fit
 
-__all__ = ["capacities", "fit_of", "sentences"]
+__all__ = ["bits_a_parameter", "capacities", "fit_of", "sentences"]
 
 _BY = ["parameters", "size", "dtype"]
 
@@ -19,10 +22,10 @@ def capacities(runs: pl.DataFrame, *, level: float = 0.95) -> pl.DataFrame:
 
     Returns
     -------
-    parameters, size, dtype, steps; `capacity` in bits, mean over seeds, `lower` and `upper` by
-    Student's law over seeds (NaN for one); `bits_per_parameter`; `peak`, data bits ÷ capacity where
-    the loss of rows that were not read is highest; `late_gain`, the largest of the runs that are
-    full, and `converged`, whether these all are.
+    parameters, size, dtype, steps, seeds; `capacity` in bits, mean over seeds, `lower` and `upper`
+    by Student's law over seeds (NaN for one); `bits_per_parameter`; `peak`, data bits ÷ capacity
+    where the loss of rows that were not read is highest; `late_gain`, the largest of the runs that
+    are full, and `converged`, whether these all are.
     """
     lines = []
     for (parameters, size, dtype), part in runs.group_by(_BY, maintain_order=True):
@@ -44,6 +47,7 @@ def capacities(runs: pl.DataFrame, *, level: float = 0.95) -> pl.DataFrame:
                 "size": size,
                 "dtype": dtype,
                 "steps": part["steps"][0],
+                "seeds": count,
                 "capacity": capacity,
                 "lower": capacity - half,
                 "upper": capacity + half,
@@ -54,6 +58,25 @@ def capacities(runs: pl.DataFrame, *, level: float = 0.95) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(lines).sort("parameters", "dtype")
+
+
+def bits_a_parameter(line: Mapping[str, Any]) -> str:
+    """Write bits per parameter of a line of `capacities`, with its interval over seeds.
+
+    Examples
+    --------
+    >>> one = {"bits_per_parameter": 1.5, "capacity": 150.0, "upper": 165.0, "parameters": 100}
+    >>> bits_a_parameter({**one, "seeds": 3})
+    '1.50 ± 0.15 a parameter (95 %, 3 seeds)'
+    >>> bits_a_parameter({**one, "seeds": 1})
+    '1.50 a parameter'
+    """
+    if line["seeds"] == 1:
+        return f"{line['bits_per_parameter']:.2f} a parameter"
+    half = (line["upper"] - line["capacity"]) / line["parameters"]
+    return (
+        f"{line['bits_per_parameter']:.2f} ± {half:.2f} a parameter (95 %, {line['seeds']} seeds)"
+    )
 
 
 def fit_of(found: pl.DataFrame) -> CapacityFit:
@@ -75,7 +98,7 @@ def sentences(runs: pl.DataFrame, found: pl.DataFrame) -> dict[str, str]:
         held.append(
             f"{line['size']!s} ({line['parameters']:,} parameters, {line['dtype']}, "
             f"{line['steps']:,} steps) holds at most {line['capacity']:,.0f} bits, "
-            f"{line['bits_per_parameter']:.2f} a parameter, and {state}."
+            f"{bits_a_parameter(line)}, and {state}."
         )
     least = runs.sort("data").group_by(_BY, maintain_order=True).first()
     share = (least["strict"] / least["bound"]).to_numpy().min()
@@ -98,9 +121,9 @@ def sentences(runs: pl.DataFrame, found: pl.DataFrame) -> dict[str, str]:
         f"{runs['extracted_test'].to_numpy().max():.0%} at most.",
     }
     if found["dtype"].n_unique() > 1:
-        parts = ", ".join(
-            f"{line['size']} {line['dtype']} {line['bits_per_parameter']:.2f}"
+        parts = "; ".join(
+            f"{line['size']} {line['dtype']} {bits_a_parameter(line)}"
             for line in found.iter_rows(named=True)
         )
-        said["precision"] = f"Bits a parameter by precision of the weights: {parts}."
+        said["precision"] = f"Bits by precision of the weights: {parts}."
     return said

@@ -10,9 +10,9 @@ from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.execute.worker import Worker
 from pythia_profile.labs import lab_runs
+from pythia_profile.labs.capacity.capacity_page import run_capacity
 from pythia_profile.labs.capacity.capacity_runs import (
     CapacityUnit,
-    capacity_tables,
     different_rows,
     train_unit,
 )
@@ -125,12 +125,29 @@ def test_rows_differ_and_fewer_are_the_first_of_more():
     np.testing.assert_array_equal(different_rows(50, 4, 4, seed=1), many[:50])
 
 
-def test_bfloat16_is_trained_in_bfloat16(tmp_path):
-    settings = CapacitySettings(**{**TINY, "rows": [8], "steps": 20, "dtypes": ["bfloat16"]})
-    runs, samples = capacity_tables(tmp_path, settings, workers=1)
+def test_precisions_and_seeds_are_set_side_by_side(tmp_path):
+    settings = CapacitySettings(
+        **{**TINY, "rows": [8], "steps": 60, "dtypes": ["float32", "bfloat16"], "seeds": [0, 1]}
+    )
+    found, page = run_capacity(settings, tmp_path, workers=1)
+    runs = pl.read_parquet(tmp_path / "capacity.parquet")
 
-    assert runs["dtype"].to_list() == ["bfloat16"]
-    assert len(samples) == 8
+    assert found["dtype"].to_list() == ["bfloat16", "float32"]
+    for line in found.iter_rows(named=True):
+        one, other = runs.filter(dtype=line["dtype"]).sort("seed")["strict"]
+        # of two numbers the standard error of the mean is half their distance, and Student's
+        # quantile with one degree of freedom is tan(.475 π)
+        half = np.tan(0.475 * np.pi) * abs(one - other) / 2
+        assert line["capacity"] == pytest.approx((one + other) / 2)
+        assert line["upper"] - line["capacity"] == pytest.approx(half)
+    single, half_precision = (
+        runs.filter(dtype=dtype)["strict"].to_list() for dtype in ("float32", "bfloat16")
+    )
+    assert single != half_precision
+    assert "Bits by precision of the weights" in page.read_text()
+    assert (tmp_path / "figures" / "precision.svg").exists()
+    assert "(95 %, 2 seeds)" in page.read_text()
+    assert page.read_text().count("<figure>") == 6
 
 
 @pytest.mark.parametrize(
