@@ -284,8 +284,9 @@ _CONTRASTED = (
     (
         PLACEBO_ROWS,
         "Rows that were read and moved no weight",
-        "Masked rows, and rows of steps at rate 0 or skipped: their effect must be 0. An interval "
-        "that excludes 0 speaks against the order, the checkpoints or the controls.",
+        "Masked rows, and rows of steps at rate 0 or skipped: their effect must be 0 (of update 1 "
+        "next to 0: its gradient stays in the optimizer's moments). An interval that excludes 0 "
+        "speaks against the order, the checkpoints or the controls.",
     ),
     ("cohorts", "Late minus early cohorts", _MEANS),
     ("sizes", "Sizes against each other, on the same rows", _MEANS),
