@@ -26,7 +26,7 @@ _COLUMNS = {
     r"min_(\d+)\+\+": ("min_{}_standardized",),
     r"extraction_(\d+)": ("extraction_{}_share", "extraction_{}_full"),
     r"recall_(\d+)_(\d+)": ("recall_{}_{}_share", "recall_{}_{}_full", "recall_{}_{}_leading"),
-    r"exact_(\d+)_(\d+)": ("exact_{}_{}", "exact_{}_{}_log_p"),
+    r"exact_(\d+)_(\d+)": ("exact_{}_{}_full", "exact_{}_{}_log_p"),
 }
 
 

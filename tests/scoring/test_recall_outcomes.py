@@ -8,6 +8,7 @@ from pythia_profile.errors import NotFoundError
 from pythia_profile.scoring import score_checkpoint
 from pythia_profile.scoring.forward import ScoringError
 from pythia_profile.scoring.outcomes import greedy_continuation, outcome
+from pythia_profile.study import Study, create_study, open_study
 from tests.tiny_classes import CONFIGS, tiny_of_class
 
 PROMPT, COUNT, ROWS = 5, 8, 48
@@ -43,7 +44,7 @@ def test_one_forward_pass_says_what_decoding_gives_back_cached_or_not(recalled):
 
     found = score_checkpoint(model, rows, outcomes=[f"exact_{PROMPT}_{COUNT}"])
 
-    exact = found[f"exact_{PROMPT}_{COUNT}"].to_numpy()
+    exact = found[f"exact_{PROMPT}_{COUNT}_full"].to_numpy()
     free = decoded(model, ids[:, :PROMPT], COUNT)[:, PROMPT:]
     cached = greedy_continuation(model, ids[:, :PROMPT], COUNT)
     assert exact.tolist() == (free == continuation).all(dim=1).double().tolist()
@@ -88,6 +89,21 @@ def test_an_outcome_of_equal_lengths_is_extraction(recalled):
 
     assert found["recall_6_6_share"].equals(found["extraction_6_share"], check_names=False)
     assert found["recall_6_6_full"].equals(found["extraction_6_full"], check_names=False)
+
+
+def test_a_study_that_names_the_scorers_is_read_as_it_was_written(tmp_path):
+    """A column that is called as a scorer is would become that scorer's columns when read."""
+    asked = Study(
+        suite="mini", sizes=("xs",), outcomes=("log_likelihood", "recall_8_4", "exact_8_4")
+    )
+    create_study(tmp_path, asked)
+
+    assert open_study(tmp_path) == asked
+    assert asked.score.scorers == ("recall_8_4", "exact_8_4")
+    assert asked.outcomes[1:] == (
+        *("recall_8_4_share", "recall_8_4_full", "recall_8_4_leading"),
+        *("exact_8_4_full", "exact_8_4_log_p"),
+    )
 
 
 @pytest.mark.parametrize("name", ["recall_0_4", "recall_4_0", "exact_0_8"])

@@ -1,0 +1,1 @@
+"""Which sequences models give back word for word, how often read, and at which size."""
