@@ -1,7 +1,8 @@
 """The law on a table of runs: which cells are saturated, the four forms, what may be said of them.
 
 In: a table with columns rank, answer_tokens, loss and base_loss (nats per answer token), one line a
-run; other columns are ignored but `method`, of which one is fitted. Out: `LawFit`.
+run; other columns are ignored but `method`, of which one is fitted, and `budget`, of which it is
+`updates`. Out: `LawFit`.
 """
 
 from dataclasses import dataclass
@@ -160,6 +161,8 @@ def fit_law(runs: Any, settings: Fitting | None = None, *, method: str | None = 
 
 
 def _of_method(frame: pl.DataFrame, method: str | None) -> pl.DataFrame:
+    if "budget" in frame.columns and (frame["budget"] == "updates").any():
+        frame = frame.filter(pl.col("budget") == "updates")  # a run that is in both counts once
     if "method" not in frame.columns:
         return frame
     known = frame["method"].unique(maintain_order=True).to_list()

@@ -56,8 +56,12 @@ class Threshold:
     correct_below: float
 
 
-def token_facts(logits: npt.NDArray[Any], targets: npt.NDArray[Any]) -> TokenFacts:
+def token_facts(logits: Any, targets: Any) -> TokenFacts:
     """Probability, margin and decision of each target, from one pass in float32.
+
+    Parameters
+    ----------
+    logits : (n, V); targets : (n,). Arrays, or torch's tensors on any device.
 
     No rounding can make a violation: after the largest logit is taken off, a target that another
     one reaches has p = exp(-d) / sum with sum >= 1 + exp(-d) >= 2 exp(-d), and rounding keeps
@@ -73,14 +77,17 @@ def token_facts(logits: npt.NDArray[Any], targets: npt.NDArray[Any]) -> TokenFac
         raise ProfileError(
             f"logits {logits.shape} and targets {targets.shape}; expected (n, V) and (n,)"
         )
-    logits = logits.astype(np.float32)
-    place = (np.arange(len(targets)), targets)
-    own = logits[place]
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p = powers[place] / powers.sum(axis=1)
-    greedy = logits.argmax(axis=1) == targets
-    logits[place] = -np.inf
-    return TokenFacts(p, own - logits.max(axis=1), greedy)
+    import torch
+
+    values = torch.as_tensor(logits).detach().float()
+    place = torch.as_tensor(targets).to(values.device)[:, None]
+    own = values.gather(1, place)
+    powers = (values - values.amax(dim=1, keepdim=True)).exp()
+    # divided, not multiplied by an inverse: the argument above needs the rounding of one division
+    p = powers.gather(1, place) / powers.sum(dim=1, keepdim=True)
+    greedy = values.argmax(dim=1, keepdim=True) == place
+    margin = own - values.scatter(1, place, -torch.inf).amax(dim=1, keepdim=True)
+    return TokenFacts(*(part[:, 0].cpu().numpy() for part in (p, margin, greedy)))
 
 
 def threshold(p: npt.NDArray[Any], greedy: npt.NDArray[Any]) -> Threshold:

@@ -149,10 +149,9 @@ def test_bad_input_is_one_line():
         memft_loss(LOSS, LOSS, when_empty="none")
 
 
-def test_the_trainer_of_the_guide_follows_the_tokens_below_one_half_only():
-    """The class as printed; its loss against cross entropy of the chosen tokens alone."""
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
+@pytest.fixture(scope="module")
+def guide_trainer():
+    """The class of the guide, as printed."""
     block = next(
         part.split("```")[0]
         for part in (ROOT / "docs" / "lab_law.md").read_text().split("```python\n")
@@ -160,6 +159,12 @@ def test_the_trainer_of_the_guide_follows_the_tokens_below_one_half_only():
     )
     names = {"__name__": "guide"}
     exec(compile(block, "lab_law.md", "exec"), names)
+    return names["MemftTrainer"]
+
+
+def certain_model():
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
     torch.manual_seed(0)
     model = GPTNeoXForCausalLM(
         GPTNeoXConfig(
@@ -172,14 +177,53 @@ def test_the_trainer_of_the_guide_follows_the_tokens_below_one_half_only():
         )
     )
     model.lm_head.weight.data *= 100  # so that some tokens are certain
-    rows = torch.randint(5, (4, 12))
+    return model
+
+
+def answers_after_three(rows):
     labels = rows.clone()
     labels[:, :3] = -100
-    trainer = object.__new__(names["MemftTrainer"])
+    return labels
 
-    value = trainer.compute_loss(model, {"input_ids": rows, "labels": labels})
+
+def test_the_trainer_of_the_guide_follows_the_tokens_below_one_half_only(guide_trainer):
+    """Its loss against cross entropy of the chosen tokens alone."""
+    model = certain_model()
+    rows = torch.randint(5, (4, 12))
+    trainer = object.__new__(guide_trainer)
+
+    value = trainer.compute_loss(model, {"input_ids": rows, "labels": answers_after_three(rows)})
 
     p = model(input_ids=rows).logits[:, :-1].softmax(-1).gather(2, rows[:, 1:, None])[..., 0]
     chosen = p[:, 2:][p[:, 2:] < 0.5]  # targets from token 3 on
     assert 0 < len(chosen) < 36
     assert value.item() == pytest.approx(-chosen.log().mean().item(), rel=1e-4)
+
+
+def test_the_trainer_of_the_guide_trains_and_stops_where_nothing_is_left(guide_trainer, tmp_path):
+    from transformers import TrainingArguments
+
+    model = certain_model()
+    rows = torch.arange(12).remainder(5).repeat(4, 1)  # one answer, easily learned
+    data = [
+        {"input_ids": row, "labels": labels}
+        for row, labels in zip(rows, answers_after_three(rows), strict=True)
+    ]
+    options = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=200,
+        per_device_train_batch_size=4,
+        learning_rate=1e-2,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        save_strategy="no",
+        remove_unused_columns=False,
+    )
+    trainer = guide_trainer(model=model, args=options, train_dataset=data)
+    trainer.train()
+
+    p = model.eval()(input_ids=rows).logits.softmax(-1)[:, :-1]
+    p = p.gather(2, rows[:, 1:, None])[..., 0]
+    assert 0 < trainer.state.global_step < 200
+    assert (p[:, 2:] > 0.5).all()
