@@ -15,17 +15,18 @@ from torch import nn
 from transformers.modeling_utils import PreTrainedModel
 
 from pythia_profile.errors import StudyError
-from pythia_profile.training.hooks import blocks
+from pythia_profile.training.hooks import parts_of
 
 __all__ = ["adapted_modules", "frozen_digest", "load_adapter", "save_adapter", "with_adapter"]
 
-KINDS = {"mlp": ("mlp",), "attention": ("attention", "self_attn")}
+KINDS = {"mlp": ("mlp",), "attention": ("attention", "self_attn", "attn")}
 
 
 def adapted_modules(model: PreTrainedModel, layers: Sequence[int], modules: str) -> list[str]:
     """Full names of the linear maps of some layers: those of the MLP, of attention, or all."""
     parts = KINDS.get(modules, (*KINDS["mlp"], *KINDS["attention"]))
-    chosen = [blocks(model)[layer] for layer in layers]
+    blocks = parts_of(model).blocks
+    chosen = [blocks[layer] for layer in layers]
     wanted = {
         id(module)
         for block in chosen
