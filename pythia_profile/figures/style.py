@@ -1,5 +1,6 @@
 """One look for all figures: colors by size, steps as words, vector output that is reproducible."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -62,7 +63,15 @@ OUTCOME_LABELS = {
     "mean_rank": "mean rank of the target",
     "entropy": "entropy (nats)",
 }
-"""How axes name an outcome; others are called by their column."""
+"""How axes name an outcome; others but those of recall are called by their column."""
+
+_RECALLED = {
+    "share": "matching share of {1} tokens after {0}",
+    "full": "all {1} tokens after {0} given back",
+    "leading": "tokens right before a wrong one, of {1} after {0}",
+    "log_p": "log-probability of {1} tokens after {0} (nats)",
+}
+"""How axes name outcomes of recall, by prompt and continuation length."""
 
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -300,7 +309,16 @@ def size_colors(sizes: Sequence[str]) -> dict[str, tuple[float, float, float]]:
 
 
 def name_outcome(outcome: str) -> str:
-    """How an axis names an outcome, with its unit."""
+    """How an axis names an outcome, with its unit.
+
+    Examples
+    --------
+    >>> name_outcome("recall_32_16_share")
+    'matching share of 16 tokens after 32'
+    """
+    recalled = re.fullmatch(r"(?:recall|exact)_(\d+)_(\d+)_(\w+)", outcome)
+    if recalled and recalled[3] in _RECALLED:
+        return _RECALLED[recalled[3]].format(recalled[1], recalled[2])
     return OUTCOME_LABELS.get(outcome, outcome)
 
 
