@@ -4,6 +4,8 @@ Sources in a form that griffe reads, pages of the files at the root, and no addr
 which a browser would fetch something.
 """
 
+import base64
+import json
 import re
 import shutil
 import tempfile
@@ -41,11 +43,37 @@ def on_config(config):
 
 
 def on_files(files, config):
-    """Add the pages that lie at the repository's root; their links lead on from `docs/`."""
+    """Add the notebooks, and the pages at the repository's root, whose links lead to `docs/`."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        files_of = _page_of(json.loads(path.read_text(encoding="utf-8")), path.stem)
+        for name, content in files_of.items():
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
     for name in AT_THE_ROOT:
         text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
         files.append(File.generated(config, name.lower(), content=text))
     return files
+
+
+def _page_of(notebook, name):
+    """Return a notebook as a page of Markdown with its outputs, and its pictures beside it."""
+    parts, found = [], {}
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(re.sub(r"\]\(\.\./docs/", "](../", source))
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for out in cell["outputs"]:
+            data = out.get("data", {"text/plain": out.get("text", "")})
+            if "image/png" in data:
+                picture = f"{name}_{len(found)}.png"
+                found[picture] = base64.b64decode("".join(data["image/png"]))
+                parts.append(f"![what the cell above draws]({picture})")
+            elif "text/html" in data:  # a line without words would end it
+                parts.append(re.sub(r"\n\s*\n", "\n", "".join(data["text/html"])))
+            else:
+                parts.append(f"```text\n{''.join(data['text/plain']).rstrip()}\n```")
+    return {f"{name}.md": "\n\n".join(parts) + "\n", **found}
 
 
 def on_post_page(output, page, config):  # noqa: ARG001 (mkdocs passes them by name)

@@ -32,7 +32,7 @@ ELSEWHERE = {
 }
 """Pages whose every block another test runs."""
 ON_MINI = ("README.md", "docs/findings.md")
-"""Pages whose blocks train the mini suite; the README's are the notebook's and a recipe's."""
+"""Pages whose blocks train the mini suite; the README's are run in test_api and as a recipe."""
 
 
 def blocks(language, texts):
@@ -151,7 +151,12 @@ def test_every_page_stands_in_the_navigation():
     named = re.findall(r": ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     at_the_root = {"changelog.md", "contributing.md"}
 
-    assert sorted(set(named) - at_the_root) == [
+    notebooks = [
+        f"notebooks/{path.stem}.md" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+    ]
+
+    assert [name for name in named if name.startswith("notebooks/")] == notebooks
+    assert sorted({*named} - at_the_root - {*notebooks}) == [
         path.relative_to(ROOT / "docs").as_posix() for path in PAGES
     ]
     assert len(named) == len(set(named))
