@@ -12,7 +12,7 @@ from pythia_profile.training.shapes import ModelShape
 
 __all__ = ["CapacitySettings", "TextSettings", "demo_settings"]
 
-STEPS_A_MINUTE = 0.07
+STEPS_A_MINUTE = 0.05
 """Steps a parameter that the demo gets for each minute of two idle cores; fixed, never measured, so
 that equal minutes mean equal numbers on every machine."""
 
@@ -21,7 +21,7 @@ class CapacitySettings(Settings):
     """Sizes times numbers of rows of uniform tokens, each trained alone."""
 
     sizes: tuple[ModelShape, ...] = Field(
-        (ModelShape(width=12, layers=2), ModelShape(width=24, layers=2, heads=4)),
+        (ModelShape(width=12, layers=2), ModelShape(width=20, layers=2)),
         min_length=1,
         description="shapes; models of one layer hold less a parameter the wider they are",
     )
@@ -32,7 +32,7 @@ class CapacitySettings(Settings):
         description="data bits for each parameter; gives the numbers of rows of each size",
     )
     rows: tuple[int, ...] = Field((), description="numbers of rows, in place of the above")
-    steps_per_parameter: float = Field(0.3, gt=0, description="optimizer steps, by parameters")
+    steps_per_parameter: float = Field(0.25, gt=0, description="optimizer steps, by parameters")
     steps: int | None = Field(None, ge=10, description="optimizer steps, in place of the above")
     batch_size: int = Field(64, ge=1, description="rows of a step")
     peak_lr: float = Field(1e-2, gt=0, description="learning rate, which falls to 0 linearly")

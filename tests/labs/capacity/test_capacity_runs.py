@@ -5,11 +5,13 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.execute.worker import Worker
 from pythia_profile.labs import lab_runs
+from pythia_profile.labs.capacity import capacity_training
 from pythia_profile.labs.capacity.capacity_page import run_capacity
 from pythia_profile.labs.capacity.capacity_runs import (
     CapacityUnit,
@@ -116,6 +118,57 @@ def test_a_killed_run_goes_on_and_gives_the_same_numbers(out, tmp_path):
     whole = pl.read_parquet(out / "capacity.parquet").filter(pl.col("rows") == 64)
     assert {name: whole[name][0] for name in again} == again  # bit for bit, one worker or two
     assert not list(unit.folder.glob("step*"))
+
+
+WRITES = ["save_state", "write_json", "remove_checkpoints"]
+"""What `train_by_heart` does to its folder."""
+
+
+def train_until(unit, last, monkeypatch):
+    """Train until before or after some write or step; say whether it came to its end."""
+    seen = []
+
+    def counted(act):
+        def acting(*words, **options):
+            for moment in ("before", "after"):
+                seen.append(moment)
+                if len(seen) == last:
+                    raise Killed
+                if moment == "before":
+                    act(*words, **options)
+
+        return acting
+
+    with monkeypatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(capacity_training, name, counted(getattr(capacity_training, name)))
+        try:
+            train_unit(unit, Worker("cpu", 1, counted(lambda _: None)))
+        except Killed:
+            return False
+    return True
+
+
+def test_killed_anywhere_and_again_it_comes_to_the_same_numbers(tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    settings = CapacitySettings(**{**TINY, "steps": 20})
+    whole, broken = (
+        CapacityUnit(tmp_path / name, settings, settings.sizes[0], 64, "float32", 0)
+        for name in ("whole", "broken")
+    )
+    for unit in (whole, broken):
+        unit.folder.mkdir(parents=True)
+    train_unit(whole, Worker("cpu", 1, lambda _: None))
+
+    # 20 steps, 10 checkpoints: some hundred moments; each time it may go a little further
+    tries = 0
+    while not train_until(broken, 13 + tries % 8, monkeypatch):
+        assert not (broken.folder / "result.json").exists()
+        tries += 1
+
+    assert tries > 5
+    for name in ("result.json", "samples.parquet"):
+        assert (broken.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
 def test_rows_differ_and_fewer_are_the_first_of_more():
