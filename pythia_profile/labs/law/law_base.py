@@ -28,7 +28,7 @@ class Base:
     name : suite, size and step.
     folder : its files.
     weights : hash of each file.
-    layers, width, context, vocabulary : of the model; positions and token ids it has.
+    layers, width, context, vocabulary, parameters : of the model; positions and token ids it has.
     suite : that it is from.
     """
 
@@ -39,6 +39,7 @@ class Base:
     width: int
     context: int
     vocabulary: int
+    parameters: int
     suite: Suite = field(repr=False)
 
     def tokenizer(self, given: str) -> Any:
@@ -91,6 +92,7 @@ def opened_base(settings: LawSettings) -> Iterator[Base]:
             width=config["hidden_size"],
             context=config["max_position_embeddings"],
             vocabulary=config["vocab_size"],
+            parameters=suite.size(settings.size).parameters,
             suite=suite,
         )
 

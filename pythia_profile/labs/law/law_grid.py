@@ -9,9 +9,11 @@ from pathlib import Path
 import polars as pl
 import tomli_w
 
+from pythia_profile.execute.resources import available_cores, memory_of, resources_for
 from pythia_profile.labs.lab_runs import run_units
 from pythia_profile.labs.law.law_base import opened_base
 from pythia_profile.labs.law.law_data import answers_of
+from pythia_profile.labs.law.law_pass import LOGITS_BYTES
 from pythia_profile.labs.law.law_settings import LawSettings
 from pythia_profile.labs.law.law_train import LawUnit, train_unit, updates_of
 from pythia_profile.store import atomic_write, make_folder, write_text
@@ -37,6 +39,8 @@ def train_grid(
     NotFoundError, StudyError
         A suite, size, checkpoint or layer that does not exist; a rank above the width; an answer
         that is empty or longer than the context.
+    RefusedError
+        The checkpoint is not what it claims to be, or this machine has not the memory for it.
     """
     make_folder(out)
     write_text(tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True)), out / "law.toml")
@@ -66,9 +70,9 @@ def train_grid(
         ]
         units = {unit.folder: unit for _, unit in planned}
         title = f"training {len(units)} adapters"
-        lines = run_units(
-            [*units.values()], train_unit, title=title, device=device, workers=workers
-        )
+        needed = memory_of([base.parameters], "float32") + LOGITS_BYTES
+        slots = resources_for(len(units), available_cores(), needed, device, workers).slots
+        lines = run_units([*units.values()], train_unit, title=title, device=device, workers=slots)
     by_folder = dict(zip(units, lines, strict=True))
     runs = pl.DataFrame(
         [

@@ -15,10 +15,13 @@ from torch.nn.functional import cross_entropy
 from pythia_profile.labs.law.law_data import Answers
 from pythia_profile.labs.law.law_threshold import token_facts
 
-__all__ = ["Forced", "answer_losses", "forced", "written"]
+__all__ = ["LOGITS_BYTES", "Forced", "answer_losses", "forced", "written"]
 
 _LOGITS = 2**26
 """Entries of logits that one pass may make: a quarter of a GB."""
+
+LOGITS_BYTES = 2**30
+"""Of a pass: logits, what the softmax makes of them, and the attention beside."""
 
 
 @dataclass(frozen=True, slots=True)

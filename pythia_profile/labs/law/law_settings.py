@@ -85,5 +85,6 @@ def demo_settings(seed: int) -> LawSettings:
     return LawSettings(
         data="documents",
         methods=("sft", "ot", "sw", "sw_phone_book"),
+        updates=200,
         seeds=(seed,),
     )

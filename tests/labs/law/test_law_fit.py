@@ -173,6 +173,14 @@ def test_a_table_that_cannot_be_fitted_is_one_line(table, error, words):
     assert "\n" not in str(raised.value)
 
 
+def test_an_adapter_that_stands_under_both_budgets_is_one_cell():
+    twice = pl.concat([runs(OFFSET, budget=name) for name in ("updates", "tokens")])
+    found = fit_law(twice, Fitting(draws=20))
+
+    assert len(found.cells.gain) == len(RANK)
+    assert found.table().equals(fit_law(runs(OFFSET), Fitting(draws=20)).table())
+
+
 def test_an_unknown_method_is_named():
     with pytest.raises(NotFoundError, match="no method 'c'"):
         fit_law(runs(LINE, method=["a", "b"] * 21), method="c")

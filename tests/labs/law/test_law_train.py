@@ -11,7 +11,7 @@ from pythia_profile.checkpoints.load import CheckpointLoader
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.execute.worker import Worker
-from pythia_profile.labs.law import law_train
+from pythia_profile.labs.law import law_base, law_train
 from pythia_profile.labs.law.law_adapter import (
     adapted_modules,
     frozen_digest,
@@ -24,6 +24,7 @@ from pythia_profile.labs.law.law_data import Answers, answers_of
 from pythia_profile.labs.law.law_pass import forced, written
 from pythia_profile.labs.law.law_settings import LawSettings
 from pythia_profile.labs.law.law_train import LawUnit, batch_sizes, train_unit, updates_of
+from tests.stand_in.hub import Hub
 
 
 def test_an_adapter_is_kept_and_loaded_with_equal_logits(tiny_suite, tmp_path):
@@ -72,6 +73,42 @@ def test_parts_of_layers_are_named(tiny_suite):
         prefix + "attention.dense",
     ]
     assert len(adapted_modules(model, [0, 1], "all")) == 8
+
+
+def test_parts_of_layers_are_named_in_other_architectures():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=9, num_attention_heads=2, **shape))
+
+    names = [f"model.layers.0.mlp.{name}_proj" for name in ("gate", "up", "down")]
+    assert adapted_modules(model, [0], "mlp") == names
+    assert len(adapted_modules(model, [0], "all")) == 7
+    adapted = with_adapter(model, 2, layers=(0,))
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert trained == 3 * 2 * (16 + 24)  # each map between 16 and 24 gets 2 rows and 2 columns
+
+
+def test_a_checkpoint_on_the_hub_is_fetched_and_given_an_adapter(tiny_suite, tmp_path, monkeypatch):
+    source = tiny_suite.folder_of("xs", 64)
+    size = replace(tiny_suite.sizes["xs"], weights="tests/tiny")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        files = {path.name: path.read_bytes() for path in source.iterdir()}
+        hub.add("model", "tests/tiny", files, revision="step64")
+        published = replace(tiny_suite, sizes={"xs": size}, root=None, store=None, tokenizer=None)
+        monkeypatch.setattr(law_base, "open_suite", lambda *_, **__: published)
+        settings = LawSettings(suite="published", size="xs", checkpoint=64, data="documents")
+        with opened_base(settings) as base:
+            fetched = CheckpointLoader().load(base.folder).state_dict()
+            (answers,) = answers_of(settings.replace(answer_tokens=(20,)), base, 0).values()
+
+    own = CheckpointLoader().load(source).state_dict()
+    assert base.folder.is_relative_to(tmp_path / "cache")
+    assert all(torch.equal(own[name], fetched[name]) for name in own)
+    assert answers.tokens == 20
 
 
 def unit_of(tiny_suite, home, method, **changes):
