@@ -79,10 +79,9 @@ def cohort_spans(order: TrainingOrder, checkpoints: npt.ArrayLike, available: in
     last = int(grid[-1])
     if last > order.steps:
         raise RowRangeError(f"checkpoint {last} is past the run's last step {order.steps}")
-    if last * order.batch_size > available:
+    if (read := int(order.rows_before(last))) > available:
         raise RowRangeError(
-            f"cohort {last} reads rows up to {last * order.batch_size - 1:,}, but the store has "
-            f"{available:,} rows"
+            f"cohort {last} reads rows up to {read - 1:,}, but the store has {available:,} rows"
         )
     return list(pairwise(grid.tolist()))
 
@@ -108,12 +107,11 @@ def draw_iid(
         A cohort has fewer rows, or fewer that are accepted.
     """
     positive(per_cohort, "per_cohort")
-    size = order.batch_size
     cells = []
     for base, cohort in spans:
-        rows = (cohort - base) * size
-        count = min(per_cohort, rows) if up_to else per_cohort
-        cells.append(Cell(f"cohort {cohort}", (cohort,), base * size, rows, count))
+        first, end = order.rows_before([base, cohort]).tolist()
+        count = min(per_cohort, end - first) if up_to else per_cohort
+        cells.append(Cell(f"cohort {cohort}", (cohort,), first, end - first, count))
     return draw_cells(cells, entropy, accept)
 
 
@@ -143,16 +141,16 @@ def draw_batches(
     """
     positive(batches, "batches")
     positive(rows_per_batch, "rows_per_batch")
-    size = order.batch_size
     cells = []
     for base, cohort in spans:
         count = min(batches, cohort - base) if up_to else batches
         enough(count, cohort - base, f"cohort {cohort}: batches")
         chosen = stream(entropy, cohort).choice(cohort - base, count, replace=False) + base
-        rows = min(rows_per_batch, size) if up_to else rows_per_batch
+        starts, sizes = order.rows_before(chosen), order.batch_sizes(chosen + 1)
+        rows = np.minimum(rows_per_batch, sizes) if up_to else np.full(count, rows_per_batch)
         cells += [
-            Cell(f"batch {batch}", (cohort, batch), batch * size, size, rows)
-            for batch in chosen.tolist()
+            Cell(f"batch {batch}", (cohort, batch), *place)
+            for batch, *place in np.stack([chosen, starts, sizes, rows], axis=1).tolist()
         ]
     return draw_cells(cells, entropy, accept)
 

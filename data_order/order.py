@@ -6,6 +6,7 @@ checkpoint that has read row r is the first c >= g.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,9 @@ class TrainingOrder:
 
     Attributes
     ----------
-    batch_size : rows per optimizer step (Pythia: 1024).
+    batch_size : rows per optimizer step (Pythia: 1024); of the first steps, where it changes.
     steps : optimizer steps of the whole run (Pythia: 143,000).
+    changes : (steps done, batch size from then on), ascending; none for one batch size.
 
     Examples
     --------
@@ -108,22 +110,63 @@ class TrainingOrder:
     array([1, 1, 2])
     >>> pythia.cohort_of([0, 1_023_999, 1_024_000], checkpoints=[0, 1000, 2000])
     array([1000, 1000, 2000])
+    >>> ramped = TrainingOrder(batch_size=2, steps=5, changes=((2, 4),))
+    >>> ramped.rows, ramped.step_of([3, 4, 8]), ramped.rows_of(3)
+    (16, array([2, 3, 4]), array([4, 5, 6, 7]))
     """
 
     batch_size: int
     steps: int
+    changes: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps"):
             positive(getattr(self, name), name)
+        marks = [0, *(done for done, _ in self.changes), self.steps]
+        if any(later <= earlier for earlier, later in pairwise(marks)):
+            raise OrderError(
+                f"batch sizes change after steps {marks[1:-1]}; expected ascending steps between 0 "
+                f"and {self.steps}"
+            )
+        for _, size in self.changes:
+            positive(size, "batch size")
 
     @property
     def rows(self) -> int:
         """Number of rows that some step reads; rows from here on are never-treated."""
-        return self.batch_size * self.steps
+        return int(self.rows_before(self.steps))
+
+    def rows_before(self, steps: npt.ArrayLike) -> Rows:
+        """Count the rows that the first so many updates (n,) read: (n,)."""
+        done = np.asarray(steps, dtype=np.int64)
+        marks, sizes, first = self._parts()
+        at = np.searchsorted(marks, done, side="right") - 1
+        counted: Rows = first[at] + (done - marks[at]) * sizes[at]
+        return counted
+
+    def batch_sizes(self, steps: npt.ArrayLike) -> Rows:
+        """Rows of each update (n,), 1-based: (n,)."""
+        marks, sizes, _ = self._parts()
+        found: Rows = sizes[np.searchsorted(marks, np.asarray(steps, dtype=np.int64)) - 1]
+        return found
+
+    def until(self, last: int) -> "TrainingOrder":
+        """Return the run's first `last` steps."""
+        return TrainingOrder(
+            self.batch_size, last, tuple(one for one in self.changes if one[0] < last)
+        )
+
+    def _parts(self) -> tuple[Rows, Rows, Rows]:
+        """Of each stretch of one batch size: steps before it, rows of a batch, rows before it."""
+        marks = np.array([0, *(done for done, _ in self.changes)], dtype=np.int64)
+        sizes = np.array([self.batch_size, *(size for _, size in self.changes)], dtype=np.int64)
+        first = np.concatenate([[0], np.cumsum(sizes[:-1] * np.diff(marks))]).astype(np.int64)
+        return marks, sizes, first
 
     def step_of(self, rows: npt.ArrayLike) -> Rows:
         """Treatment step g of each row, `rows // batch_size + 1`; NEVER past the last step.
+
+        Where the batch size changes, rows are counted from the start of the stretch they are in.
 
         Parameters
         ----------
@@ -141,18 +184,22 @@ class TrainingOrder:
         ids = as_integers(rows, "rows")
         if ids.size and int(ids.min()) < 0:
             raise RowRangeError(f"row {int(ids.min())} is negative; rows count from 0")
-        return np.where(ids < self.rows, ids // self.batch_size + 1, NEVER)
+        if not self.changes:
+            return np.where(ids < self.rows, ids // self.batch_size + 1, NEVER)
+        marks, sizes, first = self._parts()
+        at = np.searchsorted(first, ids, side="right") - 1
+        steps = marks[at] + (ids - first[at]) // sizes[at] + 1
+        return np.where(ids < self.rows, steps, NEVER)
 
     def rows_of(self, step: int) -> Rows:
-        """Rows that update `step` (1-based) reads: (batch_size,) int64, ascending.
+        """Rows that update `step` (1-based) reads, as many as its batch has: int64, ascending.
 
         Raises
         ------
         RowRangeError
             The run has no such step.
         """
-        first = self.first_row_of(step)
-        return np.arange(first, first + self.batch_size, dtype=np.int64)
+        return np.arange(self.first_row_of(step), int(self.rows_before(step)), dtype=np.int64)
 
     def first_row_of(self, step: int) -> int:
         """Return the first of the rows that update `step` (1-based) reads.
@@ -163,7 +210,7 @@ class TrainingOrder:
             The run has no such step.
         """
         check_step(step, self.steps)
-        return (step - 1) * self.batch_size
+        return int(self.rows_before(step - 1))
 
     def cohort_of(self, rows: npt.ArrayLike, checkpoints: npt.ArrayLike) -> Rows:
         """First checkpoint that has read each row; NEVER where none of them has.

@@ -160,7 +160,7 @@ def sample_rows(
         past = _past_rows(rows, order, draw.never, entropy, accept)
         controls = rows_table(rows, order, past, maps)
     else:
-        controls = held_out_table(never_from, order, replace(draw, seed=entropy))
+        controls = held_out_table(never_from, replace(draw, seed=entropy))
     widths = [len(part["tokens"][0]) for part in (table, controls) if len(part)]
     if len(set(widths)) > 1:
         raise OrderError(f"held-out rows have {widths[1]} tokens, expected {widths[0]}")
@@ -198,7 +198,7 @@ def rows_table(
             f"row ids: {len(np.unique(twice))} rows are duplicated, the first is {int(twice[0])}; "
             "expected each row once"
         )
-    table = _table(ids, order.step_of(ids), order.batch_size, rows[ids])
+    table = _table(ids, order.step_of(ids), rows[ids])
     if maps is None:
         return table
     return table.with_columns(earlier_exposure=exposures(maps, ids, training=order).share)
@@ -225,8 +225,9 @@ def _published(
             "never_from, or never=0"
         )
     drawn = draw_published(order)
-    first, last = spans[0][0] * order.batch_size, spans[-1][1] * order.batch_size
-    return drawn[(drawn >= first) & (drawn < last)]
+    first, last = order.rows_before([spans[0][0], spans[-1][1]]).tolist()
+    within: npt.NDArray[np.int64] = drawn[(drawn >= first) & (drawn < last)]
+    return within
 
 
 def _single_exposures(order: TrainingOrder, maps: NeoxOrder | None) -> Accept:
@@ -251,7 +252,7 @@ def _past_rows(
     return draw_never(order.rows, past, count, entropy, what, accept)
 
 
-def held_out_table(never_from: RowSource, order: TrainingOrder, draw: Draw) -> pl.DataFrame:
+def held_out_table(never_from: RowSource, draw: Draw) -> pl.DataFrame:
     """`ROWS` table of the never-treated rows of `sample_rows` alone, from held-out rows.
 
     Raises
@@ -265,13 +266,12 @@ def held_out_table(never_from: RowSource, order: TrainingOrder, draw: Draw) -> p
     else:
         places = draw_never(0, len(never_from), draw.never, entropy, "held-out")
     never = np.full(len(places), NEVER)
-    return _table(places + HELD_OUT, never, order.batch_size, never_from[places])
+    return _table(places + HELD_OUT, never, never_from[places])
 
 
 def _table(
     ids: npt.NDArray[np.int64],
     steps: npt.NDArray[np.int64],
-    batch_size: int,
     tokens: npt.NDArray[Any],
 ) -> pl.DataFrame:
     tokens = np.asarray(tokens)
@@ -289,7 +289,7 @@ def _table(
         {
             "row_id": ids,
             "treatment_step": steps,
-            "batch": ids // batch_size,
+            "batch": steps - 1,
             "tokens": pl.Series(content, dtype=kind).arr.to_list(),
             "earlier_exposure": pl.Series([None] * len(ids), dtype=pl.Float64),
         },

@@ -116,8 +116,8 @@ def view_rows(
             RowView(
                 row=row,
                 step=step if read else None,
-                batch=row // training.batch_size if read else None,
-                position=row % training.batch_size if read else None,
+                batch=step - 1 if read else None,
+                position=row - training.first_row_of(step) if read else None,
                 checkpoint=None if checkpoint == NEVER else checkpoint,
                 tokens=None if tokens is None else tokens[i].tolist(),
                 text=None if texts is None else texts[i],

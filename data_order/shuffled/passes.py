@@ -197,20 +197,12 @@ class ShuffledOrder:
 
     @property
     def training(self) -> TrainingOrder:
-        """The run by position: position p is read by step p // batch_size + 1.
-
-        Raises
-        ------
-        OrderError
-            The batch size changes, so that no such order holds the run.
-        """
-        sizes = sorted({segment.batch_size for segment in self.segments})
-        if len(sizes) > 1:
-            raise OrderError(
-                f"batches of {', '.join(map(str, sizes))} rows in one run; ask for its segments, "
-                "one order each"
-            )
-        return TrainingOrder(sizes[0], self.steps)
+        """The run by position: which step reads the row at each place of the reading order."""
+        sizes = np.array([segment.batch_size for segment in self.segments])
+        done = np.cumsum([0, *(segment.steps for segment in self.segments)])
+        new = np.flatnonzero(np.diff(sizes)) + 1
+        changes = zip(done[new].tolist(), sizes[new].tolist(), strict=True)
+        return TrainingOrder(int(sizes[0]), int(done[-1]), tuple(changes))
 
     def rows_of(self, step: int) -> Rows:
         """Rows that update `step` (1-based) reads, in the order of the permutation: (B,).

@@ -99,7 +99,7 @@ class ShuffledRun(TrainingOrder):
     @property
     def training(self) -> TrainingOrder:
         """Batch size and steps alone."""
-        return TrainingOrder(self.batch_size, self.steps)
+        return self.until(self.steps)
 
     def slices(self, sizes: Sequence[int]) -> Slices:
         """Rows of the files, given the bytes of each.
@@ -125,11 +125,13 @@ class ShuffledRun(TrainingOrder):
 
     def order(self, rows: int, steps: int = 0) -> ShuffledOrder:
         """Which rows each step read, given how many the files hold; its first `steps` alone."""
+        last = steps or self.known_steps or self.steps
         return ShuffledOrder.run(
             rows,
             self.seed,
             self.batch_size,
-            steps or self.known_steps or self.steps,
+            last,
+            changes=self.until(last).changes,
             first_pass=self.first_pass,
             together=self.together,
         )

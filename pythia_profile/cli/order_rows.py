@@ -133,12 +133,13 @@ def order(
     from data_order.pack import open_tokenizer
     from data_order.view import view_rows
 
-    training = TrainingOrder(batch_size or run.training.batch_size, steps or run.training.steps)
-    own = training == run.training
+    training = run.training.until(steps or run.training.steps)
+    training = training if batch_size is None else TrainingOrder(batch_size, training.steps)
+    own = training == run.training.until(run.training.steps)
     label = run.label_steps
     width = row_tokens or run.row_tokens
     first = row if row is not None else training.first_row_of(step or 0)
-    count = 1 if row is not None else training.batch_size
+    count = 1 if row is not None else len(training.rows_of(step or 0))
     shown = min(show, count) if show and not as_json else count
     if shown > _MOST_SHOWN:
         raise typer.BadParameter(f"{shown:,} rows are too many to show; --show N shows the first")
@@ -177,11 +178,11 @@ def order(
     if run.filed is not None:
         typer.echo(run.filed.note)
     for view in views:
-        typer.echo("\n".join(_lines(view, training.batch_size, label, width, documents)))
+        typer.echo("\n".join(_lines(view, training, label, width, documents)))
     if checked:
         typer.echo(checked)
-    if step is not None and len(views) < training.batch_size:
-        typer.echo(f"... {training.batch_size - len(views):,} more; --show 0 shows all")
+    if step is not None and len(views) < count:
+        typer.echo(f"... {count - len(views):,} more; --show 0 shows all")
 
 
 def _check_choice(
@@ -315,7 +316,9 @@ def _as_json(view: "RowView", label: int, documents: bool) -> dict[str, Any]:
     return line
 
 
-def _lines(view: "RowView", batch_size: int, label: int, width: int, documents: bool) -> list[str]:
+def _lines(
+    view: "RowView", training: "TrainingOrder", label: int, width: int, documents: bool
+) -> list[str]:
     from data_order.view import escaped
 
     if view.step is None:
@@ -323,7 +326,7 @@ def _lines(view: "RowView", batch_size: int, label: int, width: int, documents: 
     else:
         lines = [
             f"row {view.row:,}  step {view.step:,}  batch {view.batch:,}, row {view.position:,} of "
-            f"{batch_size:,}"
+            f"{int(training.batch_sizes(view.step)):,}"
             + (f"  first in step{view.checkpoint * label}" if view.checkpoint is not None else "")
         ]
     if view.text is not None:

@@ -59,8 +59,8 @@ def show_shuffled(
         )
     for line in lines:
         typer.echo("\n".join(_text(line, run)))
-    if asked.step is not None and len(lines) < run.batch_size:
-        typer.echo(f"... {run.batch_size - len(lines):,} more; --show 0 shows all")
+    if asked.step is not None and len(lines) < len(every):
+        typer.echo(f"... {len(every) - len(lines):,} more; --show 0 shows all")
     if asked.store is None:
         files = len(set(run.files.paths))
         typer.echo(
@@ -87,11 +87,11 @@ def _positions(run: "ShuffledRun", asked: Asked) -> list[int]:
 
 
 def _place(run: "ShuffledRun", position: int) -> dict[str, Any]:
-    read = position < run.rows
+    read, step = position < run.rows, int(run.step_of([position])[0])
     return {
         "row": position,
-        "step": position // run.batch_size + 1 if read else None,
-        "place": position % run.batch_size if read else None,
+        "step": step if read else None,
+        "place": position - run.first_row_of(step) if read else None,
     }
 
 
@@ -137,7 +137,7 @@ def _facts(
 
 def _check_known(run: "ShuffledRun", rows: "ShuffledRows", positions: Sequence[int]) -> None:
     """Refuse positions of which it is not known what was read there."""
-    if run.known_steps and max(positions) >= run.known_steps * run.batch_size:
+    if run.known_steps and max(positions) >= run.rows_before(run.known_steps):
         raise typer.BadParameter(
             f"what {run.name} read after step {run.known_steps:,} is not known: {run.note}"
         )
@@ -157,7 +157,7 @@ def _text(line: dict[str, Any], run: "ShuffledRun") -> list[str]:
     else:
         lines = [
             f"row {line['row']:,}  step {line['step']:,}, place {line['place']:,} of "
-            f"{run.batch_size:,}"
+            f"{int(run.batch_sizes(line['step'])):,}"
         ]
     if "file" in line:
         lines.append(

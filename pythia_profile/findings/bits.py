@@ -23,6 +23,7 @@ from jaxtyping import Float
 from scipy import sparse
 from scipy.special import stdtrit
 
+from data_order.order import TrainingOrder
 from pythia_profile.did import AttGt, Contrast, contrast
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.settings import Estimation
@@ -53,7 +54,7 @@ def bits(one: RunEstimate, settings: Estimation, suite: Suite | None) -> pl.Data
         att, scale = effects(longer, settings), 1 / np.log(2)
     parts = [_cells(att, scale, settings.level)]
     if suite is not None:
-        rows = _rows_of(att, suite.batch_size)
+        rows = _rows_of(att, suite.order)
         parts.append(_cells(att, scale, settings.level, rows))
         total = bits_of(att, scale, rows)
         read = np.array([rows[att.cohorts <= at].sum() for at in total.labels])
@@ -95,10 +96,11 @@ def _tokens(one: RunEstimate, suite: Suite | None) -> Float[np.ndarray, " U"] | 
     return None if suite is None else np.full(len(one.panel), suite.row_tokens - 1.0)
 
 
-def _rows_of(att: AttGt, batch_size: int) -> Float[np.ndarray, " G"]:
+def _rows_of(att: AttGt, order: TrainingOrder) -> Float[np.ndarray, " G"]:
     """Rows that the steps of each cohort read: those after the checkpoint before it."""
     before = att.checkpoints[np.searchsorted(att.checkpoints, att.cohorts) - 1]
-    rows: Float[np.ndarray, " G"] = batch_size * (att.cohorts - before).astype(np.float64)
+    read = order.rows_before(att.cohorts) - order.rows_before(before)
+    rows: Float[np.ndarray, " G"] = read.astype(np.float64)
     return rows
 
 

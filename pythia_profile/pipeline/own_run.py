@@ -71,7 +71,7 @@ def check_suite(folder: str | Path) -> Findings:
     controls = 0
     try:
         rows = open_rows(suite)
-        read = suite.batch_size * suite.steps
+        read = suite.order.rows
         if isinstance(rows, ShuffledRows):
             read = min(read, rows.order.read_rows)
         controls = _controls(suite, rows, read)
@@ -94,7 +94,7 @@ def _of_rows(suite: Suite, rows: RowSource, read: int) -> Iterator[tuple[bool, s
             True,
             (
                 f"rows: the store has {len(rows):,}, {suite.steps:,} steps of {suite.batch_size:,} "
-                f"read {read:,}; batch_size, steps or row_tokens is another"
+                f"read {read:,}; batch_size, batch_changes, steps or row_tokens is another"
             ),
         )
         return
@@ -112,7 +112,7 @@ def _of_rows(suite: Suite, rows: RowSource, read: int) -> Iterator[tuple[bool, s
 def _controls(suite: Suite, rows: RowSource, read: int) -> int:
     """How many rows the last checkpoint of any size has not read."""
     last = max((max(size.checkpoints, default=0) for size in suite.sizes.values()), default=0)
-    return max(0, len(rows) - read + (suite.steps - last) * suite.batch_size)
+    return max(0, len(rows) - read + suite.order.rows - int(suite.order.rows_before(last)))
 
 
 def _of_tokens(suite: Suite, rows: RowSource, read: int) -> Iterator[tuple[bool, str]]:

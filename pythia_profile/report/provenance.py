@@ -294,13 +294,19 @@ def stage_table(lock: Mapping[str, Any]) -> pl.DataFrame:
     )
 
 
+def _changed(suite: Mapping[str, Any]) -> str:
+    """Say where the batch size changed; nothing where it did not, or of an older lock file."""
+    changes = [f"{size:,} from step {done + 1:,}" for done, size in suite.get("batch_changes", ())]
+    return f", {', '.join(changes)}" if changes else ""
+
+
 def _described(suite: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "suite", f"{suite['name']}: {suite['title']}"
     again = _PASSES[suite["single_pass"]]
     yield (
         "training",
         f"{suite['steps']:,} steps of {suite['batch_size']:,} rows of {suite['row_tokens']:,} "
-        f"tokens; {again}",
+        f"tokens{_changed(suite)}; {again}",
     )
     rates = f"schedule {suite['schedule']}, {suite['warmup_steps']:,} steps of warm-up"
     if suite["decay_steps"]:

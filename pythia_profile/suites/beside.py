@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from data_order import Layout, MegatronStore, NeoxOrder, NeoxRows, TokenRows
 from data_order.neox.layout import samples_asked
-from data_order.order import TrainingOrder
 from data_order.pack import pack_text
 from data_order.published import PublishedOrder
 from data_order.sample import RowSource
@@ -89,7 +88,7 @@ def index_maps(suite: Suite, documents: str, split: str, near: Path) -> NeoxOrde
         The file is missing, or damaged.
     """
     order = suite.order
-    training = TrainingOrder(suite.batch_size, suite.steps)
+    training = order.until(suite.steps)
     samples, seed = samples_asked(training, split), suite.data_seed
     if isinstance(order, PublishedOrder):
         seed = order.seed

@@ -44,6 +44,7 @@ def describe_suite(suite: Suite | str | Path) -> dict[str, Any]:
         "seed": suite.seed,
         "seeds": list(suite.seeds or (suite.seed,)),
         "batch_size": suite.batch_size,
+        "batch_changes": [list(change) for change in suite.batch_changes],
         "steps": suite.steps,
         "row_tokens": suite.row_tokens,
         "vocabulary": suite.vocabulary,

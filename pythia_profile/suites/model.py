@@ -13,8 +13,9 @@ from data_order.order import TrainingOrder
 from data_order.published import published_order
 from data_order.shuffled.filed_runs import FILED_RUNS
 from data_order.shuffled.runs import RUNS, OwnFiles, ShuffledRun
-from pythia_profile.errors import NotFoundError, StudyError, check_kind, not_found
+from pythia_profile.errors import NotFoundError, OrderError, StudyError, check_kind, not_found
 from pythia_profile.suites.schedule import SCHEDULES, Rates
+from pythia_profile.suites.token_files import TokenFiles
 
 __all__ = ["KnownFault", "Size", "Suite", "TokenFiles"]
 
@@ -98,28 +99,6 @@ class KnownFault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenFiles:
-    """Token files of a run of one's own, in the order of its configuration.
-
-    Attributes
-    ----------
-    paths : files below the suite's store, raw little-endian tokens; one may occur more than once.
-    seed : of the permutations.
-    token_bytes : bytes of a token, 2 or 4.
-    first_pass : 1 for OLMo-core, 0 for OLMo's older trainer.
-    together : rows that stay together: target row length over row length (OLMo-core).
-    filtered : whether rows with long repetitions were masked (`instance_filter`).
-    """
-
-    paths: tuple[str, ...]
-    seed: int
-    token_bytes: int = 4
-    first_pass: int = 1
-    together: int = 1
-    filtered: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
     """Models trained on one order of rows.
 
@@ -127,6 +106,7 @@ class Suite:
     ----------
     name, title : how it is named on the command line; one line that says what it is.
     batch_size, steps : rows per optimizer step; optimizer steps of the run.
+    batch_changes : (steps done, rows per step from then on), ascending; none for one batch size.
     row_tokens : tokens of a row, the last target included (Pythia: 2049).
     vocabulary : number of token ids.
     schedule, warmup_steps : name in `SCHEDULES`; optimizer steps of warm-up.
@@ -176,6 +156,7 @@ class Suite:
     not_exchangeable: str = ""
     study_defaults: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict, repr=False)
     decay_steps: int | float = 0
+    batch_changes: tuple[tuple[int, int], ...] = ()
     token_files: TokenFiles | None = None
     revision: str = "step{label}"
     label_steps: int = 1
@@ -208,8 +189,14 @@ class Suite:
             value, least = counts[name]
             most = f" and at most {_MOST:.0e}" if value > _MOST else ""
             yield f"{name} is {_shown(value)}, expected at least {least}{most}"
-        run = self.batch_size, self.steps
-        if not wrong and (self.order.batch_size, self.order.steps) != run:
+        run = self.batch_size, self.steps, self.batch_changes
+        if not wrong:
+            try:
+                TrainingOrder(*run)
+            except OrderError as error:
+                wrong = ["batch_changes"]
+                yield f"batch_changes: {error}"
+        if not wrong and (self.order.batch_size, self.order.steps, self.order.changes) != run:
             yield (
                 f"{self.steps} steps of {self.batch_size} rows are not the published order "
                 f"'{self.published}'"
@@ -236,7 +223,7 @@ class Suite:
     @property
     def order(self) -> TrainingOrder:
         """Which rows each optimizer step read: data_order's published order, if it is one."""
-        own = TrainingOrder(self.batch_size, self.steps)
+        own = TrainingOrder(self.batch_size, self.steps, self.batch_changes)
         if self.token_files is not None:
             return self._own_run(self.token_files)
         for known in (RUNS, FILED_RUNS):
@@ -253,6 +240,7 @@ class Suite:
             seed=files.seed,
             batch_size=self.batch_size,
             steps=self.steps,
+            changes=self.batch_changes,
             row_tokens=self.row_tokens,
             token_bytes=files.token_bytes,
             first_pass=files.first_pass,

@@ -61,9 +61,9 @@ def idle_rows(
         steps = idle[(idle > base) & (idle <= cohort)]
         # the draw of a cohort depends on no other cohort, as that of treated rows
         rng = np.random.default_rng([seed, 2, cohort])
-        chosen = rng.permutation(len(steps) * order.batch_size)[:most]
-        step, place = np.divmod(chosen, order.batch_size)
-        found.append((steps[step] - 1) * order.batch_size + place)
+        starts, sizes = order.rows_before(steps - 1), order.batch_sizes(steps)
+        rows = np.arange(sizes.sum()) + np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
+        found.append(rows[rng.permutation(len(rows))[:most]])
     return np.sort(np.concatenate(found))
 
 

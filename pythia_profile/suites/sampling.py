@@ -87,7 +87,7 @@ def sample_rows(
         skipped = store.skipped_steps.union(chosen.skipped_steps)
         rows = drawn_of_files(replace(store, skipped_steps=skipped), steps, own, chosen)
         if held_out is not None:
-            controls = held_out_table(held_out, store.order.training, draw)
+            controls = held_out_table(held_out, draw)
             controls = controls.with_columns(
                 earlier_exposure=pl.lit(0.0), state=pl.lit("never read"), placebo=pl.lit(False)
             )
@@ -207,8 +207,9 @@ def open_rows(suite: Suite, *, last: int = 0) -> RowSource:
         return suite.order.open(where or "hub", vocabulary=suite.vocabulary)
     if isinstance(suite.order, ShuffledRun):
         store = suite.order.open(where or "hub", steps=last)
-        once = store.order.segments[0].steps
-        if len(store.order.segments) > 1:
+        parts = store.order.segments
+        once = sum(part.steps for part in parts if part.number == parts[0].number)
+        if once < store.order.steps:
             raise StudyError(
                 f"suite '{suite.name}' reads its rows a second time after step {once:,}, the study "
                 f"goes to checkpoint {last:,}; end it at step {once:,} at the latest"
@@ -232,7 +233,7 @@ def _window(order: TrainingOrder, rows: int, checkpoints: list[int], never: int)
     last = max(checkpoints, default=0)
     if rows - order.rows >= never or not 0 < last < order.steps:
         return order
-    return TrainingOrder(order.batch_size, last)
+    return order.until(last)
 
 
 def _grid(suite: Suite) -> list[int]:
