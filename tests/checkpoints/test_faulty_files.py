@@ -55,6 +55,7 @@ def test_a_missing_or_renamed_tensor_is_refused_by_name_and_gives_no_score(publi
     quarantined(published, rows, "missing: lm_head.weight")
 
 
+@pytest.mark.slow
 def test_two_steps_with_the_same_weights_are_refused_unless_the_user_says_otherwise(
     published, rows, capsys, tmp_path, in_process
 ):

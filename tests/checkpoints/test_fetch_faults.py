@@ -49,6 +49,7 @@ def _wait_for_half(source, published):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_killed_while_downloading_a_later_run_fetches_only_what_is_missing(published):
     """Fault 2."""
     source = source_at(published, 4)
@@ -94,6 +95,7 @@ def test_a_full_disk_is_refused_before_the_fetch(published, rows, monkeypatch):
     assert sent(published.hub) == {}
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_verb_with_4(published, tmp_path, monkeypatch, capsys):
     """Fault 4, from outside: worker processes find the disk full."""
     (tmp_path / "patch").mkdir()

@@ -25,6 +25,8 @@ from tests.checkpoints.test_faulty_files import SMALL
 from tests.checkpoints.test_fetch_faults import sent
 from tests.stand_in.hub import Virtual
 
+pytestmark = pytest.mark.slow
+
 ONE = RunOptions(workers=1)
 
 

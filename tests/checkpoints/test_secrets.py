@@ -14,6 +14,8 @@ from pythia_profile.redaction import RedactingFormatter, redact
 from tests.checkpoints.conftest import CANARY, tiny_files
 from tests.checkpoints.test_faulty_files import SMALL
 
+pytestmark = pytest.mark.slow
+
 
 def written_below(folder):
     """Every byte of every file below a folder, names included."""

@@ -21,6 +21,8 @@ from pythia_profile.scoring.units import units_of
 from tests.checkpoints.conftest import MODELS, QUICK, tiny_files
 from tests.checkpoints.test_fetch_faults import sent
 
+pytestmark = pytest.mark.slow
+
 UNITS = 24
 SCORING = 0.25
 FETCHING = 0.15
@@ -117,7 +119,6 @@ def scored_by_processes(workers, published, rows, tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.slow
 def test_two_worker_processes_share_equal_units_equally(many, rows, tmp_path, monkeypatch):
     """The hub sets the pace, and lets both begin together: how busy this machine is says nothing.
 

@@ -11,6 +11,8 @@ from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from tests.checkpoints.conftest import MODELS, STEPS, tiny_model
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("rows_per_cohort=4", "batches_per_cohort=0", "never_treated=6", "draws=20")
 
 

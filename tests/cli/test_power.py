@@ -9,6 +9,8 @@ from pythia_profile.cli.app import run
 from pythia_profile.study import new_study
 from pythia_profile.tables import CHECKS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def scored(tiny_suite, tmp_path_factory):

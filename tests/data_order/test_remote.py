@@ -268,6 +268,7 @@ def tokens_at(places):
     return ((places * 2_654_435_761) >> 13).astype(np.uint16)
 
 
+@pytest.mark.slow
 def test_rows_of_the_published_size_cost_their_bytes_and_one_head_a_shard(hub, tmp_path):
     sizes = [30_000_000_000] * 20 + [78_336_000]
     begins = np.cumsum([0, *sizes])

@@ -246,6 +246,7 @@ def test_agreement_shows_correlation_interval_and_reliability(tables):
     assert sum(text.startswith("reliability\n") for text in texts) == 3
 
 
+@pytest.mark.slow
 def test_figures_are_written_twice_with_the_same_bytes(tables, tmp_path):
     for folder in (tmp_path / "a", tmp_path / "b"):
         names = draw_all(tables, folder, ["log_likelihood"], formats=("svg", "png", "pdf"))

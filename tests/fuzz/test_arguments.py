@@ -11,6 +11,8 @@ from typer.main import get_command
 from pythia_profile.cli import app
 from tests.fuzz.damages import assert_clean, bounded
 
+pytestmark = pytest.mark.slow
+
 WORDS = (
     *(
         "1" * 5000,

@@ -24,6 +24,8 @@ from tests.fuzz.damages import (
     table_changes,
 )
 
+pytestmark = pytest.mark.slow
+
 READERS = ("status", "plan", "att", "profile", "report", "score", "audit", "power", "estimands")
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from pythia_profile.cli.app import Terminated
 from tests.fuzz.damages import bounded, is_whole, outcome_of
 
+pytestmark = pytest.mark.slow
+
 STOPS = {130: KeyboardInterrupt, 143: Terminated}
 
 

@@ -11,6 +11,8 @@ import pythia_profile as pp
 from pythia_profile.pipeline.stages import stage_states
 from tests.fuzz.damages import outcome_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_study_that_moved_is_up_to_date_and_names_no_old_place(finished, tmp_path):
     """Fault 40."""

@@ -16,6 +16,8 @@ from pythia_profile.mini.counterfactual import Placebo, compare, standard_error_
 from pythia_profile.mini.retraining import audited_cohorts, retrain
 from pythia_profile.mini.settings import Audit
 
+pytestmark = pytest.mark.slow
+
 # sums of a few hundred float64 numbers of size 1
 EXACT = 1e-12
 

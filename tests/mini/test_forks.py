@@ -22,6 +22,8 @@ from pythia_profile.report.page import render
 from pythia_profile.study import create_study, new_study, open_study
 from pythia_profile.tables import CROSSOVER, CROSSOVER_MEANS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def forks(tiny_suite, tiny_rows, tmp_path_factory):

@@ -23,6 +23,8 @@ from pythia_profile.study import create_study, new_study
 from pythia_profile.tables import INSERTIONS
 from pythia_profile.training.loop import next_token_loss
 
+pytestmark = pytest.mark.slow
+
 PLAN = Injection(copies={0: 48, 1: 32, 3: 16}, placebo=32, seed=5)
 
 

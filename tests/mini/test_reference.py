@@ -8,6 +8,8 @@ from pythia_profile.errors import StudyError
 from pythia_profile.mini.build import config_of
 from pythia_profile.mini.reference import held_out_scores, steps_of, unread
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(tiny_suite, tiny_rows, tmp_path_factory):

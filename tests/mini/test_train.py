@@ -46,6 +46,7 @@ def weights(model):
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_two_builds_are_the_same_to_the_bit(tiny_suite, tiny_config, tmp_path):
     again = mini_suite(("s",), config=tiny_config, cache=tmp_path, workers=1)
 
@@ -55,6 +56,7 @@ def test_two_builds_are_the_same_to_the_bit(tiny_suite, tiny_config, tmp_path):
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_broken_off_training_goes_on_to_the_same_bits(tiny_suite, tiny_config, tmp_path):
     home = tmp_path / tiny_suite.root.name
     shutil.copytree(tiny_suite.root, home)

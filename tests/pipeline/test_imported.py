@@ -10,6 +10,8 @@ from pythia_profile.pipeline.stages import STAGES, is_current, stage_states
 from pythia_profile.report.page import quality
 from pythia_profile.study import Estimation, Study, create_study, open_study, read_lock
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(planted, tmp_path):

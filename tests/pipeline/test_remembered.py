@@ -14,6 +14,8 @@ from pythia_profile.pipeline.running import run_stage
 from pythia_profile.profiles.estimates import estimate
 from pythia_profile.study import create_study, new_study
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_rows_at_the_ends_are_those_of_a_loop_over_all(planted):
     rows, scores = planted(lambda _, cohort, __: cohort / 50)

@@ -32,6 +32,8 @@ from pythia_profile.profiles.estimates import estimate
 from pythia_profile.study import Sampling, Study, create_study, open_study
 from pythia_profile.tables import FOUND
 
+pytestmark = pytest.mark.slow
+
 OUTCOMES = ("log_likelihood", "accuracy")
 
 

@@ -12,6 +12,8 @@ from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.errors import NotFoundError, StudyError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def given(tiny_suite, tmp_path_factory):

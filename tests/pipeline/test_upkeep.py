@@ -24,6 +24,8 @@ from pythia_profile.store import file_sha256, write_json
 from pythia_profile.study import Sampling, Study, create_study
 from pythia_profile.tables import REMEMBERED
 
+pytestmark = pytest.mark.slow
+
 LICENSE = ("--license", "CC-BY-4.0")
 TERMS = ExportOptions(license="CC-BY-4.0")
 

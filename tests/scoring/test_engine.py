@@ -75,6 +75,7 @@ def test_other_rows_settings_or_weights_are_other_units(checkpoints, rows, tmp_p
         assert sum(counted) == 30, change
 
 
+@pytest.mark.slow
 def test_killed_anywhere_a_later_run_ends_with_the_same_bytes(checkpoints, rows, tmp_path):
     table = tmp_path / "rows.parquet"
     rows.write_parquet(table)
@@ -138,6 +139,7 @@ def test_a_token_takes_six_bytes_at_most(tmp_path):
     assert (tmp_path / "tokens.parquet").stat().st_size <= 6 * 64 * 2048
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leased", [True, False])
 def test_two_processes_share_the_units_and_give_one_result(checkpoints, rows, tmp_path, leased):
     """With the lease each takes what the other is not at; without it both do all, same bytes."""

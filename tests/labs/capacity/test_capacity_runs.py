@@ -22,6 +22,8 @@ from pythia_profile.labs.capacity.capacity_settings import CapacitySettings
 from pythia_profile.labs.capacity.capacity_summary import capacities
 from pythia_profile.training.shapes import ModelShape
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "sizes": [{"width": 8, "heads": 1}],
     "vocabulary": 16,
