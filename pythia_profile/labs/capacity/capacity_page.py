@@ -8,7 +8,7 @@ import tomli_w
 from pythia_profile.labs.capacity.capacity_figures import FIGURES, draw_capacity
 from pythia_profile.labs.capacity.capacity_runs import capacity_tables
 from pythia_profile.labs.capacity.capacity_settings import CapacitySettings
-from pythia_profile.labs.capacity.capacity_summary import capacities, sentences
+from pythia_profile.labs.capacity.capacity_summary import capacities, expectations, sentences
 from pythia_profile.labs.lab_page import LabPart, write_lab_page
 from pythia_profile.store import atomic_write, write_text
 
@@ -18,6 +18,7 @@ _SHOWN = (
     *("size", "parameters", "dtype", "seed", "rows", "steps", "epochs", "data", "bound", "strict"),
     *("paper", "mixture", "test_bits", "f1", "auc", "tpr", "late_gain", "converged"),
 )
+_EXPECTED = "What is expected of such runs; of all models, the one that is furthest off."
 _CAPACITIES = (
     "Capacities: bits, mean over seeds with its 95 % interval; peak is data bits ÷ capacity where "
     "rows that were not read cost most."
@@ -62,7 +63,11 @@ def run_capacity(
         lead=f"Models trained on uniform tokens: V = {settings.vocabulary}, S = {settings.tokens}. "
         "After Morris et al. (2025), How much do language models memorize?, arXiv 2505.24832.",
         parts=[LabPart(FIGURES[name], said[name], path) for name, path in figures.items()],
-        tables=[(_CAPACITIES, found), (_RUNS, runs.select(_SHOWN))],
+        tables=[
+            (_EXPECTED, expectations(runs, found)),
+            (_CAPACITIES, found),
+            (_RUNS, runs.select(_SHOWN)),
+        ],
         settings=_toml(settings),
         warning="" if found["converged"].all() else _NOT_CONVERGED,
     )

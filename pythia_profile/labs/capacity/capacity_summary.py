@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from scipy.stats import t as student
 
 from pythia_profile.labs.capacity.capacity_numbers import CapacityFit, capacity_fit
 
-__all__ = ["bits_a_parameter", "capacities", "fit_of", "sentences"]
+__all__ = ["bits_a_parameter", "capacities", "expectations", "fit_of", "sentences"]
 
 _BY = ["parameters", "size", "dtype"]
 
@@ -58,6 +59,65 @@ def capacities(runs: pl.DataFrame, *, level: float = 0.95) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(lines).sort("parameters", "dtype")
+
+
+def expectations(runs: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """Set what is expected of such runs beside what was found.
+
+    Parameters
+    ----------
+    runs : table `capacity`; found : from `capacities`.
+
+    Returns
+    -------
+    `expected`, in words; `value`, the one of all models that is furthest off; `holds`. What the
+    runs cannot tell (a plateau without data beyond the capacity, a ratio of one size) is left out.
+
+    Source: Morris et al. (2025), section 3; the limits are those of small budgets.
+    """
+    means = runs.group_by(*_BY, "rows", "data").agg(pl.col("strict", "bound").mean())
+    means = means.join(found.select(*_BY, "capacity"), on=_BY).sort("data")
+    least = means.group_by(_BY).first()
+    beyond = pl.col("data") / pl.col("capacity")
+    flat = (
+        means.filter(beyond.is_between(1.25, 2.5))["strict"]
+        / means.filter(beyond.is_between(1.25, 2.5))["capacity"]
+    )
+    lines = [
+        ("bits ÷ bound, of the least data: .9 or more", least["strict"] / least["bound"], 0.9, 1.0),
+        ("bits ÷ capacity, of data 1¼ to 2½ times as large: .75 or more", flat, 0.75, 1.0),
+        ("data ÷ capacity, where rows not read cost most: .5 to 1.5", found["peak"], 0.5, 1.5),
+        (
+            "ratio of two sizes' capacities ÷ that of their parameters: .7 to 1.3",
+            _ratios(found),
+            0.7,
+            1.3,
+        ),
+    ]
+    return pl.DataFrame(
+        [_expected(words, np.asarray(values, float), *ends) for words, values, *ends in lines],
+        schema={"expected": pl.String, "value": pl.Float64, "holds": pl.Boolean},
+    ).drop_nulls()
+
+
+def _expected(
+    words: str, values: npt.NDArray[np.float64], low: float, high: float
+) -> dict[str, Any]:
+    if not values.size:
+        return {"expected": words, "value": None, "holds": None}
+    off = np.maximum(low - values, values - high)
+    worst = float(values[off.argmax()])
+    return {"expected": words, "value": worst, "holds": low <= worst <= high}
+
+
+def _ratios(found: pl.DataFrame) -> npt.NDArray[np.float64]:
+    """Of the largest and smallest size of each precision, where there are two."""
+    ratios = []
+    for _, part in found.group_by("dtype"):
+        lines = part.sort("parameters")
+        if len(lines) > 1:
+            ratios.append(lines["bits_per_parameter"][-1] / lines["bits_per_parameter"][0])
+    return np.array(ratios)
 
 
 def bits_a_parameter(line: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from pythia_profile.labs.capacity.capacity_numbers import (
     fully_memorized,
     unintended_bits,
 )
+from pythia_profile.labs.capacity.capacity_summary import capacities, expectations
 
 LAW_ROWS = [
     (1_556_075_200, 170_654_583, 0.55),
@@ -167,3 +169,51 @@ def test_membership_by_hand_and_by_counting_pairs():
     assert membership(others, others)["f1"] == pytest.approx(0.5, abs=1e-9)
     assert membership(others, others)["auc"] == pytest.approx(0.5)
     assert found["tpr"] == (members > np.sort(others)[-5]).mean()
+
+
+def planted_runs(capacity_of, *, cost=lambda x: -abs(np.log(x))):
+    """Runs that hold all but log2 N bits a row up to a capacity, and that capacity beyond it."""
+    lines = []
+    for size, parameters in (("a", 1000), ("b", 3000)):
+        capacity = capacity_of(parameters)
+        for rows in (np.array([0.25, 0.5, 1.0, 1.5, 2.0, 3.0]) * capacity / 96).round():
+            data, bound = rows * 96, bits_bound(int(rows), 16, 64)
+            lines.append(
+                {
+                    **dict(size=size, parameters=parameters, dtype="float32", seed=0, steps=10),
+                    **dict(rows=int(rows), data=data, bound=bound, strict=min(bound, capacity)),
+                    **dict(test_bits=cost(data / capacity), late_gain=0.0, converged=True),
+                }
+            )
+    return pl.DataFrame(lines)
+
+
+def test_expectations_hold_of_runs_made_to_meet_them():
+    runs = planted_runs(lambda parameters: 2.0 * parameters)
+    found = expectations(runs, capacities(runs))
+
+    assert found["holds"].all()
+    assert len(found) == 4
+    np.testing.assert_allclose(found["value"][1:], 1.0, atol=0.05)  # rows are whole numbers
+    one_size = runs.filter(pl.col("size") == "a", pl.col("data") < 2500)
+    assert len(expectations(one_size, capacities(one_size))) == 2  # no ratio, no plateau
+
+
+@pytest.mark.parametrize(
+    ("runs", "which"),
+    [
+        (planted_runs(lambda p: 2.0 * p).with_columns(strict=pl.col("strict") * 0.8), 0),
+        (
+            planted_runs(lambda p: 2.0 * p).with_columns(
+                strict=pl.col("strict") * (1 - 0.4 * (pl.col("bound") > 2.5 * pl.col("parameters")))
+            ),
+            1,
+        ),
+        (planted_runs(lambda p: 2.0 * p, cost=lambda x: x), 2),
+        (planted_runs(lambda p: 2.0 * p**1.4), 3),
+    ],
+)
+def test_an_expectation_that_is_not_met_is_told(runs, which):
+    holds = expectations(runs, capacities(runs))["holds"].to_list()
+
+    assert not holds[which]
