@@ -151,18 +151,31 @@ def perturb(model: PreTrainedModel, directions: torch.Tensor, strength: float) -
 
     Parameters
     ----------
-    directions : (T, width) or (B, T, width) unit vectors u; of shorter texts the first positions
-        count. Without a cache only: a pass over the newest token alone would begin at the first.
+    directions : (T, width) or (B, T, width) unit vectors u, one for each position of a text, also
+        where earlier positions are kept in a cache and only the newest is passed.
     strength : α; 0 leaves the model as it is, bit for bit.
     """
+    if not strength:
+        yield
+        return
+    first = [0]
+
+    def count(_: nn.Module, __: tuple[Any, ...], named: dict[str, Any]) -> None:
+        cache = named.get("past_key_values")
+        first[0] = 0 if cache is None else int(cache.get_seq_length())
 
     def move(states: torch.Tensor) -> torch.Tensor:
         length = strength * torch.linalg.vector_norm(states, dim=-1, keepdim=True)
-        moved: torch.Tensor = states + length * directions[..., : states.shape[-2], :].to(states)
+        here = directions[..., first[0] : first[0] + states.shape[-2], :].to(states)
+        moved: torch.Tensor = states + length * here
         return moved
 
-    with changed_input(parts_of(model).blocks[0], move) if strength else nullcontext():
-        yield
+    counting = model.base_model.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        with changed_input(parts_of(model).blocks[0], move):
+            yield
+    finally:
+        counting.remove()
 
 
 @contextmanager

@@ -140,6 +140,16 @@ def test_a_perturbation_has_the_stated_length_and_direction(model):
     assert not torch.allclose(moved[-1], clean[-1], atol=1e-3)
 
 
+def test_with_a_cache_each_position_has_its_own_direction(model):
+    with torch.no_grad(), perturb(model, directions(), 0.3):
+        whole = model(input_ids=IDS, use_cache=False).logits
+        begun = model(input_ids=IDS[:, :7], use_cache=True)
+        rest = model(input_ids=IDS[:, 7:], past_key_values=begun.past_key_values).logits
+
+    # attention over kept keys sums in another order
+    assert torch.allclose(rest, whole[:, 7:], atol=1e-4)
+
+
 def test_ablated_heads_are_the_mean_of_the_layers_others(model):
     """By hand: the projection of heads of which one is replaced, all else as it was."""
     projection = parts_of(model).projections[0]

@@ -2,8 +2,7 @@
 
 In: a model and token rows (n, T) of which the first `prompt` are the prompt, the other K = T -
 prompt the continuation. Out: arrays over the rows, in float64. Layer l of L + 1 is the residual
-stream before block l, the last one what the final norm is given. No cache is used, so interventions
-act on every position of every pass.
+stream before block l, the last one what the final norm is given.
 
 Source: Chen, Han and Miyao (2026), arXiv 2603.21658; the logit lens, nostalgebraist (2020).
 """
@@ -41,10 +40,12 @@ def recalled(model: PreTrainedModel, rows: Rows, prompt: int) -> npt.NDArray[np.
     """
     parts = []
     for ids in _batches(model, rows):
-        found = ids[:, :prompt]
+        found = given = ids[:, :prompt]
+        past = None
         for _ in range(ids.shape[1] - prompt):
-            logits = model(input_ids=found, use_cache=False, logits_to_keep=1).logits
-            found = torch.cat([found, logits[:, -1:].argmax(dim=-1)], dim=1)
+            said = model(input_ids=given, past_key_values=past, use_cache=True, logits_to_keep=1)
+            given, past = said.logits[:, -1:].argmax(dim=-1), said.past_key_values
+            found = torch.cat([found, given], dim=1)
         parts.append((found == ids)[:, prompt:].cpu().numpy())
     return np.concatenate(parts)
 

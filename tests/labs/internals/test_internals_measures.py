@@ -69,7 +69,6 @@ def test_greedy_continuations_are_those_of_generate(model):
     own[::2] = said.numpy()[::2]  # of half of the rows the greedy continuation is the row's own
 
     found = recalled(model, own, PROMPT)
-
     assert np.array_equal(found, (said.numpy() == own)[:, PROMPT:])
     assert found[::2].all()
 
