@@ -126,14 +126,15 @@ def _heads(ax: Axes, table: pl.DataFrame) -> None:
 def _overlap(ax: Axes, table: pl.DataFrame) -> None:
     places = np.arange(len(table))
     low, high = table["chance_lower"], table["chance_upper"]
-    ax.vlines(places, low, high, color="0.8", lw=8, label="chance, 95 %")
-    ax.scatter(places, table["chance_mean"], color="0.5", marker="_", s=90)
+    ax.vlines(places, low, high, color="0.8", lw=8, zorder=1, label="chance, 95 %")
+    ax.scatter(places, table["chance_mean"], color="0.5", marker="_", s=90, zorder=2)
     for shift, name, label in (
         (-0.12, "within", "two halves of a domain"),
         (0.12, "between", "halves of two domains"),
     ):
         ax.scatter(places + shift, table[name], label=label, zorder=3)
-    ax.scatter(places, table["jaccard"], marker="x", color="0.2", label="all rows of two domains")
+    label = "all rows of two domains"
+    ax.scatter(places, table["jaccard"], marker="x", color="0.2", zorder=4, label=label)
     ax.set_xticks(places, table["size"].to_list())
     ax.set(xlabel="size", ylabel="Jaccard index of top heads", ylim=(-0.03, 1.03))
     ax.legend(frameon=False, fontsize="small")

@@ -153,7 +153,7 @@ def agreement(
         for _ in range(draws)
     ]
     # the observed labeling counts as one of them, so that no p-value is 0
-    beyond = 1 + sum(one >= within - between - 1e-12 for one in relabeled)
+    beyond = 1 + sum(bool(one >= within - between - 1e-12) for one in relabeled)
     found, half = within - between, float(student.ppf(0.975, len(parts) - 1) * se)
     lower, upper = max(found - half, -1.0), min(found + half, 1.0)
     return Agreement(within, between, lower, upper, beyond / (1 + draws))

@@ -38,22 +38,22 @@ def _each(table: pl.DataFrame) -> Iterator[Line]:
 
 
 def _with_interval(line: Line) -> str:
-    return f"{line['value']:+.2f} ({line['lower']:+.2f} to {line['upper']:+.2f})"
+    return f"{line['value']:+.3f} ({line['lower']:+.3f} to {line['upper']:+.3f})"
 
 
 def _by_size(table: pl.DataFrame) -> str:
     return ", ".join(f"{line['size']} {_with_interval(line)}" for line in _each(table))
 
 
-def _in_the_middle(table: pl.DataFrame, measure: str, control: str) -> pl.DataFrame:
-    """Lines of memorized rows less a control at the layer in the middle, a line a size."""
+def _at_depth(table: pl.DataFrame, measure: str, depth: float) -> pl.DataFrame:
+    """Lines of memorized rows less unmemorized ones at the layer of a depth, a line a size."""
     found = table.filter(
         (pl.col("measure") == measure)
-        & (pl.col("control") == control)
+        & (pl.col("control") == "unmemorized")
         & (pl.col("group") == "memorized")
         & (pl.col("strength").is_null() | (pl.col("strength") == pl.col("strength").max()))
     )
-    near = found.sort((pl.col("depth") - 0.5).abs(), "layer", maintain_order=True)
+    near = found.sort((pl.col("depth") - depth).abs(), "layer", maintain_order=True)
     return near.unique("size", keep="first", maintain_order=True).sort(
         pl.col("size").replace_strict(_places(table), return_dtype=pl.Int64)
     )
@@ -64,7 +64,7 @@ def _places(table: pl.DataFrame) -> dict[str, int]:
 
 
 def _lens(differences: pl.DataFrame, measures: pl.DataFrame) -> str:
-    middle = _in_the_middle(differences, "lens", "unmemorized")
+    middle = _at_depth(differences, "lens", 0.5)
     if middle.is_empty():
         return "No size memorizes enough rows to compare them with others."
     passed = measures.filter(
@@ -98,14 +98,24 @@ def _exposure(differences: pl.DataFrame) -> str:
 
 
 def _recovery(differences: pl.DataFrame) -> str:
-    middle = _in_the_middle(differences, "recovery", "unmemorized")
-    if middle.is_empty():
+    last = _at_depth(differences, "recovery", 1.0)
+    if last.is_empty():
         return "No size memorizes enough rows to compare them with others."
-    strength = middle["strength"][0]
     return (
-        f"Under noise of α = {strength:g} the residual stream in the middle of the network is, by "
-        f"cosine, nearer to the clean one in memorized rows than in matched ones by "
-        f"{_by_size(middle)}. Reported for large models: memorized rows recover less."
+        f"Under noise of α = {last['strength'][0]:g} the residual stream at the last layer is, by "
+        f"cosine, {_lower(last)} the clean one in memorized rows than in matched ones that are not "
+        f"memorized: {_by_size(last)}. Reported for other models: memorized rows recover less."
+    )
+
+
+def _lower(last: pl.DataFrame) -> str:
+    signs = {float(line["value"]) > 0 for line in _each(last)}
+    return (
+        "nearer to or farther from"
+        if len(signs) > 1
+        else "nearer to"
+        if True in signs
+        else "farther from"
     )
 
 

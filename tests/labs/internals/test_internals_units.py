@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from pythia_profile.checkpoints.load import CheckpointLoader
 from pythia_profile.cli import app
@@ -13,7 +15,7 @@ from pythia_profile.cli.app import run
 from pythia_profile.execute.worker import Worker
 from pythia_profile.labs.internals import internals_run
 from pythia_profile.labs.internals.internals_material import planted_material
-from pythia_profile.labs.internals.internals_measures import lens, recalled
+from pythia_profile.labs.internals.internals_measures import head_drops, lens, recalled
 from pythia_profile.labs.internals.internals_selection import chosen_groups, rows_for_heads
 from pythia_profile.labs.internals.internals_settings import Measuring
 from pythia_profile.labs.internals.internals_tables import head_tables
@@ -178,6 +180,54 @@ def test_the_top_heads_are_those_whose_loss_lowers_recall_most_and_ties_are_brok
     assert line["jaccard"] == line["within"] == line["between"] == 1
     assert line["universal"] == 0.2
     assert line["universal_by_chance"] == pytest.approx(0.04)
+
+
+def two_tongues():
+    """GPT-2 in which heads 0 to 4 read tokens of one language alone, heads 5 to 9 of the other."""
+    torch.manual_seed(0)
+    shape = {"vocab_size": 40, "n_embd": 40, "n_layer": 1, "n_head": 10, "n_positions": 16}
+    model = GPT2LMHeadModel(GPT2Config(**shape, bos_token_id=0, eos_token_id=0)).train(False)
+    at = dict(model.named_parameters())
+    with torch.no_grad():
+        reads = at["transformer.h.0.attn.c_attn.weight"].normal_()
+        reads[:, :80] *= 0.3
+        for weight in (
+            at["transformer.wte.weight"].normal_(),
+            reads[:, 80:],
+            at["transformer.h.0.attn.c_proj.weight"].normal_(),
+        ):
+            weight[:20, 20:] = weight[20:, :20] = 0
+        for name in ("wpe.weight", "h.0.mlp.c_fc.weight", "h.0.mlp.c_proj.weight"):
+            at[f"transformer.{name}"].zero_()
+    return model
+
+
+def test_halves_of_a_language_agree_more_than_two_languages_that_have_heads_of_their_own():
+    model, parts = two_tongues(), []
+    for first, last in ((0, 20), (20, 40)):
+        ids = torch.from_numpy(np.random.default_rng(first).integers(first, last, (30, 6)))
+        for _ in range(6):  # what the model itself says, in this language
+            with torch.no_grad():
+                logits = model(input_ids=ids).logits[:, -1, first:last]
+            ids = torch.cat([ids, first + logits.argmax(-1, keepdim=True)], dim=1)
+        parts.append(ids.numpy())
+
+    drops = head_drops(model, np.concatenate(parts), 6)
+    heads, overlap = head_tables(
+        *drops, np.repeat(["first", "second"], 30), SETTINGS.replace(top_share=0.5)
+    )
+
+    tops = {
+        name: part["head"].to_list()
+        for (name,), part in heads.filter(pl.col("top")).group_by("domain")
+    }
+    assert tops["first"] == [0, 1, 2, 3, 4]
+    assert tops["second"] == [5, 6, 7, 8, 9]
+    (line,) = overlap.to_dicts()
+    assert line["between"] == line["jaccard"] == line["universal"] == 0
+    assert line["within"] > 0.9
+    assert line["lower"] > 0.5
+    assert line["p_value"] == 0.05  # one of twenty labelings
 
 
 @pytest.fixture
