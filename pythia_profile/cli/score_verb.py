@@ -1,5 +1,6 @@
 """The verb `score`, on this machine or on a cluster, and its noise floor."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     "score my-study --workers 2",
     "score my-study --shard 1/4",
     "score my-study --cluster ray --address head:6379 --gpus 0.5",
+    "score my-study --until 0.01 --of persistent",
     "score my-study --noise-floor",
 )
 def score(
@@ -47,6 +49,19 @@ def score(
     ] = "",
     gpus: Annotated[float, typer.Option(help="GPUs of one worker on a cluster.", min=0)] = 0,
     cpus: Annotated[int, typer.Option(help="Cores of one worker on a cluster.", min=1)] = 1,
+    until: Annotated[
+        float | None,
+        typer.Option(
+            metavar="WIDTH",
+            help="Score rows in random order and stop when half of the interval of --of is at most "
+            "this wide, for every size.",
+            show_default="all rows",
+        ),
+    ] = None,
+    of: Annotated[
+        Literal["instantaneous", "persistent", "residual"],
+        typer.Option(help="Mean over cohorts that --until is about."),
+    ] = "instantaneous",
     noise_floor: Annotated[
         bool,
         typer.Option(
@@ -73,6 +88,17 @@ def score(
     if size is not None or checkpoint is not None:
         raise typer.BadParameter("--size and --checkpoint go with --noise-floor")
     machines = _cluster(study, cluster, address, gpus, cpus, workers)
+    if until is not None:
+        from pythia_profile.pipeline.until import score_until
+        from pythia_profile.scoring.settings import RunOptions
+
+        options = RunOptions(workers=workers, retry=retry, shard=_shard(shard), cluster=machines)
+        found = score_until(study, until, of=of, options=options)
+        if as_json:
+            print_json({**asdict(found), "reached": found.reached})
+        else:
+            typer.echo(str(found))
+        return
     run_and_tell(
         study,
         "score",

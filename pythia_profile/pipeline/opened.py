@@ -23,7 +23,9 @@ from pythia_profile.pipeline.results import study_summary
 from pythia_profile.pipeline.running import run_all, run_stage
 from pythia_profile.pipeline.stages import explain_stages
 from pythia_profile.pipeline.study_pair import Comparison, compare_studies
+from pythia_profile.pipeline.until import MEANS, Stopped, score_until
 from pythia_profile.profiles.estimates import Estimates
+from pythia_profile.scoring.settings import RunOptions
 from pythia_profile.settings import Settings
 from pythia_profile.store import read_table
 from pythia_profile.tables import ATT, FOUND, PLACEBO, PROFILES, ROWS
@@ -82,6 +84,16 @@ class Study(settings_of.Study):
         """
         settings_of.change_study(self.folder, {**(settings or {}), **more})
         return open_study(self.folder)
+
+    def score_until(
+        self, half_width: float, *, of: str = MEANS[0], options: RunOptions | None = None
+    ) -> Stopped:
+        """Score rows in random order until an interval is narrow enough; says what is left.
+
+        Parameters and errors are those of `pipeline.until.score_until`; `pp.open_study` gives the
+        settings that it leaves.
+        """
+        return score_until(self.folder, half_width, of=of, options=options)
 
     @property
     def status(self) -> dict[str, str]:

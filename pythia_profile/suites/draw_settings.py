@@ -96,6 +96,14 @@ class Sampling(Settings):
         "or absolute; empty takes the suite's own store, or the net",
     )
 
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the drawn rows that is kept, whole batches in an order that the seed "
+        "fixes, so that a larger share holds every smaller one; `score --until` sets it",
+    )
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.published and (self.rows_per_cohort, self.batches_per_cohort) != (100, 10):
@@ -128,6 +136,7 @@ class Sampling(Settings):
     def _without_what_is_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A study that does not use the later settings keeps the key that it had before them.
         unset = {name for name in _LATER if not getattr(self, name)}
+        unset |= {"share"} if self.share == 1 else set()
         return {name: value for name, value in plain(self).items() if name not in unset}
 
     @model_validator(mode="after")

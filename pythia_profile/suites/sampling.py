@@ -19,6 +19,7 @@ from pythia_profile.suites.beside import check_maps, held_out_rows, index_maps
 from pythia_profile.suites.draw_settings import Sampling
 from pythia_profile.suites.listed_rows import drawn_of_files
 from pythia_profile.suites.model import Suite
+from pythia_profile.suites.part_rows import part_of_rows
 from pythia_profile.suites.placebo_rows import (
     check_skipped,
     idle_rows,
@@ -121,6 +122,8 @@ def sample_rows(
         rows = rows.with_columns(batch=pl.lit(None, pl.Int64))
     if chosen.placebo:
         log.info("%s placebo rows, whose effect must be 0", f"{rows['placebo'].sum():,}")
+    if chosen.share < 1:
+        rows = part_of_rows(rows, steps, chosen.share, chosen.seed)
     return conform(rows if suite.single_pass else with_twins(rows), ROWS)
 
 
