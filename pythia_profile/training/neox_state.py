@@ -2,8 +2,8 @@
 
 In: a folder as GPT-NeoX saves it,
 
-    layer_00-model_00-model_states.pt               weights of each layer, in training precision
-    zero_pp_rank_{r}_mp_rank_00_optim_states.pt     ZeRO's r-th piece: float32 weights, moments
+    layer_00-model_{m}-model_states.pt               weights of each layer, in training precision
+    zero_pp_rank_{r}_mp_rank_{m}_optim_states.pt     ZeRO's r-th piece: float32 weights, moments
 
 and a Hugging Face configuration. Out: a run of `loop`, `step{N}` with its moments, to resume or to
 fork from: a published model becomes the start of a counterfactual.
@@ -12,6 +12,11 @@ ZeRO lays the parameters of a group end to end, pads the end, and cuts it into e
 are weights, then biases and layer norms, each in the order of the layers. That this is so is
 checked: the pieces' float32 weights must round to the layers' own.
 
+Model-parallel ranks m hold parts of a layer: of its first axis (embedding, head, query-key-value,
+first feed-forward), of its second (dense, second feed-forward), or copies (layer norms: their mean
+is taken). Biases behind a split second axis are copies, too, but with parallel residuals each rank
+adds its own before the parts are summed, so that the model's is their sum. Their moments are alike.
+
 Files are unpickled without running code: tensors and plain values only; classes of DeepSpeed, which
 hold its settings, become empty stand-ins, and any other class is refused.
 
@@ -19,6 +24,7 @@ Sources: EleutherAI/gpt-neox, `tools/ckpts/convert_neox_to_hf.py` and `megatron/
 microsoft/DeepSpeed, `runtime/zero/stage_1_and_2.py` and `utils/zero_to_fp32.py`.
 """
 
+import logging
 import pickle
 import re
 from collections.abc import Iterator
@@ -35,13 +41,21 @@ from pythia_profile.training.settings import Recipe
 
 __all__ = ["NeoxStateError", "convert_neox", "read_neox"]
 
+log = logging.getLogger(__name__)
+
 Tensors = dict[str, torch.Tensor]
 
-_LAYER = "layer_{:02d}-model_00-model_states.pt"
+_LAYER = "layer_{:02d}-model_{:02d}-model_states.pt"
 _PIECE = re.compile(r"zero_pp_rank_(\d+)_mp_rank_(\d+)_optim_states\.pt$")
 _OF_DEEPSPEED = ("deepspeed.", "deeperspeed.")
 _NOT_LEARNED = ("rotary_emb.inv_freq", "attention.masked_bias", "attention.bias")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_FIRST_AXIS = (
+    *("embed_in.weight", "embed_out.weight", "query_key_value.weight", "query_key_value.bias"),
+    *("dense_h_to_4h.weight", "dense_h_to_4h.bias"),
+)
+_SECOND_AXIS = ("attention.dense.weight", "dense_4h_to_h.weight")
+_SUMMED = ("attention.dense.bias", "dense_4h_to_h.bias")
 _ROUNDING = {torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7, torch.float32: 0.0}
 """Largest relative error of a weight that was rounded to the training precision."""
 _SUBNORMAL = 2.0**-24
@@ -70,7 +84,7 @@ def convert_neox(
 
     Parameters
     ----------
-    folder : `global_step{N}` of a run on one model-parallel rank.
+    folder : `global_step{N}` of a run, of one model-parallel rank or several.
     config : `config.json` of the same model in Hugging Face form, or its folder.
     run : folder of the run to write; `load_state(run, step, recipe)` goes on from it.
     recipe : of the optimizer, only its decays; of no weight here unless given.
@@ -83,7 +97,15 @@ def convert_neox(
     """
     step, weights, moments = read_neox(folder, config)
     model = GPTNeoXForCausalLM(AutoConfig.from_pretrained(str(config), dtype="float32"))
-    model.load_state_dict(_named_as(model, weights), strict=True)
+    named = _named_as(model, weights)
+    for name, own in model.named_parameters():
+        if name not in named or named[name].shape != own.shape:
+            got = list(named[name].shape) if name in named else "nothing"
+            raise NeoxStateError(
+                f"'{folder}': '{name}' has shape {got}, the configuration says {list(own.shape)}; "
+                "it is of another model, or of another number of ranks"
+            )
+    model.load_state_dict(named, strict=True)
     plain = recipe or Recipe(steps=max(step, 1), batch_size=1, peak_lr=1e-3)
     state = start(model, plain, step=step)
     renamed = {kind: _named_as(model, values) for kind, values in moments.items()}
@@ -101,33 +123,73 @@ def read_neox(folder: Path | str, config: Path | str) -> tuple[int, Tensors, dic
     home = Path(folder)
     if not home.is_dir():
         raise NeoxStateError(f"no folder '{home}'; expected global_step… of a GPT-NeoX run")
-    layers = AutoConfig.from_pretrained(str(config)).num_hidden_layers
-    rounded = dict(_layer_weights(home, layers))
-    pieces = _pieces(home)
-    whole = {
-        "fp32": [_joined(home, [piece["fp32"][g] for piece in pieces]) for g in (0, 1)],
-        **{
-            kind: [_joined(home, [piece["moments"][g][kind] for piece in pieces]) for g in (0, 1)]
-            for kind in _MOMENTS
-        },
-    }
-    found = {kind: _cut(home, flat, rounded) for kind, flat in whole.items()}
-    _check_weights(home, found["fp32"], rounded)
-    return _step(home, pieces), found["fp32"], {kind: found[kind] for kind in _MOMENTS}
-
-
-def _layer_weights(home: Path, layers: int) -> Iterator[tuple[str, torch.Tensor]]:
-    """Weights of the layers, in their order, by Hugging Face's names."""
-    if (home / _LAYER.format(0).replace("model_00", "model_01")).exists():
-        raise NeoxStateError(
-            f"'{home}' has several model-parallel ranks, expected one; merge them with GPT-NeoX's "
-            "own tools first"
+    shape = AutoConfig.from_pretrained(str(config))
+    parts, pieces = [], list[dict[str, Any]]()
+    for rank in range(_model_ranks(home)):
+        rounded = dict(_layer_weights(home, shape.num_hidden_layers, rank))
+        own = _pieces(home, rank)
+        whole = {
+            "fp32": [_joined(home, [piece["fp32"][g] for piece in own]) for g in (0, 1)],
+            **{
+                kind: [_joined(home, [piece["moments"][g][kind] for piece in own]) for g in (0, 1)]
+                for kind in _MOMENTS
+            },
+        }
+        found = {kind: _cut(home, flat, rounded) for kind, flat in whole.items()}
+        _check_weights(home, found["fp32"], rounded)
+        parts.append(found)
+        pieces += own
+    own_biases = bool(getattr(shape, "use_parallel_residual", True))
+    if len(parts) > 1 and own_biases:
+        log.warning(
+            "'%s': of %d model-parallel ranks each moved its own output biases, which add up; from "
+            "here on the sum is moved once a step, %d times slower",
+            *(home, len(parts), len(parts)),
         )
+    moments = {kind: _merged([part[kind] for part in parts]) for kind in _MOMENTS}
+    weights = _merged([part["fp32"] for part in parts], own_biases=own_biases)
+    return _step(home, pieces), weights, moments
+
+
+def _model_ranks(home: Path) -> int:
+    """Count the model-parallel ranks, the same of the layers as of the optimizer's pieces."""
+    layers = len(list(home.glob("layer_00-model_*-model_states.pt")))
+    parts = {int(found[2]) for path in home.iterdir() if (found := _PIECE.search(path.name))}
+    if layers and parts and parts != set(range(layers)):
+        raise NeoxStateError(
+            f"'{home}': layers of {layers} model-parallel ranks, pieces of ranks {sorted(parts)}; "
+            "the checkpoint is not whole"
+        )
+    return max(layers, 1)
+
+
+def _merged(parts: list[Tensors], *, own_biases: bool = False) -> Tensors:
+    """Join what model-parallel ranks hold of each tensor; one rank's stays as it is.
+
+    Parameters
+    ----------
+    own_biases : whether biases behind a split second axis add up over the ranks.
+    """
+    found: Tensors = {}
+    for name in parts[0] if len(parts) > 1 else ():
+        held = [part[name] for part in parts]
+        if name.endswith(_FIRST_AXIS):
+            found[name] = torch.cat(held)
+        elif name.endswith(_SECOND_AXIS):
+            found[name] = torch.cat(held, dim=1)
+        else:
+            total = torch.stack(held).sum(dim=0)
+            found[name] = total if own_biases and name.endswith(_SUMMED) else total / len(parts)
+    return found or parts[0]
+
+
+def _layer_weights(home: Path, layers: int, rank: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """Weights of the layers of one model-parallel rank, in order, by Hugging Face's names."""
     names = {0: {"word_embeddings.weight": "gpt_neox.embed_in.weight"}}
     names |= {layers + 3: {f"norm.{w}": f"gpt_neox.final_layer_norm.{w}" for w in _WB}}
     names |= {layers + 4: {"final_linear.weight": "embed_out.weight"}}
     for number in (0, *range(2, layers + 2), layers + 3, layers + 4):
-        path = home / _LAYER.format(number)
+        path = home / _LAYER.format(number, rank)
         content = _unpickled(path)
         for name, values in content.items():
             if name.endswith(_NOT_LEARNED):
@@ -161,21 +223,21 @@ def _unpickled(path: Path) -> dict[str, Any]:
     return content
 
 
-def _pieces(home: Path) -> list[dict[str, Any]]:
-    """ZeRO's pieces in the order of their ranks: of each group float32 weights and moments."""
+def _pieces(home: Path, part: int) -> list[dict[str, Any]]:
+    """ZeRO's pieces of a model-parallel rank, in order: of each group float32 weights, moments."""
     found = {
-        (int(match[1]), int(match[2])): path
+        int(match[1]): path
         for path in sorted(home.iterdir())
-        if (match := _PIECE.search(path.name))
+        if (match := _PIECE.search(path.name)) and int(match[2]) == part
     }
     if not found:
         raise NeoxStateError(f"'{home}' has no zero_pp_rank_…_optim_states.pt; no optimizer state")
-    ranks = sorted(rank for rank, part in found if part == 0)
-    if ranks != list(range(len(ranks))) or len(ranks) != len(found):
+    ranks = sorted(found)
+    if ranks != list(range(len(ranks))):
         raise NeoxStateError(f"'{home}': pieces of ranks {ranks}, expected 0 to {len(ranks) - 1}")
     pieces = []
     for rank in ranks:
-        path = found[rank, 0]
+        path = found[rank]
         content = _unpickled(path).get("optimizer_state_dict", {})
         asked = content.get("partition_count", len(ranks))
         count = max(asked) if isinstance(asked, list | tuple) else asked

@@ -57,9 +57,31 @@ def neox_name(name, layers):
 ORDER = ["input_layernorm", "attention", "post_attention_layernorm", "mlp"]
 
 
-def write_neox(folder, state, *, ranks=3, dtype=torch.float16, elastic=False, scaler=None):
-    """Write a state as GPT-NeoX does: layers, and the groups padded and cut into pieces."""
-    folder.mkdir(parents=True)
+def part_of(key, values, rank, parts, kind):
+    """What one of several model-parallel ranks holds of a tensor, as their layers split it."""
+    if parts == 1:
+        return values
+    own = key[1]
+    if own in ("word_embeddings.weight", "final_linear.weight") or "query_key_value" in own:
+        return values.chunk(parts, dim=0)[rank]
+    if "dense_h_to_4h" in own:
+        return values.chunk(parts, dim=0)[rank]
+    if own in ("attention.dense.weight", "mlp.dense_4h_to_h.weight"):
+        return values.chunk(parts, dim=1)[rank]
+    if own in ("attention.dense.bias", "mlp.dense_4h_to_h.bias") and kind == "weight":
+        return values * (parts if rank == 0 else -1)  # these add up to the model's own
+    return values
+
+
+def write_neox(folder, state, *, ranks=3, dtype=torch.float16, elastic=False, scaler=None, parts=1):
+    """Write a state as GPT-NeoX does, one model-parallel rank after the other."""
+    for part in range(parts):
+        _write_part(folder, state, (part, parts), ranks, dtype, elastic, scaler)
+
+
+def _write_part(folder, state, part, ranks, dtype, elastic, scaler):
+    """Layers, and the groups padded and cut into pieces."""
+    folder.mkdir(parents=True, exist_ok=True)
     layers = state.model.config.num_hidden_layers
     named = {neox_name(n, layers): p for n, p in state.model.named_parameters()}
 
@@ -70,26 +92,33 @@ def write_neox(folder, state, *, ranks=3, dtype=torch.float16, elastic=False, sc
     ordered = sorted(named, key=place)  # stable: inside a part as the model has them
     for number in {number for number, _ in ordered}:
         content = collections.OrderedDict(
-            (own, named[n, own].detach().to(dtype)) for n, own in ordered if n == number
+            (own, part_of((n, own), named[n, own].detach(), *part, "weight").to(dtype).clone())
+            for n, own in ordered
+            if n == number
         )
         if 2 <= number < layers + 2:
             content["attention.rotary_emb.inv_freq"] = torch.ones(2)
-        torch.save(content, folder / f"layer_{number:02d}-model_00-model_states.pt")
+        torch.save(content, folder / f"layer_{number:02d}-model_{part[0]:02d}-model_states.pt")
     small = [key for key in ordered if key[1].endswith("bias") or "norm" in key[1]]
     groups = [[key for key in ordered if key not in small], small]
 
     held = state.optimizer.state
 
-    def pieces(keys, values):
-        flat = torch.cat([values(named[key]).detach().flatten() for key in keys])
+    def pieces(keys, values, kind):
+        held_here = (part_of(key, values(named[key]).detach(), *part, kind) for key in keys)
+        flat = torch.cat([one.flatten() for one in held_here])
         padded = torch.cat([flat, torch.zeros(-len(flat) % ranks)])
         cut = list(padded.chunk(ranks))
         if elastic:  # the padding is not saved
             cut[-1] = cut[-1][: len(cut[-1]) - (-len(flat) % ranks)]
         return [part.clone() for part in cut]
 
-    wanted = (lambda p: p), (lambda p: held[p]["exp_avg"]), (lambda p: held[p]["exp_avg_sq"])
-    found = [tuple(pieces(keys, values) for values in wanted) for keys in groups]
+    wanted = (
+        (lambda p: p, "weight"),
+        (lambda p: held[p]["exp_avg"], "moment"),
+        (lambda p: held[p]["exp_avg_sq"], "moment"),
+    )
+    found = [tuple(pieces(keys, *one) for one in wanted) for keys in groups]
     for rank in range(ranks):
         own = [{"step": state.step, "exp_avg": m[rank], "exp_avg_sq": v[rank]} for _, m, v in found]
         base = own if elastic else {"state": dict(enumerate(own)), "param_groups": [{}, {}]}
@@ -102,7 +131,7 @@ def write_neox(folder, state, *, ranks=3, dtype=torch.float16, elastic=False, sc
         }
         torch.save(
             {"optimizer_state_dict": content},
-            folder / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt",
+            folder / f"zero_pp_rank_{rank}_mp_rank_{part[0]:02d}_optim_states.pt",
         )
 
 
@@ -129,6 +158,47 @@ def test_a_converted_state_goes_on_as_the_original_does(tmp_path, config, ranks,
         state.model.named_parameters(), forked.model.named_parameters(), strict=True
     ):
         assert torch.equal(mine, theirs), name
+
+
+@pytest.mark.parametrize("parts", [2])
+def test_model_parallel_ranks_are_merged_and_go_on_as_the_original_does(
+    tmp_path, config, parts, caplog
+):
+    """Split here by the axes of GPT-NeoX's layers; output biases as shares that add up."""
+    state = trained(3)
+    write_neox(tmp_path / "global_step3", state, ranks=3, parts=parts)
+
+    step, weights, moments = read_neox(tmp_path / "global_step3", config)
+    run = tmp_path / "run"
+    convert_neox(tmp_path / "global_step3", config, run)
+
+    assert step == 3
+    assert "each moved its own output biases" in caplog.text
+    for name, parameter in state.model.named_parameters():
+        own = name.replace("lm_head.", "embed_out.")
+        assert torch.equal(weights[own], parameter), name
+        for kind in ("exp_avg", "exp_avg_sq"):
+            assert torch.equal(moments[kind][own], state.optimizer.state[parameter][kind]), name
+    forked = load_state(run, 3, RECIPE)
+    for one in (state, forked):
+        for _ in train(one, batches_in_order(ROWS[12:], 4), RECIPE):
+            pass
+    for mine, theirs in zip(state.model.parameters(), forked.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_ranks_that_are_missing_or_of_another_model_are_named(tmp_path, config):
+    folder = tmp_path / "global_step3"
+    write_neox(folder, trained(3), parts=2)
+    for path in folder.glob("*mp_rank_01*"):
+        path.rename(tmp_path / path.name)
+    with pytest.raises(NeoxStateError, match=r"layers of 2 model-parallel ranks, pieces of ranks"):
+        read_neox(folder, config)
+    for path in folder.glob("*model_01*"):
+        path.unlink()
+    # rank 0 alone is a whole checkpoint of a model of half the width
+    with pytest.raises(NeoxStateError, match=r"the configuration says .*another number of ranks"):
+        convert_neox(folder, config, tmp_path / "run")
 
 
 def test_bfloat16_layers_are_checked_by_their_own_rounding(tmp_path, config):
@@ -201,7 +271,7 @@ def damaged(name):
         "other_step": (other_step, "layers.0.attention.dense.weight' of the optimizer is not"),
         "exchanged": (exchanged, "is not that of the layer|must be padding"),
         "cut_short": (cut_short, "cannot be read"),
-        "parallel": (parallel, "several model-parallel ranks"),
+        "parallel": (parallel, r"layers of 2 model-parallel ranks, pieces of ranks \[0\]"),
     }[name]
 
 
