@@ -1,15 +1,24 @@
 """Verbs of the lab `steer`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pythia_profile.cli.app import verb, verbs
-from pythia_profile.cli.options import AsJson, numbers_of, parsed_settings, print_json
+from pythia_profile.cli.options import (
+    HERE,
+    AsJson,
+    StudyFolder,
+    Workers,
+    numbers_of,
+    parsed_settings,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from pythia_profile.labs.steer.steer_map import Steer
+    from pythia_profile.labs.steer.steer_report import MemoryFound
 
 app = verbs("Directions of the output embeddings that steer a model.")
 
@@ -58,7 +67,7 @@ def train(
     from pythia_profile.settings import checked
 
     settings = checked(SteerSettings, parsed_settings(changes or [], "--set"), "--set")
-    loaded, words = load_model(model), Vocabulary.of(tokenizer or model)
+    loaded, words = load_model(model), Vocabulary.of(model, tokenizer)
     data = read_labelled_file(texts, words.encode, column=column, above=above)
     with track("training a steer", settings.steps, "steps") as task:
         found = train_steer(loaded, data, settings, advance=task.advance)
@@ -119,7 +128,7 @@ def sweep(
     from pythia_profile.store import atomic_write, write_text
 
     settings = checked(Generation, parsed_settings(changes or [], "--set"), "--set")
-    loaded, vocabulary, steer = load_model(model), Vocabulary.of(tokenizer or model), summed(steers)
+    loaded, vocabulary, steer = load_model(model), Vocabulary.of(model, tokenizer), summed(steers)
     counted = read_words(words, vocabulary) if words else end_tokens(loaded, steer)
     given, notes = cut_to_context(loaded, read_texts(texts, vocabulary.encode))
     found, generated = swept(
@@ -171,7 +180,7 @@ def read(
     from pythia_profile.labs.steer.steer_read import read_direction_tokens, read_texts_by
     from pythia_profile.labs.steer.steer_texts import cut_to_context, read_texts
 
-    loaded, vocabulary, steer = load_model(model), Vocabulary.of(tokenizer or model), summed(steers)
+    loaded, vocabulary, steer = load_model(model), Vocabulary.of(model, tokenizer), summed(steers)
     found = read_direction_tokens(loaded, steer, vocabulary.decode, dimensions, tokens)
     facts: dict[str, object] = {"directions": found.to_dicts()}
     if texts is not None:
@@ -239,3 +248,100 @@ def summed(named: list[str]) -> "Steer":
         number = numbers_of(factor, "STEER=FACTOR", float)[0] if equals else 1.0
         parts.append(number * read_steer(Path(path if equals else one)))
     return reduce(Steer.__add__, parts)
+
+
+@verb(
+    SECTION,
+    "lab steer memory my-study --out my-memory",
+    "lab steer memory my-study --sizes 70m,160m --set steer.rank=32 --set permutations=20",
+    group=app,
+)
+def memory(
+    study: StudyFolder = HERE,
+    out: Annotated[Path, typer.Option(help="Folder of tables, figures and the page.")] = Path(
+        "steer-memory"
+    ),
+    sizes: Annotated[
+        str | None, typer.Option(help="Of the study.", show_default="all of them")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Of permutations, steer.steps, …"),
+    ] = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask whether a study's models hold memory as a direction. Exploratory.
+
+    Steers of rows read or never read, and memorized or not, beside the loss attack and permuted
+    labels; moved between sizes; and what is still given back when the direction is suppressed.
+    """
+    from pythia_profile.labs.steer.steer_memory import MemorySettings
+    from pythia_profile.labs.steer.steer_models import Vocabulary
+    from pythia_profile.labs.steer.steer_report import run_memory, write_memory_page
+    from pythia_profile.labs.steer.steer_study import study_tasks
+    from pythia_profile.settings import checked
+
+    settings = checked(MemorySettings, _nested(parsed_settings(changes or [], "--set")), "--set")
+    with study_tasks(study, out / "rows", sizes.split(",") if sizes else ()) as (tasks, suite):
+        words = Vocabulary.of(
+            suite.root / suite.tokenizer if suite.root and suite.tokenizer else out
+        )
+        decodes = {task.size: words.decode for task in tasks}
+        found = run_memory(tasks, settings, out, decodes, workers=workers)
+    page = write_memory_page(found, settings, out)
+    _say_memory(found, page, as_json, {})
+
+
+@verb(
+    SECTION,
+    "lab steer demo",
+    "lab steer demo --out small --seed 1 --sizes xs",
+    group=app,
+)
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of everything.")] = Path("steer-demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Of language, suite and steers.")] = 0,
+    sizes: Annotated[str, typer.Option(help="Of the mini suite; an empty word for none.")] = "xs,s",
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Steer a language of two styles, and look for memory in it and in the mini suite.
+
+    Some minutes; the same command goes on where it was stopped.
+    """
+    from pythia_profile.labs.steer.steer_demo import demo_settings, run_demo
+
+    chosen = [size for size in sizes.split(",") if size]
+    style, found, page = run_demo(demo_settings(seed, chosen), out, workers=workers)
+    if not as_json:
+        facts = style.facts
+        typer.echo(
+            f"two styles: rates {'' if facts['monotone'] else 'not '}strictly monotone in ε; "
+            f"{facts['right_hits'][0]} and {facts['right_hits'][1]} of 8 lexicon tokens on the "
+            f"right direction, {facts['left_hits'][0]} and {facts['left_hits'][1]} on the left; "
+            f"keyword AUC {facts['keyword_auc'][0][0]:.2f} and {facts['keyword_auc'][1][0]:.2f}; "
+            f"{facts['kept']:.0%} of the shift kept by the other size"
+        )
+    _say_memory(found, page, as_json, {"style": style.facts})
+
+
+def _say_memory(found: "MemoryFound", page: Path, as_json: bool, facts: dict[str, object]) -> None:
+    from pythia_profile.labs.steer.steer_report import EXPLORATORY, memory_sentences
+
+    if as_json:
+        tables = {"memory": found.summary.to_dicts(), "transfers": found.transfers.to_dicts()}
+        print_json({**facts, **tables, "report": str(page)})
+        return
+    for line in (EXPLORATORY, *memory_sentences(found)):
+        typer.echo(line)
+    typer.echo(f"report: {page}")
+
+
+def _nested(flat: dict[str, object]) -> dict[str, object]:
+    """Put values named SECTION.NAME into their sections."""
+    found: dict[str, Any] = {}
+    for name, value in flat.items():
+        section, dot, own = name.rpartition(".")
+        (found.setdefault(section, {}) if dot else found)[own] = value
+    return found

@@ -5,18 +5,26 @@ both share, and all tokens are about equally frequent. Some rows are planted so 
 know them by heart; which ones is random.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from pythia_profile.execute.worker import Worker
+from pythia_profile.labs.lab_runs import RESULT, run_units
 from pythia_profile.labs.steer.steer_texts import Labelled
 from pythia_profile.settings import Settings
+from pythia_profile.store import digest, write_json
 from pythia_profile.training.languages import Bigram, Rows, plant
+from pythia_profile.training.loop import shuffled_batches, start, train
 from pythia_profile.training.settings import Recipe
+from pythia_profile.training.shapes import ModelShape, tiny_model
 
-__all__ = ["TwoStyles", "TwoStylesCorpus", "two_styles", "two_styles_corpus"]
+__all__ = ["TwoStyles", "TwoStylesCorpus", "speakers", "two_styles", "two_styles_corpus"]
 
 LEXICON = 8
 """Tokens of each style's lexicon."""
@@ -99,3 +107,58 @@ def two_styles_corpus(language: TwoStyles) -> TwoStylesCorpus:
     read[drawn[: language.planted // 2]] = True
     rows, _ = plant(background, candidates[read], language.copies, seed=language.seed)
     return TwoStylesCorpus(rows, candidates, read)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakerUnit:
+    """A model of the language, in a folder of `home`."""
+
+    home: Path
+    language: TwoStyles
+    shape: ModelShape
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"speaker {self.shape.name}"
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept; named by everything that its weights depend on."""
+        libraries = [version(name) for name in ("torch", "transformers")]
+        own = [self.language.model_dump(), self.shape.model_dump(), libraries]
+        return self.home / f"speaker-{self.shape.name}-{digest(own)[:10]}"
+
+    @property
+    def model(self) -> Path:
+        """Folder of the trained model."""
+        return self.folder / "model"
+
+    @property
+    def steps(self) -> int:
+        """Updates."""
+        return self.language.steps
+
+
+def speakers(
+    home: Path, language: TwoStyles, shapes: Sequence[ModelShape], *, workers: int | None = None
+) -> list[Path]:
+    """Train a model of each shape on the corpus; return their folders."""
+    units = [SpeakerUnit(home, language, shape) for shape in shapes]
+    run_units(units, train_speaker, title="training models of two styles", workers=workers)
+    return [unit.model for unit in units]
+
+
+def train_speaker(unit: SpeakerUnit, worker: Worker) -> None:
+    """Train one model; its folder is whole before the unit is done."""
+    language, recipe = unit.language, unit.language.recipe
+    rows = two_styles_corpus(language).rows
+    model = tiny_model(unit.shape, language.vocabulary, language.tokens, seed=language.seed)
+    losses = []
+    batches = shuffled_batches(rows, recipe, seed=language.seed)
+    for update in train(start(model, recipe), batches, recipe):
+        losses.append(update.loss)
+        worker.advance(1)
+    model.save_pretrained(unit.model)
+    last = sum(float(loss) for loss in losses[-20:]) / len(losses[-20:])
+    write_json({"model": unit.shape.name, "loss": last}, unit.folder / RESULT)

@@ -63,10 +63,11 @@ class Vocabulary:
     tokenizer: Any = None
 
     @classmethod
-    def of(cls, folder: Path) -> "Vocabulary":
-        """Open the `tokenizer.json` of a model's folder, if there is one."""
-        path = folder / "tokenizer.json"
-        return cls(open_tokenizer(path) if path.is_file() else None)
+    def of(cls, folder: Path | None, tokenizer: Path | None = None) -> "Vocabulary":
+        """Open a tokenizer, else the `tokenizer.json` of a model's folder if there is one."""
+        beside = folder / "tokenizer.json" if folder else None
+        found = tokenizer or (beside if beside and beside.is_file() else None)
+        return cls(open_tokenizer(found) if found else None)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; no special tokens.

@@ -1,4 +1,4 @@
-"""Pages of the lab: marked texts, and the report of a demo."""
+"""Texts with marks, as a part of a page and as a page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +7,9 @@ import polars as pl
 
 from pythia_profile.labs.lab_page import LabPart, write_lab_page
 
-__all__ = ["marked_texts", "write_marked_page"]
+__all__ = ["HAN", "marked_texts", "write_marked_page"]
 
-_HAN = "After Han et al. (2024), Word Embeddings Are Steers, arXiv 2305.12798."
+HAN = "After Han et al. (2024), Word Embeddings Are Steers, arXiv 2305.12798."
 
 
 def marked_texts(marked: Sequence[tuple[float, str]]) -> str:
@@ -40,7 +40,7 @@ def write_marked_page(
     return write_lab_page(
         path,
         title="Where texts show a steer",
-        lead=_HAN,
+        lead=HAN,
         parts=[part],
         tables=[("Strength at which each text is most likely", values)],
         settings="",

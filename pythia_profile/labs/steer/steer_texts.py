@@ -242,7 +242,8 @@ def padded(texts: Sequence[Tokens], device: torch.device | str = "cpu") -> tuple
 def target_losses(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     """Surprisal of every target of padded texts (B, T); (B, T − 1) nats, from float32 logits."""
     logits = model(input_ids=ids[:, :-1], use_cache=False).logits.float()
-    return cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+    losses = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    return losses.reshape(len(ids), -1)
 
 
 @torch.no_grad()
