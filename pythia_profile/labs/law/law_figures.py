@@ -69,13 +69,20 @@ def _law(ax: Axes, plain: pl.DataFrame, fit: LawFit | None) -> None:
             cells = Cells(rank * ones, lengths, ones, base * ones)
             ax.plot(lengths, best.predict(cells), color=color, lw=1)
     ax.set(xscale="log", xlabel="answer tokens", ylabel="ΔL (nats per token)")
-    ax.legend(frameon=False, fontsize="small")
+    ax.set_xticks(plain["answer_tokens"].unique().sort().to_list())
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(
+        *(handles[::-1], labels[::-1]), frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
+    )
 
 
 def _decoupling(ax: Axes, runs: pl.DataFrame) -> None:
-    for (method,), part in runs.group_by("method", maintain_order=True):
-        marker = _MARKERS[str(method)]
-        ax.scatter(part["loss"], part["accuracy"], marker=marker, s=16, alpha=0.7, label=method)
+    for method, marker in _MARKERS.items():
+        part = runs.filter(pl.col("method") == method)
+        if len(part):
+            ax.scatter(part["loss"], part["accuracy"], marker=marker, s=16, alpha=0.7, label=method)
     ax.set(xlabel="mean loss (nats per token)", ylabel="answer tokens right", ylim=(-0.03, 1.03))
     ax.legend(frameon=False)
 

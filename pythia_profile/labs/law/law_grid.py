@@ -15,7 +15,8 @@ from pythia_profile.labs.law.law_base import opened_base
 from pythia_profile.labs.law.law_data import answers_of
 from pythia_profile.labs.law.law_pass import LOGITS_BYTES
 from pythia_profile.labs.law.law_settings import LawSettings
-from pythia_profile.labs.law.law_train import LawUnit, train_unit, updates_of
+from pythia_profile.labs.law.law_train import train_unit
+from pythia_profile.labs.law.law_unit import LawUnit, updates_of
 from pythia_profile.store import atomic_write, make_folder, write_text
 
 __all__ = ["train_grid"]

@@ -216,9 +216,12 @@ def _methods(comparison: pl.DataFrame) -> str:
     if others.is_empty():
         return "No cell lies at the boundary, or plain training stands alone: nothing to compare."
     said = [
-        f"{line['method']} at equal {line['budget']}: {line['accuracy_gain']:+.3f} of the tokens "
-        f"({line['cells']} cells, worst {line['least_gain']:+.3f}); in {line['decoupled']} of them "
-        "more tokens right at a higher mean loss"
+        f"{line['method']} at equal {line['budget']} {line['accuracy_gain']:+.3f} "
+        f"(worst {line['least_gain']:+.3f}; {line['decoupled']} with a higher mean loss and yet "
+        "more right)"
         for line in others.iter_rows(named=True)
     ]
-    return f"Against plain training in boundary cells: {'. '.join(said)}."
+    return (
+        f"Share of tokens right against plain training, mean over {others['cells'][0]} boundary "
+        f"cells: {'; '.join(said)}."
+    )

@@ -16,6 +16,7 @@ from pythia_profile.labs.law.law_base import opened_base
 from pythia_profile.labs.law.law_data import answers_of
 from pythia_profile.labs.law.law_pass import forced
 from pythia_profile.labs.law.law_settings import LawSettings
+from pythia_profile.labs.law.law_summary import compared, not_monotone, summary
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +105,45 @@ def test_the_tables_hold_what_a_fresh_model_with_the_adapter_says(out, runs, tok
 
     np.testing.assert_array_equal(found.loss[answers.scored], lines["loss"])
     np.testing.assert_array_equal(found.margin[answers.scored], lines["margin"])
+
+
+def test_what_cannot_be_compared_is_said(runs, tokens):
+    alone = summary(runs.filter(method="ot"), tokens)
+
+    assert alone.fit is None
+    assert "nothing to compare" in alone.sentences["methods"]
+    assert alone.facts["adapters"] == 6
+    assert not alone.facts["not_monotone"]
+
+
+def test_methods_are_compared_cell_by_cell_where_plain_training_is_at_the_boundary():
+    """Two cells by hand: one at the boundary, one known by heart."""
+    lines = [("sft", 4, 0.8, 1.0), ("ot", 4, 0.9, 1.2), ("sft", 8, 1.0, 0.1), ("ot", 8, 0.5, 2.0)]
+    frame = pl.DataFrame(
+        [
+            {"method": method, "rank": rank, "accuracy": accuracy, "loss": loss, "budget": "tokens"}
+            for method, rank, accuracy, loss in lines
+        ]
+    ).with_columns(
+        *(pl.lit(1).alias(name) for name in ("tokens_asked", "seed", "made", "tokens_read")),
+        *(pl.lit(0.5).alias(name) for name in ("written_accuracy", "exact")),
+    )
+    found = compared(frame).filter(method="ot").row(0, named=True)
+
+    assert (found["cells"], found["decoupled"]) == (1, 1)
+    assert found["accuracy_gain"] == found["least_gain"] == pytest.approx(0.1)
+
+
+def test_cells_out_of_order_are_named():
+    gains = {(1, 10): 3.0, (2, 10): 2.0, (1, 20): 1.0, (2, 20): 2.5}
+    frame = pl.DataFrame(
+        [
+            {"method": "sft", "rank": rank, "tokens_asked": length, "gain": gain}
+            for (rank, length), gain in gains.items()
+        ]
+    )
+
+    assert not_monotone(frame) == ["rank 1 to 2 at 10 tokens", "10 to 20 tokens at rank 2"]
 
 
 def test_the_same_command_reads_what_is_there(out, runs, monkeypatch, capsys):

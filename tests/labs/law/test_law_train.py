@@ -23,7 +23,8 @@ from pythia_profile.labs.law.law_base import opened_base
 from pythia_profile.labs.law.law_data import Answers, answers_of
 from pythia_profile.labs.law.law_pass import forced, written
 from pythia_profile.labs.law.law_settings import LawSettings
-from pythia_profile.labs.law.law_train import LawUnit, batch_sizes, train_unit, updates_of
+from pythia_profile.labs.law.law_train import train_unit
+from pythia_profile.labs.law.law_unit import LawUnit, batch_sizes, updates_of
 from tests.stand_in.hub import Hub
 
 
