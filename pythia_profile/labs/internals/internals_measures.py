@@ -23,10 +23,15 @@ __all__ = ["directions", "head_drops", "lens", "recalled", "recovery", "true_log
 
 Values = npt.NDArray[np.float64]
 _BATCH = 256
+"""Rows of a forward pass at most."""
+
+_LOGITS = 2**26
+"""Logits of a forward pass at most; some copies of them in float32 are held at a time."""
 
 
 def _batches(model: PreTrainedModel, rows: Rows) -> Iterator[torch.Tensor]:
-    for batch in batches_in_order(rows, _BATCH):
+    fitting = _LOGITS // (rows.shape[1] * int(model.config.vocab_size))
+    for batch in batches_in_order(rows, max(1, min(_BATCH, fitting))):
         yield batch.to(model.device)
 
 

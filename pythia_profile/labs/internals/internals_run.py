@@ -147,20 +147,24 @@ def _measure(
         _written(table, out / f"{name}.parquet")
     figures = draw_internals(runs, tables, out / "figures")
     said = sentences(runs, tables)
+    parts = [LabPart(FIGURES[name], said[name], path) for name, path in figures.items()]
+    if "lens" not in figures:  # nothing is memorized; the page says so, too
+        parts.insert(0, LabPart(FIGURES["lens"], said["lens"]))
+    shown = [
+        ("Models, and how many rows each gives back whole", runs),
+        ("Balance of memorized rows and their partners", tables["balance"]),
+        (
+            "Differences of groups: in the middle of the network, at the strongest noise",
+            _short(tables["differences"]),
+        ),
+        ("Overlap of the top heads of two domains, beside chance", tables["overlap"]),
+    ]
     page = write_lab_page(
         out / "report.html",
         title=title_of(runs),
         lead=lead,
-        parts=[LabPart(FIGURES[name], said[name], path) for name, path in figures.items()],
-        tables=[
-            ("Models, and how many rows each gives back whole", runs),
-            ("Balance of memorized rows and their partners", tables["balance"]),
-            (
-                "Differences of groups: at the last strength of noise, without single layers",
-                _short(tables["differences"]),
-            ),
-            ("Overlap of the top heads of two domains, beside chance", tables["overlap"]),
-        ],
+        parts=parts,
+        tables=[(caption, table) for caption, table in shown if len(table)],
         settings=settings,
     )
     return runs, page

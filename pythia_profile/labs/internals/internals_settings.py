@@ -1,6 +1,6 @@
 """What the lab measures, and on what: everything on which one of its numbers depends."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,9 @@ class Measuring(Settings):
     )
     top_share: float = Field(0.2, gt=0, lt=1, description="heads that count as important")
     relabelings: int = Field(199, ge=19, description="of the test of two domains")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="precision in which a model is run"
+    )
     seed: int = Field(0, ge=0, description="of noise, draws of rows, halves and relabelings")
 
     @model_validator(mode="after")
@@ -71,6 +74,11 @@ class InternalsSettings(Settings):
             raise ValueError(
                 f"planted.tokens: got {self.planted.tokens}, expected {self.measure.tokens} or "
                 "more, measure.prompt and measure.continuation together"
+            )
+        if alone := [size.name for size in self.sizes if size.heads == 1]:
+            raise ValueError(
+                f"sizes: {alone[0]} has one head in a layer, expected 2 or more: a head is "
+                "replaced by the mean of the others"
             )
         names = [size.name for size in self.sizes]
         if len({*names}) < len(names):

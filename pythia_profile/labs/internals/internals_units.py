@@ -87,7 +87,7 @@ def measure_unit(unit: InternalsUnit, worker: Worker) -> None:
     settings = unit.settings
     material = pl.read_parquet(unit.material)
     rows = np.array(material["tokens"].to_list(), np.int64)
-    model = CheckpointLoader(device=worker.device).load(unit.checkpoint)
+    model = CheckpointLoader(settings.dtype, worker.device).load(unit.checkpoint)
     match = recalled(model, rows, settings.prompt).mean(axis=1)
     worker.advance(1)
     frequency = np.bincount(rows.ravel(), minlength=int(model.config.vocab_size))

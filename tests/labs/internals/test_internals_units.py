@@ -274,6 +274,7 @@ def test_a_checkpoint_of_a_study_compares_rows_read_with_rows_not_yet_read(
     page = (study / "internals" / "report.html").read_text()
     assert "by chance here, so a difference is an effect of reading" in page
     assert "http" not in page.replace("http://www.w3.org", "")
+    assert "No size memorizes enough rows" in page
 
 
 @pytest.mark.parametrize(
@@ -292,6 +293,26 @@ def test_what_cannot_be_measured_is_one_line(study, options, said, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("sizes = [{width = 16, layers = 2, heads = 1}]", "16x2 has one head in a layer"),
+        ("[measure]\nprompt = 30\ncontinuation = 30", "got 32, expected 60 or more"),
+        ("loudness = 1", "unknown setting 'loudness'"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(line, said, tmp_path, capsys):
+    (tmp_path / "wrong.toml").write_text(line)
+
+    words = ["lab", "internals", "demo", "--config", str(tmp_path / "wrong.toml")]
+    assert run(app, [*words, "--out", str(tmp_path / "out"), "--quiet"]) == 2
+
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
