@@ -1,5 +1,6 @@
 """Fixtures shared by all rooms: tiny models, a tiny mini suite, a synthetic study."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,9 @@ def tiny_config():
 
 @pytest.fixture(scope="session")
 def tiny_cache(tmp_path_factory) -> Path:
+    """Where the tiny suite is trained: once, also where several workers run the tests."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return tmp_path_factory.getbasetemp().parent / "cache"
     return tmp_path_factory.mktemp("cache")
 
 

@@ -9,6 +9,8 @@ from pythia_profile.pipeline.inputs import run_marks
 from pythia_profile.pipeline.running import run_stage
 from pythia_profile.study import Estimation, Study, create_study, open_study
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study(planted, tmp_path_factory):
