@@ -139,6 +139,15 @@ def test_the_table_for_latex_holds_the_numbers_of_the_study(done):
     assert len(names["markdown"].splitlines()) == 2 + 2 * 2 * 5
 
 
+def test_every_source_that_the_report_names_is_cited(done):
+    _, printed, folder = done
+
+    keys = re.findall(r"^@\w+\{(\w+),$", printed["pythia-profile cite my-study"], re.MULTILINE)
+    page = (folder / "my-study/report.html").read_text()
+    assert len(keys) > 5
+    assert {*re.findall(r"^@\w+\{(\w+),$", page, re.MULTILINE)} <= {*keys}
+
+
 def test_what_runs_again_is_named_with_its_reason(done):
     _, printed, _ = done
 
