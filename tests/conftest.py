@@ -71,7 +71,7 @@ def tiny_suite(tiny_config, tiny_cache):
     """Two trained sizes on 512 rows in training order, 96 never-treated rows and 128 spare ones."""
     from pythia_profile.mini.build import mini_suite
 
-    return mini_suite(("xs", "s"), config=tiny_config, cache=tiny_cache)
+    return mini_suite(("xs", "s"), config=tiny_config, cache=tiny_cache, workers=1)
 
 
 @pytest.fixture(scope="session")

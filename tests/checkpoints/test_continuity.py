@@ -60,6 +60,7 @@ def odd(weights) -> set[int]:
     return set(continuity((k, Sketch(one, 1.0)) for k, one in enumerate(weights)).odd)
 
 
+@pytest.mark.slow
 def test_clean_runs_have_no_fault(runs):
     assert [odd(weights) for weights in runs] == [set(), set(), set()]
     assert [odd(weights[::8]) for weights in runs] == [set(), set(), set()]

@@ -45,6 +45,7 @@ def table(place, kind, tokens, *, never=0):
 GRID = np.arange(0, ROWS // BATCH + 1, COHORT)
 
 
+@pytest.mark.slow
 def test_random_orders_fail_as_rarely_as_they_should():
     kind, tokens = documents()
     failed = []
@@ -59,6 +60,7 @@ def test_random_orders_fail_as_rarely_as_they_should():
     assert sum(failed) <= 8
 
 
+@pytest.mark.slow
 def test_p_values_of_random_orders_are_uniform():
     kind, tokens = documents(1)
     p = []

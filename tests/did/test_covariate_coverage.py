@@ -33,6 +33,7 @@ def test_bands_cover_as_they_say():
     assert means["simultaneous"].is_between(0.93, 0.97).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adjustment", ["regression", "doubly_robust"])
 def test_the_stored_figures_are_those_of_this_code(adjustment):
     """A few panels, drawn anew with another seed."""

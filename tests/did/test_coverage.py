@@ -100,6 +100,7 @@ def planted_tables(planted):
     return scores, rows
 
 
+@pytest.mark.slow
 def test_the_stored_figures_are_those_of_this_code():
     """A few panels of one design, drawn anew with another seed."""
     panels = 120

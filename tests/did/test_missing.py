@@ -81,6 +81,7 @@ def test_levels_of_rows_that_come_and_go_do_not_matter():
     np.testing.assert_allclose(moved.se, plain.se, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_standard_errors_with_gaps_are_the_spread_over_panels():
     errors, claimed = [], []
     for seed in range(400):

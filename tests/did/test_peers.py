@@ -12,6 +12,8 @@ from pythia_profile.did.errors import OptionError
 from tests.did.peers import by_diff_diff, by_differences, overall_by_differences
 from tests.did.planted import Planted, planted
 
+pytestmark = pytest.mark.slow
+
 EFFECT = 1e-10  # the same sums in another order
 ERROR = 1e-8  # roots of sums of squares, centered in another order
 

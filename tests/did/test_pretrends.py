@@ -16,6 +16,7 @@ def placebo_of(seed, drift=0.0, **settings):
     return placebo(att_gt(y, panel.cohort, panel.checkpoints), draws=299, seed=seed)
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_where_trends_are_parallel():
     results = [placebo_of(seed) for seed in range(200)]
 
@@ -63,6 +64,7 @@ def test_the_wald_test_is_the_quadratic_form_of_the_cohorts_means():
     assert placebo(att, draws=50).wald == pytest.approx(plain, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batches", [3, 6])
 def test_the_wald_test_keeps_its_size_with_few_batches(batches):
     """Plain chi-square of the same means rejects .28 of true hypotheses with six batches."""

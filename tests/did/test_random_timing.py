@@ -33,6 +33,7 @@ def as_panel(y, cohort, batch=None):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_efficient_estimate_is_unbiased_and_has_the_smallest_variance():
     errors = {"did": [], "diff": [], "efficient": []}
     covered = []
@@ -61,6 +62,7 @@ def test_with_outcomes_that_hardly_change_the_efficient_estimate_is_that_of_did(
     assert best.se[0] <= did.se[0] * 1.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hypothesis", ["no_effect", "placebo"])
 @pytest.mark.parametrize("by_batch", [False, True])
 def test_p_values_are_uniform_where_nothing_happens(hypothesis, by_batch):

@@ -79,6 +79,7 @@ def until(condition, seconds=20.0):
     return condition()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_the_order_of_the_units_whatever_the_number_of_workers(workers):
     progress = []

@@ -259,6 +259,7 @@ def test_figures_are_written_twice_with_the_same_bytes(tables, tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
 
+@pytest.mark.slow
 def test_the_first_outcome_is_the_main_one_and_others_carry_their_name(tables, tmp_path):
     low = pl.col("att", "lower", "upper") * 0.5
     both = {

@@ -39,6 +39,7 @@ def study(rng, sizes=("s",), seed=0, effect=TRUTH, together=False):
     return Estimates(tuple(run(rng, size, seed, effect, shared) for size in sizes), BY_ROW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 6])
 def test_means_over_seeds_hold_the_effect_of_another_draw_of_seeds(seeds):
     rng, inside, alone = np.random.default_rng(seeds), [], []

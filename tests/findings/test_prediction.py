@@ -73,6 +73,7 @@ def test_planted_sizes_are_predicted_and_intervals_hold_at_the_nominal_rate():
     assert holds(hits)
 
 
+@pytest.mark.slow
 def test_pure_noise_gives_no_prediction_and_says_so():
     rng = np.random.default_rng(2)
     nothing = {name: np.zeros((16, 17)) for name in PARAMETERS}
@@ -87,6 +88,7 @@ def test_pure_noise_gives_no_prediction_and_says_so():
     assert verdicts.count("noise") > 0.8 * len(verdicts)
 
 
+@pytest.mark.slow
 def test_noise_of_shared_rows_does_not_pass_for_agreement():
     rng = np.random.default_rng(3)
     flat = {name: np.full((16, 17), 0.1) for name in PARAMETERS}

@@ -21,6 +21,8 @@ from pythia_profile.labs.capacity.capacity_text import (
     train_text,
 )
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 size = {width = 16}
 larger = {width = 24}

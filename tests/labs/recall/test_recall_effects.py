@@ -75,6 +75,7 @@ def test_it_stands_beside_the_effect_on_likelihood(planted):
     assert instantaneous["outcome"].n_unique() == 2
 
 
+@pytest.mark.slow
 def test_trained_models_have_both_effects_and_one_pass_knows_the_first_token(tiny_suite, tiny_rows):
     scores = score(tiny_suite, tiny_rows, settings=Scoring(scorers=("recall_8_8", "exact_8_1")))
 
