@@ -55,7 +55,7 @@ _CLASSES: dict[str, type[PreTrainedModel]] = {
     "olmo3": Olmo3ForCausalLM,
 }
 _RENAMED = {"embed_out.weight": "lm_head.weight"}
-_OLD_BUFFERS = re.compile(r"(att(entio)?n\.(bias|masked_bias)|rotary_emb\.inv_freq)$")
+_OLD_BUFFERS = re.compile(r"((attention|(?<!\w)attn)\.(bias|masked_bias)|rotary_emb\.inv_freq)$")
 _FORWARD = (
     "model_type",
     "vocab_size",

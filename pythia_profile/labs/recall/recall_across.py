@@ -71,8 +71,8 @@ def study_transitions(folder: Path, lengths: Lengths) -> tuple[pl.DataFrame, pl.
     return pl.concat(along), transitions(wide.select(kept).to_numpy(), kept)
 
 
-def study_overlap(folders: Sequence[Path], lengths: Lengths) -> pl.DataFrame:
-    """Compare the memorized sets of all sizes of some studies, at their last checkpoints.
+def study_overlap(sources: Sequence[Path], lengths: Lengths) -> pl.DataFrame:
+    """Compare the memorized sets of all sizes of some studies or tables, at the last checkpoints.
 
     Rows are the same where their ids are: two families may be compared on the same texts, each with
     its own tokens, when both studies give a text the same `row_id`.
@@ -83,15 +83,15 @@ def study_overlap(folders: Sequence[Path], lengths: Lengths) -> pl.DataFrame:
         The studies have no row in common.
     """
     sets: dict[str, pl.DataFrame] = {}
-    for folder in folders:
-        recall = last_checkpoints(read_recall(folder, lengths))
+    for source in sources:
+        recall = last_checkpoints(read_recall(source, lengths))
         for (size,), part in recall.group_by("size", maintain_order=True):
-            name = f"{folder.resolve().name} {size}" if len(folders) > 1 else str(size)
+            name = f"{source.resolve().stem} {size}" if len(sources) > 1 else str(size)
             sets[name] = part.select("row_id", "full")
     common: set[int] = set.intersection(*({*one["row_id"]} for one in sets.values()))
     if not common:
         raise RecallError(
-            f"{', '.join(map(str, folders))}: no row_id in common; expected studies of one sample"
+            f"{', '.join(map(str, sources))}: no row_id in common; expected scores of one sample"
         )
     return overlap(
         {

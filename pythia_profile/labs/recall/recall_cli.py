@@ -105,6 +105,48 @@ def score(
 
 @verb(
     SECTION,
+    "lab recall model open_llama_3b --rows rows.parquet --family openllama --out openllama.parquet",
+    group=app,
+)
+def model(
+    folder: Annotated[Path, typer.Argument(help="Hugging Face files of one model.")],
+    rows: Annotated[Path, typer.Option(help="Table of rows, tokens by the model's tokenizer.")],
+    out: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("recall.parquet"),
+    family: Annotated[
+        str, typer.Option(help="Its family: what preceded a text in training precedes each row.")
+    ] = "",
+    prompt: Prompt = 32,
+    continuation: Continuation = 32,
+    exact_only: Annotated[bool, typer.Option(help="Whole matches only.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score rows under one model of this machine, such as a family's only published weights.
+
+    `lab recall overlap` compares such tables.
+    """
+    import polars as pl
+
+    from pythia_profile.labs.recall import recall_scores as scores
+    from pythia_profile.labs.recall.recall_families import family as family_of
+    from pythia_profile.store import atomic_write, read_table
+    from pythia_profile.tables import ROWS
+
+    found = scores.score_model(
+        folder,
+        read_table(rows, ROWS, "sample"),
+        _lengths(prompt, continuation),
+        of=family_of(family) if family else None,
+        exact_only=exact_only,
+    )
+    with atomic_write(out) as file:
+        found.write_parquet(file)
+    means = pl.col("full").mean().alias("rate"), pl.col("share").mean().alias("mean_share")
+    table = found.select(pl.len().alias("rows"), pl.col("full").sum().alias("memorized"), *means)
+    _show(table, as_json, path=str(out))
+
+
+@verb(
+    SECTION,
     "lab recall published",
     "lab recall published --until 7e9 --json",
     group=app,
@@ -169,9 +211,16 @@ def transitions(
     _show(between, as_json)
 
 
-@verb(SECTION, "lab recall overlap my-study", "lab recall overlap one-study other-study", group=app)
+@verb(
+    SECTION,
+    "lab recall overlap my-study",
+    "lab recall overlap one.parquet other.parquet",
+    group=app,
+)
 def overlap(
-    studies: Annotated[list[Path], typer.Argument(help="Studies of the same rows.")],
+    scored: Annotated[
+        list[Path], typer.Argument(metavar="SCORED...", help="Studies of the same rows, or tables.")
+    ],
     prompt: Prompt = 32,
     continuation: Continuation = 32,
     as_json: AsJson = False,
@@ -179,7 +228,7 @@ def overlap(
     """Compare the memorized sets of sizes and of families, beside what chance would give."""
     from pythia_profile.labs.recall.recall_across import study_overlap
 
-    _show(study_overlap(studies, _lengths(prompt, continuation)), as_json)
+    _show(study_overlap(scored, _lengths(prompt, continuation)), as_json)
 
 
 @verb(SECTION, "lab recall counts my-study", group=app)

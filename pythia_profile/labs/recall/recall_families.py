@@ -1,23 +1,20 @@
 """Families of models whose recall has been compared, as data: class, tokenizer, what precedes text.
 
 A prompt must begin as a document began in training: where every document began with a token of its
-own, a prompt without it is text that the model never read so (`prefixed`). Sizes and shapes are not
-repeated here: a suite has them, else the config.json of a repository.
+own, a prompt without it is text that the model never read so (`recall_scores.score_model`). Sizes
+and shapes are not repeated here: a suite has them, else the config.json of a repository.
 
 Sources: model cards of the repositories named, as recalled and not fetched again; families after
 Chen, Han and Miyao (2026, arXiv 2603.21658).
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from pythia_profile.errors import not_found
 
-__all__ = ["FAMILIES", "Family", "families_table", "family", "prefixed"]
+__all__ = ["FAMILIES", "Family", "families_table", "family"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,15 +154,3 @@ def families_table() -> pl.DataFrame:
         ],
         schema_overrides={"separator": pl.Int64},
     )
-
-
-def prefixed(rows: npt.NDArray[np.integer[Any]], of: Family) -> npt.NDArray[np.int64]:
-    """Put a family's prefix before each row (n, T); prompts are longer by as many tokens.
-
-    Examples
-    --------
-    >>> prefixed(np.array([[7, 8]]), family("openllama")).tolist()
-    [[1, 7, 8]]
-    """
-    before = np.tile(np.array(of.prefix, np.int64), (len(rows), 1))
-    return np.hstack([before, rows.astype(np.int64)])

@@ -13,6 +13,7 @@ import polars as pl
 
 from pythia_profile.errors import MissingTableError
 from pythia_profile.labs.recall.recall_errors import RecallError
+from pythia_profile.labs.recall.recall_families import Family
 from pythia_profile.labs.recall.recall_settings import Lengths
 from pythia_profile.scoring.settings import RunOptions
 from pythia_profile.store import atomic_write, read_table
@@ -25,6 +26,7 @@ __all__ = [
     "read_recall",
     "recall_of",
     "recall_path",
+    "score_model",
     "score_recall",
     "study_rows",
 ]
@@ -79,6 +81,52 @@ def score_recall(
     return found
 
 
+def score_model(
+    folder: Path,
+    rows: pl.DataFrame,
+    lengths: Lengths,
+    *,
+    of: Family | None = None,
+    exact_only: bool = False,
+) -> pl.DataFrame:
+    """Score rows under one model in a folder, such as the only weights that a family publishes.
+
+    Parameters
+    ----------
+    folder : Hugging Face files of one of the classes that are loaded; its name becomes the `size`.
+    rows : `row_id` and `tokens`, by the model's own tokenizer.
+    of : its family, whose prefix is put before each row; it counts neither as prompt nor as given.
+
+    Returns
+    -------
+    What `score_recall` gives, of checkpoint 0.
+
+    Raises
+    ------
+    CheckpointError
+        Files are missing, or are no whole checkpoint of their config.json.
+    RecallError
+        The model is of another class than its family.
+    """
+    from pythia_profile.checkpoints.load import CheckpointLoader
+    from pythia_profile.scoring.forward import score_checkpoint
+
+    model = CheckpointLoader().load(folder)
+    kind = model.config.model_type
+    if of is not None and kind != of.model_type:
+        raise RecallError(
+            f"'{folder}': its class is {kind}, that of family '{of.name}' is {of.model_type}"
+        )
+    before = list(of.prefix) if of is not None else []
+    known = Lengths(prompt=lengths.prompt + len(before), continuation=lengths.continuation)
+    prompted = rows.select(
+        "row_id", tokens=pl.concat_list(pl.lit(before, pl.List(pl.Int64)), pl.col("tokens"))
+    )
+    scores = score_checkpoint(model, prompted, outcomes=known.scorers(exact_only=exact_only))
+    named = scores.with_columns(size=pl.lit(folder.resolve().name), checkpoint=pl.lit(0, pl.Int64))
+    return recall_of(named, known)
+
+
 def recall_of(scores: pl.DataFrame, lengths: Lengths) -> pl.DataFrame:
     """Take what the lab needs of a table of scores."""
     missing = pl.lit(None, pl.Float64)
@@ -99,8 +147,8 @@ def recall_path(folder: Path, lengths: Lengths) -> Path:
     return folder / "recall" / f"{lengths.prompt}_{lengths.continuation}.parquet"
 
 
-def read_recall(folder: Path, lengths: Lengths) -> pl.DataFrame:
-    """Read what `score_recall` wrote.
+def read_recall(source: Path, lengths: Lengths) -> pl.DataFrame:
+    """Read what `score_recall` wrote into a study, or a table that lies in a file.
 
     Raises
     ------
@@ -109,10 +157,10 @@ def read_recall(folder: Path, lengths: Lengths) -> pl.DataFrame:
     RecallError
         The file is no such table.
     """
-    path = recall_path(folder, lengths)
+    path = source if source.is_file() else recall_path(source, lengths)
     if not path.is_file():
         raise MissingTableError(
-            f"no '{path}'; run `pythia-profile lab recall score {folder} --prompt {lengths.prompt} "
+            f"no '{path}'; run `pythia-profile lab recall score {source} --prompt {lengths.prompt} "
             f"--continuation {lengths.continuation}` first"
         )
     try:

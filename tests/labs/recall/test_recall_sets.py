@@ -1,20 +1,23 @@
 """Rates, thresholds, transitions and overlaps, counted by hand; kinds by their stated rules."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from pythia_profile.errors import NotFoundError
 from pythia_profile.labs.recall.recall_errors import RecallError
-from pythia_profile.labs.recall.recall_families import FAMILIES, families_table, family, prefixed
+from pythia_profile.labs.recall.recall_families import FAMILIES, families_table, family
 from pythia_profile.labs.recall.recall_kinds import composition, counts_on, domain, kinds, repeats
+from pythia_profile.labs.recall.recall_scores import score_model
 from pythia_profile.labs.recall.recall_sets import (
     overlap,
     rate_by_frequency,
     threshold_frequency,
     transitions,
 )
+from pythia_profile.labs.recall.recall_settings import Lengths
 from pythia_profile.suites.registry import known_suites
-from tests.tiny_classes import CONFIGS
+from tests.tiny_classes import CONFIGS, tiny_of_class
 
 
 def test_a_threshold_is_the_lowest_frequency_with_no_failure_above_it():
@@ -126,10 +129,30 @@ def test_every_family_is_of_a_class_that_loads_and_of_suites_that_exist():
     assert families_table()["family"].to_list() == list(FAMILIES)
 
 
-def test_a_family_with_a_prefix_puts_it_before_every_row():
-    rows = np.array([[5, 6], [7, 8]], dtype=np.uint16)
+@pytest.mark.parametrize("name", ["openllama", "starcoder"])
+def test_what_preceded_a_text_in_training_precedes_each_row(name, tmp_path):
+    """Rows with the prefix written into them, scored without a family, give the same."""
+    of = family(name)
+    model = tiny_of_class(of.model_type)
+    model.save_pretrained(tmp_path)
+    tokens = np.random.default_rng(0).integers(2, 50, (30, 8))
+    written = np.hstack([np.tile(of.prefix, (30, 1)).astype(int), tokens])
+    lengths = Lengths(prompt=4, continuation=2)
 
-    assert prefixed(rows, family("openllama")).tolist() == [[1, 5, 6], [1, 7, 8]]
-    assert prefixed(rows, family("pythia")).tolist() == rows.tolist()
+    found = score_model(tmp_path, rows_of(tokens), lengths, of=of)
+
+    longer = Lengths(prompt=4 + len(of.prefix), continuation=2)
+    expected = score_model(tmp_path, rows_of(written), longer)
+    assert found.equals(expected)
+    assert found["row_id"].to_list() == [*range(30)]
+    with pytest.raises(RecallError, match=f"its class is {of.model_type}, that of family 'olmo2'"):
+        score_model(tmp_path, rows_of(tokens), lengths, of=family("olmo2"))
+
+
+def test_a_typo_in_a_family_is_answered():
     with pytest.raises(NotFoundError, match="did you mean 'openllama'"):
         family("open-llama")
+
+
+def rows_of(tokens):
+    return pl.DataFrame({"row_id": np.arange(len(tokens)), "tokens": tokens.tolist()})

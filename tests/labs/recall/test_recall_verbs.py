@@ -130,6 +130,20 @@ def test_every_memorized_row_has_a_shortest_suffix(study, capsys):
     assert all(1 <= line["suffix"] <= 8 for line in found)
 
 
+def test_models_of_two_folders_are_scored_and_compared_on_the_same_rows(
+    study, tmp_path, capsys, tiny_suite
+):
+    for size in ("xs", "s"):
+        words = [tiny_suite.folder_of(size, 64), "--rows", study / "rows.parquet", *LENGTHS]
+        said(capsys, "model", *words, "--out", tmp_path / f"{size}.parquet")
+
+    line = said(capsys, "overlap", tmp_path / "xs.parquet", tmp_path / "s.parquet")["lines"][0]
+
+    of_study = said(capsys, "overlap", study, *LENGTHS)["lines"][0]
+    names = ("of_one", "of_other", "shared", "jaccard", "p")
+    assert [line[name] for name in names] == [of_study[name] for name in names]
+
+
 def test_published_counts_need_no_model(capsys):
     assert run(app, ["lab", "recall", "published", "--quiet"]) == 0
     out = capsys.readouterr().out
