@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import zipfile
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from pythia_profile.did import Panel
+from pythia_profile.did.errors import ConstantOutcomeError
 from pythia_profile.did.settings import Estimation
 from pythia_profile.did.stored import from_arrays, to_arrays
 from pythia_profile.errors import TableError
@@ -55,15 +57,28 @@ def study_estimates(folder: Path, study: Study, files: Fingerprints | None = Non
             lacking = [o for o in study.outcomes if any((s, o) not in known for s in sizes)]
             if not lacking:
                 continue
-            rows, scores = read_inputs(folder, study, sizes)  # of one size at a time: memory
-            for one in estimate(rows, scores, settings, outcomes=lacking).runs:
+            for one in _estimated(folder, study, sizes, lacking):  # a size at a time: memory
                 place = one.panel.run[1], one.panel.outcome
                 known[place] = one
                 save_estimate(one, paths[place])
         for path in (folder / "estimates").glob("*.npz"):
             if path not in paths.values():  # of other settings or inputs
                 path.unlink(missing_ok=True)
-    return Estimates(tuple(known[place] for place in paths), settings)
+    return Estimates(tuple(known[place] for place in paths if place in known), settings)
+
+
+def _estimated(
+    folder: Path, study: Study, sizes: Sequence[str], outcomes: Sequence[str]
+) -> tuple[RunEstimate, ...]:
+    """Estimate some runs; one whose outcome never varies is left out, unless all of a size are."""
+    rows, scores = read_inputs(folder, study, sizes)
+    try:
+        return estimate(rows, scores, study.estimate, outcomes=outcomes).runs
+    except ConstantOutcomeError as error:
+        if len(outcomes) == len(study.outcomes):
+            raise
+        log.warning("left out: %s", error)
+        return ()
 
 
 def _with_inference(one: RunEstimate, settings: Estimation) -> RunEstimate:

@@ -4,6 +4,7 @@ In: the tables `ROWS` and `SCORES`. Out: `Estimates`, which everything else of t
 that profiles, agreement and checks speak of the same rows, estimator, clusters and gap rule.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ import polars as pl
 from data_order.order import cohort_of_steps
 from pythia_profile.did import AttGt, Panel, panel, placebo
 from pythia_profile.did.arguments import Short, counted
-from pythia_profile.did.errors import CovariateError, OptionError
+from pythia_profile.did.errors import ConstantOutcomeError, CovariateError, OptionError
 from pythia_profile.did.estimation import effects
 from pythia_profile.did.inference.aggregates import first_cohort_note
 from pythia_profile.did.inference.att_table import att_table, cell_bands
@@ -29,6 +30,7 @@ from pythia_profile.tables.frames import small_to_large
 
 __all__ = ["Estimates", "Frame", "RunEstimate", "estimate", "estimates_of"]
 
+log = logging.getLogger(__name__)
 
 Frame = pl.DataFrame | pl.LazyFrame
 MOST_RUNS = 6
@@ -175,6 +177,7 @@ def estimate(
 
     Rows read at or before a run's first checkpoint, or so soon after it that they have no base
     before the anticipation, have nothing to be compared with; they are dropped, and notes say so.
+    A run whose outcome never varies is left out with a warning, unless no other is left.
 
     Parameters
     ----------
@@ -192,9 +195,16 @@ def estimate(
         The panel allows no estimate.
     """
     check_kind(settings, Estimation, "settings", "pp.Estimation(...)")
-    found = []
+    found, constant = [], list[ConstantOutcomeError]()
     for laid in panels(rows, scores, outcomes, settings):
-        found.append(RunEstimate(laid, effects(laid, settings)))
+        try:
+            found.append(RunEstimate(laid, effects(laid, settings)))
+        except ConstantOutcomeError as error:  # such as whole matches of a size that gives none
+            constant.append(error)
+    if constant and not found:
+        raise constant[0]
+    for error in constant:
+        log.warning("left out: %s", error)
     return Estimates(tuple(found), settings)
 
 

@@ -104,3 +104,17 @@ def test_no_variance_is_its_own_error():
 
     with pytest.raises(DegenerateError, match="all 3 cells have zero variance"):
         placebo(att_gt(panel.y, panel.cohort, panel.checkpoints))
+
+
+def test_a_cohort_in_which_a_rare_outcome_never_happens_leaves_a_p_value():
+    """Whole matches of a small model: no treated row of a cohort varies, a few controls do."""
+    rng = np.random.default_rng(3)
+    cohort = np.repeat([20, 30, NEVER], 100)
+    y = (rng.random((300, 4)) < 0.05).astype(float)
+    y[cohort == 30] = 0.0
+
+    found = placebo(att_gt(y, cohort, [0, 10, 20, 30]), draws=200)
+
+    assert 0 <= found.wald_p <= 1
+    assert 0 <= found.p_value <= 1
+    assert found.wald_df == len(found.cohorts) == 2

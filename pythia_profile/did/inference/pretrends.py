@@ -195,7 +195,9 @@ def _wald(att: AttGt, members: Bool[np.ndarray, "G C"]) -> tuple[float, int]:
     t = means.estimate / np.sqrt(treated + control)
     z = np.sign(t) * normal_scale(np.abs(t), parts.pooled_df(means.se > 0))
     clusters = parts.treated_df + 1
-    scale = np.sqrt((treated * clusters).mean() / clusters + control)
+    own = np.isfinite(clusters)  # infinite where no treated row varies, as of a rare yes or no
+    pooled = float((treated[own] * clusters[own]).mean()) if own.any() else 0.0
+    scale = np.sqrt(pooled / clusters + control)
     correlation = means.covariance() / np.outer(scale, scale)
     np.fill_diagonal(correlation, 1.0)
     inverse = np.linalg.pinv(correlation, rcond=1e-12, hermitian=True)

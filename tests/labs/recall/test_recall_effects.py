@@ -88,3 +88,21 @@ def test_trained_models_have_both_effects_and_one_pass_knows_the_first_token(tin
     first = scores["recall_8_8_leading"] >= 1
     assert first.cast(pl.Float64).equals(scores["exact_8_1_full"], check_names=False)
     assert first.any()
+
+
+def test_a_size_that_gives_nothing_back_whole_is_left_out_and_the_others_stay(planted, caplog):
+    rows, scores = planted(lambda *_: 0.4, sizes=("s", "l"), per_cohort=40)
+    share = pl.when(pl.col("size") == "l").then(pl.col("accuracy").round()).otherwise(0.0)
+    scores = scores.with_columns(recall_32_32_full=share)
+
+    found = estimate(rows, scores, Estimation(), outcomes=["log_likelihood", "recall_32_32_full"])
+
+    kept = [(one.panel.run[1], one.panel.outcome) for one in found.runs]
+    assert kept == [
+        ("s", "log_likelihood"),
+        ("l", "log_likelihood"),
+        ("l", "recall_32_32_full"),
+    ]
+    assert "left out: s: outcome 'recall_32_32_full': at every checkpoint" in caplog.text
+    alone = estimate(rows, scores.drop("recall_32_32_full"), Estimation())
+    assert found.att.filter(pl.col("outcome") == "log_likelihood").equals(alone.att)
