@@ -58,6 +58,8 @@ def draw_all(
     with for_files():
         for number, outcome in enumerate(outcomes):
             suffix = f"_{outcome}" if number else ""
+            if number and "att" in tables and outcome not in tables["att"]["outcome"]:
+                continue  # it never varies, and was left out
             drawings = _drawings(tables, outcome, marks, sizes or None)
             drawable |= dict.fromkeys(drawings)
             for name, draw in drawings.items():

@@ -281,6 +281,14 @@ def test_the_first_outcome_is_the_main_one_and_others_carry_their_name(tables, t
         assert "greedy accuracy (share of tokens)" in other
 
 
+def test_an_outcome_that_was_left_out_because_it_never_varies_is_not_drawn(tables, tmp_path):
+    only = {"att": tables["att"]}
+
+    assert draw_all(only, tmp_path, ["log_likelihood", "recall_32_32_full"]) == draw_all(
+        only, tmp_path, ["log_likelihood"]
+    )
+
+
 def _has_words(artist):
     return not isinstance(artist, Text) or artist.get_text()
 
