@@ -203,8 +203,8 @@ def estimate(
             constant.append(error)
     if constant and not found:
         raise constant[0]
-    for error in constant:
-        log.warning("left out: %s", error)
+    for left_out in constant:
+        log.warning("left out: %s", left_out)
     return Estimates(tuple(found), settings)
 
 
