@@ -3,15 +3,19 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from pythia_profile.execute.executors import Cluster
 
 __all__ = [
     "HERE",
     "AsJson",
     "StudyFolder",
     "Workers",
+    "cluster_of",
     "numbers_of",
     "parsed_settings",
     "print_json",
@@ -55,6 +59,26 @@ def run_and_tell(
         return
     first, *notes = (line.strip() for line in message.splitlines())
     print_json({"stage": stage, "message": first.removeprefix(f"{stage}: "), "notes": notes})
+
+
+def cluster_of(
+    study: Path, kind: str, address: str, gpus: float, cpus: int, workers: int | None
+) -> "Cluster | None":
+    """Describe the machines beyond this one that work; None for none."""
+    from pythia_profile.execute.ray_cluster import RayCluster
+    from pythia_profile.execute.slurm import SlurmJobs
+
+    if kind == "ray":
+        return RayCluster(address=address, folder=study.resolve(), gpus=gpus, cpus=cpus)
+    if address:
+        raise typer.BadParameter("--address goes with --cluster ray")
+    if kind == "slurm":
+        if gpus != int(gpus):
+            raise typer.BadParameter(f"--gpus: got {gpus:g}, expected a whole number for SLURM")
+        return SlurmJobs(folder=study.resolve(), limit=workers or 0, gpus=int(gpus), cpus=cpus)
+    if gpus or cpus != 1:
+        raise typer.BadParameter("--gpus and --cpus go with --cluster")
+    return None
 
 
 def parsed_settings(pairs: list[str], option: str) -> dict[str, object]:

@@ -2,15 +2,20 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from pythia_profile.cli.app import STAGES, verb
-from pythia_profile.cli.options import HERE, AsJson, StudyFolder, Workers, print_json, run_and_tell
-
-if TYPE_CHECKING:
-    from pythia_profile.execute.executors import Cluster
+from pythia_profile.cli.options import (
+    HERE,
+    AsJson,
+    StudyFolder,
+    Workers,
+    cluster_of,
+    print_json,
+    run_and_tell,
+)
 
 
 @verb(
@@ -87,7 +92,7 @@ def score(
         return
     if size is not None or checkpoint is not None:
         raise typer.BadParameter("--size and --checkpoint go with --noise-floor")
-    machines = _cluster(study, cluster, address, gpus, cpus, workers)
+    machines = cluster_of(study, cluster, address, gpus, cpus, workers)
     if until is not None:
         from pythia_profile.pipeline.until import score_until
         from pythia_profile.scoring.settings import RunOptions
@@ -109,26 +114,6 @@ def score(
         require_complete=require_complete,
         cluster=machines,
     )
-
-
-def _cluster(
-    study: Path, kind: str, address: str, gpus: float, cpus: int, workers: int | None
-) -> "Cluster | None":
-    """Describe the machines beyond this one that score; None for none."""
-    from pythia_profile.execute.ray_cluster import RayCluster
-    from pythia_profile.execute.slurm import SlurmJobs
-
-    if kind == "ray":
-        return RayCluster(address=address, folder=study.resolve(), gpus=gpus, cpus=cpus)
-    if address:
-        raise typer.BadParameter("--address goes with --cluster ray")
-    if kind == "slurm":
-        if gpus != int(gpus):
-            raise typer.BadParameter(f"--gpus: got {gpus:g}, expected a whole number for SLURM")
-        return SlurmJobs(folder=study.resolve(), limit=workers or 0, gpus=int(gpus), cpus=cpus)
-    if gpus or cpus != 1:
-        raise typer.BadParameter("--gpus and --cpus go with --cluster")
-    return None
 
 
 def _print_noise(study: Path, size: str | None, checkpoint: int | None, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from pythia_profile.cli.options import (
     AsJson,
     StudyFolder,
     Workers,
+    cluster_of,
     numbers_of,
     print_json,
     run_and_tell,
@@ -210,15 +211,29 @@ def _plain_tables(study: Path, tables: "Sequence[Table]") -> dict[str, list[dict
     }
 
 
-@verb(STAGES, "counterfactual my-study")
+@verb(STAGES, "counterfactual my-study", "counterfactual my-study --cluster slurm --workers 5")
 def counterfactual(
-    study: StudyFolder = HERE, workers: Workers = None, as_json: AsJson = False
+    study: StudyFolder = HERE,
+    workers: Workers = None,
+    cluster: Annotated[
+        Literal["", "ray", "slurm"],
+        typer.Option(
+            metavar="<ray|slurm>",
+            help="Retrain on other machines, which see the study and the cache, a cohort each.",
+            show_default="none",
+        ),
+    ] = "",
+    address: Annotated[
+        str, typer.Option(help="HOST:PORT of the Ray cluster's head.", show_default="a local one")
+    ] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Compare estimates with counterfactual retraining.
 
     Trains a size again without a cohort; the difference is the true effect (mini suite only).
     """
-    run_and_tell(study, "counterfactual", workers, as_json)
+    machines = cluster_of(study, cluster, address, 0, 1, workers)
+    run_and_tell(study, "counterfactual", workers, as_json, cluster=machines)
 
 
 @verb(STAGES, "remembered my-study")

@@ -17,8 +17,8 @@ import torch
 
 from data_order import TokenRows
 from pythia_profile.errors import NotFoundError
-from pythia_profile.execute.executors import map_units
-from pythia_profile.execute.resources import on_cores
+from pythia_profile.execute.executors import Cluster, map_units
+from pythia_profile.execute.resources import Resources, on_cores
 from pythia_profile.execute.worker import Worker
 from pythia_profile.mini.build import config_of
 from pythia_profile.mini.config import MiniConfig
@@ -64,6 +64,7 @@ def forked(
     at: int | None = None,
     seeds: Sequence[int] = (1,),
     workers: int | None = None,
+    cluster: Cluster | None = None,
 ) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
     """Train forks of a size, and score the rows at every checkpoint from the fork on.
 
@@ -73,6 +74,7 @@ def forked(
     folder : where the scores of finished forks are kept and found again.
     at : checkpoint at which they begin; a quarter of the run by default.
     seeds : of the orders, one fork each.
+    workers, cluster : processes of this machine, or machines that see `folder` and the suite.
 
     Returns
     -------
@@ -93,11 +95,11 @@ def forked(
     units = []
     for seed in seeds:
         key = digest([size, start, seed, rows["row_id"].to_list(), str(suite.root)])[:16]
-        out = folder / size / f"order{seed}-{key}.parquet"
+        out = folder.resolve() / size / f"order{seed}-{key}.parquet"
         units.append(
             ForkUnit(Path(str(suite.root)), size, start, seed, out.with_suffix(".rows"), out)
         )
-    return _trained(suite, rows, units, workers)
+    return _trained(suite, rows, units, cluster or on_cores(workers))
 
 
 def training_seeds(
@@ -108,6 +110,7 @@ def training_seeds(
     folder: Path,
     seeds: Sequence[int] = (1, 2, 3),
     workers: int | None = None,
+    cluster: Cluster | None = None,
 ) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
     """Train a size again under other seeds: other initial weights, the same rows in another order.
 
@@ -116,6 +119,7 @@ def training_seeds(
     rows : the `ROWS` table of the real run.
     folder : where the scores of finished runs are kept and found again.
     seeds : one run each; not the suite's own.
+    workers, cluster : as for `forked`.
 
     Returns
     -------
@@ -135,14 +139,14 @@ def training_seeds(
     units = []
     for seed in seeds:
         key = digest([size, "seed", seed, rows["row_id"].to_list(), str(suite.root)])[:16]
-        out = folder / size / f"seed{seed}-{key}.parquet"
+        out = folder.resolve() / size / f"seed{seed}-{key}.parquet"
         place = Path(str(suite.root)), size, 0, seed, out.with_suffix(".rows"), out
         units.append(ForkUnit(*place, fresh=True))
-    return _trained(suite, rows, units, workers)
+    return _trained(suite, rows, units, cluster or on_cores(workers))
 
 
 def _trained(
-    suite: Suite, rows: pl.DataFrame, units: Sequence[ForkUnit], workers: int | None
+    suite: Suite, rows: pl.DataFrame, units: Sequence[ForkUnit], executor: Resources | Cluster
 ) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
     """Train the units that are not on disk; return rows and scores of all."""
     config = config_of(suite)
@@ -152,7 +156,7 @@ def _trained(
         title = f"training {len(missing)} more runs of {missing[0].size}"
         steps = sum(config.steps - unit.at for unit in missing)
         with track(title, steps, "steps") as task:
-            map_units(train_fork, missing, on_cores(workers), task.advance)
+            map_units(train_fork, missing, executor, task.advance)
     return [
         (rows_in_fork(rows, config, unit.at, unit.seed), _scores(suite, unit)) for unit in units
     ]

@@ -17,7 +17,7 @@ import torch
 from data_order import TokenRows
 from data_order.order import cohort_of_steps
 from pythia_profile.errors import NotFoundError
-from pythia_profile.execute.executors import map_units
+from pythia_profile.execute.executors import Cluster, map_units
 from pythia_profile.execute.resources import on_cores
 from pythia_profile.execute.time_left import Part
 from pythia_profile.execute.worker import Worker
@@ -79,7 +79,13 @@ def audited_cohorts(suite: Suite, count: int) -> list[int]:
 
 
 def retrain(
-    suite: Suite, audit: Audit, rows: pl.DataFrame, *, folder: Path, workers: int | None = None
+    suite: Suite,
+    audit: Audit,
+    rows: pl.DataFrame,
+    *,
+    folder: Path,
+    workers: int | None = None,
+    cluster: Cluster | None = None,
 ) -> pl.DataFrame:
     """Retrain a size once without each audited cohort; score the rows that tell the effect.
 
@@ -87,13 +93,14 @@ def retrain(
     ----------
     rows : the `ROWS` table.
     folder : where the scores of finished retrainings are kept and found again.
+    workers, cluster : processes of this machine, or machines that see `folder` and the suite.
 
     Returns
     -------
     `SCORES` of the retrainings, with columns that say what was left out: `cohort`, and `peers`,
     whether only its rows that are not scored were.
     """
-    config, root = config_of(suite), suite.root or Path()
+    config, root, folder = config_of(suite), suite.root or Path(), folder.resolve()
     suite.size(audit.size)
     steps = rows["treatment_step"].fill_null(NEVER).to_numpy()
     of_row = pl.Series(cohort_of_steps(steps, config.checkpoints))
@@ -117,9 +124,9 @@ def retrain(
         parts = [
             Part(unit.name, unit.size, unit.last - base_of(config, unit.cohort)) for unit in missing
         ]
-        resources = on_cores(workers)
-        with track(title, total, "steps", parts=parts, workers=len(resources.devices)) as task:
-            map_units(retrain_one, missing, resources, on_part=task.advance_part)
+        executor = cluster or on_cores(workers)
+        with track(title, total, "steps", parts=parts, workers=executor.slots) as task:
+            map_units(retrain_one, missing, executor, on_part=task.advance_part)
     found = [
         pl.read_parquet(unit.out).with_columns(
             cohort=pl.lit(unit.cohort, pl.Int64), peers=pl.lit(unit.peers)

@@ -263,7 +263,12 @@ def make_counterfactual(folder: Path, study: Study, options: StageOptions) -> st
     one = found.run(size, study.outcomes[0])
     rows = read_table(folder / "rows.parquet", ROWS, "sample")
     retrained = retrain(
-        suite, study.audit, rows, folder=folder / "retrained", workers=options.workers
+        suite,
+        study.audit,
+        rows,
+        folder=folder / "retrained",
+        workers=options.workers,
+        cluster=options.cluster,
     )
     cells, summary = compare(one.panel, one.att, found.settings, retrained)
     write_table(cells, folder / "counterfactual.parquet", COUNTERFACTUAL)

@@ -149,6 +149,17 @@ def test_a_killed_node_loses_no_unit_and_doubles_none(cluster, tmp_path, tiny_su
     assert not ids.select("size", "checkpoint", "row_id").is_duplicated().any()
 
 
+def test_a_fork_is_trained_on_a_node(executor, tiny_suite, tiny_rows, tmp_path):
+    """Forks run over the same seam: the same rows and scores as here."""
+    from pythia_profile.mini.forks import forked
+
+    there = forked(tiny_suite, "xs", tiny_rows, folder=tmp_path / "there", cluster=executor)
+    here = forked(tiny_suite, "xs", tiny_rows, folder=tmp_path / "here", workers=1)
+
+    assert [[frame.equals(own) for frame, own in zip(*pair, strict=True)]
+            for pair in zip(there, here, strict=True)] == [[True, True]]  # fmt: skip
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "no-such-host.invalid:1"])
 def test_a_cluster_that_does_not_answer_is_one_line(address, tmp_path, monkeypatch):
     import ray

@@ -14,6 +14,8 @@ from pythia_profile.cli.app import run
 from pythia_profile.errors import SettingsError, StudyError
 from pythia_profile.execute.executors import WorkerError, map_units
 from pythia_profile.execute.slurm import TASK, SlurmJobs, array_script, single_script, submit
+from pythia_profile.mini.retraining import retrain
+from pythia_profile.mini.settings import Audit
 from pythia_profile.scoring.run import score
 from pythia_profile.scoring.settings import RunOptions
 from pythia_profile.store import file_sha256
@@ -226,6 +228,17 @@ def test_a_study_runs_as_an_array_of_four_though_a_task_is_put_back(
     score(tiny_suite, rows, folder=tmp_path / "serial", options=RunOptions(workers=1))
     assert len(tables(study / "scores")) >= 10
     assert tables(study / "scores") == tables(tmp_path / "serial")
+
+
+@pytest.mark.slow
+def test_a_cohort_is_retrained_by_a_task(jobs, tiny_suite, tiny_rows, tmp_path):
+    """Counterfactual retraining runs over the same seam: the same scores as here."""
+    audit, own = Audit(size="xs", cohorts=1), jobs.replace(limit=1)
+    there = retrain(tiny_suite, audit, tiny_rows, folder=tmp_path / "there", cluster=own)
+    here = retrain(tiny_suite, audit, tiny_rows, folder=tmp_path / "here", workers=1)
+
+    assert there.equals(here)
+    assert len(there) > 100
 
 
 @pytest.mark.slow
