@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pythia_profile.cli.app import FACTS, verb
+from pythia_profile.cli.options import AsJson, print_json
 
 if TYPE_CHECKING:
     from data_order.insertions import Insertions
@@ -46,6 +47,7 @@ def planted(
     row_tokens: Annotated[
         int, typer.Option(help="Tokens of a row, the last target included.", min=2, max=_MOST)
     ] = 2049,
+    as_json: AsJson = False,
 ) -> None:
     """Recompute where texts were planted.
 
@@ -74,6 +76,9 @@ def planted(
     table = found.frame(starts)
     with of_file(out), atomic_write(out) as file:
         table.write_parquet(file)
+    if as_json:
+        print_json(table.to_dicts())
+        return
     first, last = int(found.step.min()), int(found.step.max())
     typer.echo(f"{out}: {len(found):,} planted texts, read by steps {first:,} to {last:,}")
 

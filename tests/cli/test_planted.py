@@ -1,5 +1,7 @@
 """The verb `planted`: rows, steps and starts against the draw as Hubble's script makes it."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -49,6 +51,8 @@ def test_rows_steps_and_starts_are_those_of_the_script(stores, tmp_path, capsys)
     assert len({*starts}) > 3
     assert table["store"].to_list() == ["books"] * 9 + ["tests"] * 12
     assert "21 planted texts, read by steps " in capsys.readouterr().out
+    assert run(app, [*words, *corpus, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == table.to_dicts()
     assert run(app, words) == 0
     assert "start" not in pl.read_parquet(tmp_path / "where.parquet").columns
 
