@@ -35,8 +35,8 @@ def demo(
 ) -> None:
     """Bits held by two small models of uniform tokens.
 
-    Six numbers of rows a size, from a quarter of a bit a parameter to 4.5. The same command goes on
-    where it was stopped.
+    Seven numbers of rows a size, from a quarter of a bit a parameter to 4.5. The same command goes
+    on where it was stopped.
     """
     from pythia_profile.labs.capacity.capacity_settings import demo_settings
 

@@ -18,7 +18,7 @@ _SHOWN = (
     *("size", "parameters", "dtype", "seed", "rows", "steps", "epochs", "data", "bound", "strict"),
     *("paper", "mixture", "test_bits", "f1", "auc", "tpr", "late_gain", "converged"),
 )
-_EXPECTED = "What is expected of such runs; of all models, the one that is furthest off."
+_EXPECTED = "What is expected of such runs, and of all models the one nearest to a limit."
 _CAPACITIES = (
     "Capacities: bits, mean over seeds with its 95 % interval; peak is data bits ÷ capacity where "
     "rows that were not read cost most."

@@ -28,7 +28,7 @@ class CapacitySettings(Settings):
     vocabulary: int = Field(64, ge=2, description="V, tokens that occur, all alike")
     tokens: int = Field(16, ge=3, description="S, tokens of a row")
     bits_per_parameter: tuple[float, ...] = Field(
-        (0.25, 0.5, 1.0, 2.0, 3.0, 4.5),
+        (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.5),
         description="data bits for each parameter; gives the numbers of rows of each size",
     )
     rows: tuple[int, ...] = Field((), description="numbers of rows, in place of the above")
@@ -103,7 +103,7 @@ class CapacitySettings(Settings):
 
 
 def demo_settings(minutes: float, seed: int) -> CapacitySettings:
-    """Return the demo's settings: two sizes, six numbers of rows each."""
+    """Return the demo's settings: two sizes, seven numbers of rows each."""
     values: dict[str, Any] = {"steps_per_parameter": STEPS_A_MINUTE * minutes, "seeds": (seed,)}
     return CapacitySettings(**values)
 
