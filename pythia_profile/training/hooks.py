@@ -154,6 +154,11 @@ def perturb(model: PreTrainedModel, directions: torch.Tensor, strength: float) -
     directions : (T, width) or (B, T, width) unit vectors u, one for each position of a text, also
         where earlier positions are kept in a cache and only the newest is passed.
     strength : α; 0 leaves the model as it is, bit for bit.
+
+    Raises
+    ------
+    InterventionError
+        In a forward pass: there are fewer directions than positions, or of another width.
     """
     if not strength:
         yield
@@ -167,6 +172,11 @@ def perturb(model: PreTrainedModel, directions: torch.Tensor, strength: float) -
     def move(states: torch.Tensor) -> torch.Tensor:
         length = strength * torch.linalg.vector_norm(states, dim=-1, keepdim=True)
         here = directions[..., first[0] : first[0] + states.shape[-2], :].to(states)
+        if here.shape[-2:] != states.shape[-2:]:
+            raise InterventionError(
+                f"directions: got {tuple(directions.shape)}, expected "
+                f"{first[0] + states.shape[-2]} positions or more of width {states.shape[-1]}"
+            )
         moved: torch.Tensor = states + length * here
         return moved
 

@@ -259,6 +259,9 @@ def test_what_cannot_be_done_is_one_line():
     alone = AutoModelForCausalLM.from_config(GPTNeoXConfig(**{**SHAPE, "num_attention_heads": 1}))
     with pytest.raises(InterventionError, match="one head has no others"):
         ablate_heads(alone, 0, [0]).__enter__()
+    short = pytest.raises(InterventionError, match=r"got \(5, 16\), expected 10 positions or more")
+    with short, perturb(model, directions()[:5], 0.1):
+        logits(model)
     mamba = AutoModelForCausalLM.from_config(
         MambaConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1)
     )

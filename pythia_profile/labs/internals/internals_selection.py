@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from pythia_profile.errors import EstimationError
 from pythia_profile.labs.internals.internals_groups import COVARIATES, balance, matched
 from pythia_profile.labs.internals.internals_settings import Measuring
 
@@ -34,6 +35,11 @@ def chosen_groups(
     Returns
     -------
     Places by group, at most `most_rows`; comparisons (first, second, paired); the balance.
+
+    Raises
+    ------
+    EstimationError
+        There are not enough rows of two kinds.
     """
     rng = np.random.default_rng(settings.seed)
     exposure = material["exposure"].to_numpy()
@@ -55,6 +61,15 @@ def chosen_groups(
         groups[label] = _some(rng, chosen, settings.most_rows)
         if control:
             comparisons.append((label, control, False))
+    if not comparisons:
+        count = ", ".join(
+            f"{int((exposure == kind).sum())} {word}"
+            for kind, word in (("read", "read"), ("not_yet", "not yet read"), ("never", "never"))
+        )
+        raise EstimationError(
+            f"got rows of which {count}, expected {FEWEST} of two kinds at least; sample more "
+            "rows, or choose another checkpoint"
+        )
     none = balance(*[np.zeros((1, len(COVARIATES)))] * 3).clear()
     none = none.select(pl.lit("").alias("group"), "*").clear()
     return groups, comparisons, pl.concat([none, *tables])
@@ -69,24 +84,28 @@ def rows_for_heads(material: pl.DataFrame, match: Values, settings: Measuring) -
 
 
 def _randomized(material: pl.DataFrame) -> list[tuple[str, str, Places]]:
-    """Form groups by chance alone: label, its control (empty for a control), places."""
-    line = pl.int_range(pl.len())
+    """Form groups by exposure: label, its control (empty for a control), places."""
+    line, exposure = pl.int_range(pl.len()), pl.col("exposure")
+    never = exposure == "never"
     if material["copies"].null_count() < len(material):
-        control, wanted = "never", pl.col("exposure") == "never"
+        control, wanted = "never", never
         treated = {
             f"read {copies}×": pl.col("copies") == copies
             for copies in material["copies"].unique().drop_nulls().sort()
             if copies
         }
     else:
-        control, wanted = "not yet read", pl.col("exposure") == "not_yet"
-        treated = {
-            "read": pl.col("exposure") == "read",
-            "just read": pl.col("recent") & (pl.col("exposure") == "read"),
-        }
-    found = [(control, "", material.select(line.filter(wanted)).to_series().to_numpy())]
-    for label, chosen in treated.items():
-        found.append((label, control, material.select(line.filter(chosen)).to_series().to_numpy()))
+        later = int((material["exposure"] == "not_yet").sum())
+        # after the last step every row of the order has been read
+        control, wanted = ("not yet read", exposure == "not_yet")
+        if later < FEWEST:
+            control, wanted = "never", never
+        treated = {"read": exposure == "read", "just read": pl.col("recent") & (exposure == "read")}
+    labeled = [(control, "", wanted), *((name, control, one) for name, one in treated.items())]
+    found = [
+        (label, against, material.select(line.filter(chosen)).to_series().to_numpy())
+        for label, against, chosen in labeled
+    ]
     enough = [one for one in found if len(one[2]) >= FEWEST]
     return enough if enough and enough[0][1] == "" else []
 

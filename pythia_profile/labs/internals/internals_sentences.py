@@ -92,7 +92,8 @@ def _exposure(differences: pl.DataFrame) -> str:
         for line in _each(pl.concat([group.head(1), group.tail(1)]).unique(maintain_order=True))
     ]
     return (
-        "Which row was read is by chance here, so a difference is an effect of reading. "
+        "The order is random, so which of these rows had been read is by chance, and a difference "
+        "is an effect of reading. "
         f"On the probability of the true token at the last layer: {'; '.join(ends)}."
     )
 

@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from pythia_profile.checkpoints.load import CheckpointLoader
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
+from pythia_profile.errors import EstimationError
 from pythia_profile.execute.worker import Worker
 from pythia_profile.labs.internals import internals_run
 from pythia_profile.labs.internals.internals_material import planted_material
@@ -126,6 +127,20 @@ def test_nothing_memorized_leaves_what_chance_has_assigned():
     assert list(groups) == ["never", "read 1×", "read 8×"]
     assert [one[:2] for one in comparisons] == [("read 1×", "never"), ("read 8×", "never")]
     assert balanced.is_empty()
+
+
+def test_after_the_last_step_rows_never_read_are_the_control_and_too_few_are_one_line():
+    material = planted_material(CORPUS, SETTINGS).with_columns(
+        copies=pl.lit(None, pl.Int64), recent=pl.int_range(pl.len()) < 6
+    )
+    match, traits = np.full(len(material), 0.7), np.zeros((len(material), 3))
+
+    groups, comparisons, _ = chosen_groups(material, match, traits, SETTINGS)
+
+    assert comparisons == [("read", "never", False), ("just read", "never", False)]
+    assert groups["just read"].tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(EstimationError, match="3 read, 0 not yet read, 0 never, expected 4 of two"):
+        chosen_groups(material[:3], match[:3], traits[:3], SETTINGS)
 
 
 def test_means_and_differences_are_those_of_the_rows(unit):
@@ -272,7 +287,7 @@ def test_a_checkpoint_of_a_study_compares_rows_read_with_rows_not_yet_read(
     assert set(differences["control"]) >= {"not yet read"}
     assert set(groups["domain"]) == {"structural", "prose"}
     page = (study / "internals" / "report.html").read_text()
-    assert "by chance here, so a difference is an effect of reading" in page
+    assert "a difference is an effect of reading" in page
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "No size memorizes enough rows" in page
 
