@@ -13,7 +13,7 @@ from pythia_profile.errors import NotFoundError, StudyError, not_found
 from pythia_profile.labs.law.law_settings import LawSettings
 from pythia_profile.store import read_json
 from pythia_profile.study import open_study
-from pythia_profile.suites.model import Suite
+from pythia_profile.suites.model import Size, Suite
 from pythia_profile.suites.registry import open_suite
 
 __all__ = ["Base", "opened_base"]
@@ -28,15 +28,13 @@ class Base:
     name : suite, size and step.
     folder : its files.
     weights : hash of each file.
-    layers, width, context, vocabulary, parameters : of the model; positions and token ids it has.
+    context, vocabulary, parameters : positions and token ids that the model has, and its size.
     suite : that it is from.
     """
 
     name: str
     folder: Path
     weights: Mapping[str, str]
-    layers: int
-    width: int
     context: int
     vocabulary: int
     parameters: int
@@ -50,25 +48,6 @@ class Base:
             return open_tokenizer(self.suite.root / self.suite.tokenizer)
         return None
 
-    def check(self, settings: LawSettings) -> None:
-        """Refuse adapters that the model cannot have.
-
-        Raises
-        ------
-        StudyError, NotFoundError
-            A rank above the width; a layer that does not exist.
-        """
-        if (most := max(settings.ranks)) > self.width:
-            raise StudyError(
-                f"ranks: got {most}, {self.name} has width {self.width}; a map of higher rank "
-                "does not exist, take ranks up to the width"
-            )
-        for layer in settings.layers:
-            if layer >= self.layers:
-                raise not_found(
-                    f"layer of {self.name}:", str(layer), [str(one) for one in range(self.layers)]
-                )
-
 
 @contextmanager
 def opened_base(settings: LawSettings) -> Iterator[Base]:
@@ -77,7 +56,9 @@ def opened_base(settings: LawSettings) -> Iterator[Base]:
     Raises
     ------
     NotFoundError
-        There is no such suite, size or checkpoint.
+        There is no such suite, size, checkpoint or layer.
+    StudyError
+        A rank is above the model's width; nothing was fetched then.
     RefusedError
         The checkpoint is not what it claims to be.
     """
@@ -88,8 +69,6 @@ def opened_base(settings: LawSettings) -> Iterator[Base]:
             name=f"{suite.name} {settings.size} step {located.step}",
             folder=folder,
             weights=located.weights,
-            layers=config["num_hidden_layers"],
-            width=config["hidden_size"],
             context=config["max_position_embeddings"],
             vocabulary=config["vocab_size"],
             parameters=suite.size(settings.size).parameters,
@@ -105,9 +84,22 @@ def _located(settings: LawSettings) -> tuple[Suite, Located]:
     step = settings.checkpoint
     if step is None:
         step = max(suite.usual_checkpoints(settings.size), default=suite.steps)
+    _check(settings, f"{suite.name} {settings.size} step {step}", suite.size(settings.size))
     found = locate(suite, [settings.size], [step], keep=1).chosen("refuse")
     if not found:
         raise NotFoundError(f"checkpoint {step} of {suite.name} {settings.size} is missing")
     if found[0].fault:
         raise StudyError(f"{suite.name} {settings.size} step {step}: {found[0].fault}")
     return suite, found[0]
+
+
+def _check(settings: LawSettings, name: str, size: Size) -> None:
+    """Refuse adapters that the model cannot have."""
+    if (most := max(settings.ranks)) > size.width:
+        raise StudyError(
+            f"ranks: got {most}, {name} has width {size.width}; a map of higher rank does not "
+            "exist, take ranks up to the width"
+        )
+    for layer in settings.layers:
+        if layer >= size.layers:
+            raise not_found(f"layer of {name}:", str(layer), [str(n) for n in range(size.layers)])

@@ -160,7 +160,7 @@ def summary(runs: pl.DataFrame, tokens: pl.DataFrame) -> Found:
         fault = str(error)
     sentences = {
         "law": " ".join(fit.sentences()) if fit else f"No law is fitted: {fault or 'no sft runs'}.",
-        "monotone": _monotone(facts["not_monotone"]),
+        "monotone": _monotone(facts["not_monotone"], plain),
         "threshold": _threshold(facts),
         "methods": _methods(comparison),
     }
@@ -192,7 +192,9 @@ def _spearman(answers: pl.DataFrame) -> float | None:
     return float(spearmanr(answers["first_below"], answers["failed"]).statistic)
 
 
-def _monotone(faults: list[str]) -> str:
+def _monotone(faults: list[str], plain: pl.DataFrame) -> str:
+    if max(plain["rank"].n_unique(), plain["tokens_asked"].n_unique()) < 2:
+        return "Gains of plain training at two ranks or lengths would have an order."
     if not faults:
         return "The gain rises with the rank and falls with the length in every cell."
     return f"The gain does not rise with the rank, or fall with the length: {'; '.join(faults)}."

@@ -10,6 +10,7 @@ import pytest
 from pythia_profile.checkpoints.load import CheckpointLoader
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
+from pythia_profile.execute.worker import Worker
 from pythia_profile.labs import lab_runs
 from pythia_profile.labs.law.law_adapter import load_adapter
 from pythia_profile.labs.law.law_base import opened_base
@@ -17,6 +18,8 @@ from pythia_profile.labs.law.law_data import answers_of
 from pythia_profile.labs.law.law_pass import forced
 from pythia_profile.labs.law.law_settings import LawSettings
 from pythia_profile.labs.law.law_summary import compared, not_monotone, summary
+from pythia_profile.labs.law.law_train import train_unit
+from pythia_profile.labs.law.law_unit import LawUnit
 
 pytestmark = pytest.mark.slow
 
@@ -107,6 +110,19 @@ def test_the_tables_hold_what_a_fresh_model_with_the_adapter_says(out, runs, tok
     np.testing.assert_array_equal(found.margin[answers.scored], lines["margin"])
 
 
+def test_a_run_in_this_process_gives_the_numbers_of_the_workers(out, runs, tmp_path):
+    settings = LawSettings(**tomllib.loads((out / "law.toml").read_text()))
+    with opened_base(settings) as base:
+        answers = answers_of(settings, base, 0)[20]
+        unit = LawUnit(tmp_path, settings, base, answers, 4, 20, "sw", settings.updates, 0)
+        unit.folder.mkdir()
+        train_unit(unit, Worker("cpu", 1, lambda _: None))
+    again = json.loads((unit.folder / "result.json").read_text())
+    line = runs.filter(adapter=unit.folder.name).row(0, named=True)
+
+    assert again == {name: line[name] for name in again}  # bit for bit
+
+
 def test_what_cannot_be_compared_is_said(runs, tokens):
     alone = summary(runs.filter(method="ot"), tokens)
 
@@ -114,6 +130,7 @@ def test_what_cannot_be_compared_is_said(runs, tokens):
     assert "nothing to compare" in alone.sentences["methods"]
     assert alone.facts["adapters"] == 6
     assert not alone.facts["not_monotone"]
+    assert "would have an order" in alone.sentences["monotone"]
 
 
 def test_methods_are_compared_cell_by_cell_where_plain_training_is_at_the_boundary():
