@@ -142,6 +142,29 @@ def test_a_lease_is_held_by_one_process_and_ends_with_it(tmp_path):
     assert ask() == "True"
 
 
+def test_a_lease_whose_holder_was_killed_is_free_at_once_whatever_the_clock_says(tmp_path):
+    """Faults 34 and 35: the kernel lets go of it; no time of any file or host is looked at."""
+    path = tmp_path / "unit.lease"
+    code = (
+        "import sys; from pathlib import Path; from pythia_profile.store import lease\n"
+        f"with lease(Path({str(path)!r})) as mine: print(mine, flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "True\n"
+    for year in (0, 4_000_000_000):  # 1970, and a clock that is a century ahead
+        os.utime(path, (year, year))
+        with lease(path) as mine:
+            assert not mine
+
+    holder.kill()
+    holder.communicate()
+
+    with lease(path) as mine:
+        assert mine
+
+
 def test_a_file_system_without_locks_gives_everybody_the_lease(tmp_path, monkeypatch):
     def no_locks(*_, **__):
         raise OSError(37, "No locks available")

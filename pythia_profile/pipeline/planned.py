@@ -3,16 +3,18 @@
 From the listing, the cache and what is scored already; nothing is fetched and nothing is scored.
 """
 
+import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies
 
 from data_order.errors import RemoteError, RemoteNotFoundError
-from data_order.hub.access import Hub
+from data_order.hub.access import Hub, hub_endpoint, origin
 from pythia_profile.checkpoints.grid import Grid
 from pythia_profile.checkpoints.source import HubCheckpoint
 from pythia_profile.checkpoints.verdicts import MISSING, OK, UNSAFE, Verdict
-from pythia_profile.pipeline.pinned import study_grid
+from pythia_profile.pipeline.pinned import pins_of, study_grid
 from pythia_profile.scoring.records import is_done, unfinished
 from pythia_profile.scoring.units import Unit, Work, unit_key
 from pythia_profile.store import read_json
@@ -31,6 +33,7 @@ DONE, TO_DO, QUARANTINED, LEFT_OUT, REFUSED = (
 )
 UNMADE, UNLISTED = "not made yet", "not listed"
 _STORED_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_REACH_SECONDS = 1.0
 _UNLISTED_REQUESTS = 4
 """For a checkpoint that was not listed: two for its listing, one small file, one of weights."""
 
@@ -73,6 +76,8 @@ def planned_grid(
     """
     if suite.root is not None or suite.repository(study.sizes[0]) is not None:
         try:
+            if hub is None and not pins_of(folder).branches:
+                _check_reachable()
             return study_grid(folder, study, suite, hub), ()
         except RemoteNotFoundError:
             raise
@@ -88,6 +93,23 @@ def planned_grid(
         made = open_suite(study.suite, study.sizes, study.training_seed, near=folder)
         return study_grid(folder, study, made, hub), ()
     return _stated(study, suite, UNMADE, "its models are trained on this machine first"), ()
+
+
+def _check_reachable() -> None:
+    """Find out at once that there is no network: a plan has something to fall back on.
+
+    Raises
+    ------
+    RemoteError
+        The hub's host does not take a connection, and no proxy is set that would.
+    """
+    scheme, host, port = origin(hub_endpoint())
+    if scheme in getproxies():
+        return
+    try:
+        socket.create_connection((str(host), port or 443), timeout=_REACH_SECONDS).close()
+    except OSError as error:
+        raise RemoteError(f"cannot reach {host} (is there a network?)") from error
 
 
 def _stated(study: Study, suite: Suite, verdict: str, why: str) -> Grid:

@@ -41,6 +41,7 @@ def without_hub(monkeypatch):
     def refused(*_):
         raise planned.RemoteError("cannot reach the hub")
 
+    monkeypatch.setattr(planned, "_check_reachable", lambda: None)
     monkeypatch.setattr(planned, "study_grid", refused)
 
 
@@ -135,6 +136,17 @@ def test_a_model_beyond_the_memory_of_a_device_is_planned_with_a_note(study, mon
     assert "one a100 has 80 GB" in plan_study(study, device="a100").notes[-1]
     with pytest.raises(NotFoundError, match="no device 'tpu'"):
         plan_study(study, device="tpu")
+
+
+def test_without_a_network_and_a_listing_nobody_waits_for_the_hub(study, monkeypatch):
+    """The hub is not asked again and again: 18 s before, for a plan from the package's facts."""
+    monkeypatch.setattr(planned, "study_grid", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(planned, "getproxies", dict)
+
+    found = plan_study(study, device="a100")
+
+    assert "cannot reach 127.0.0.1 (is there a network?)" in found.notes[0]
+    assert found.states == {"to do": len(found.units)}
 
 
 STEPS = (0, *(2**power for power in range(10)), *range(1000, 143_001, 1000))
