@@ -39,7 +39,7 @@ class SuffixArray:
     def of(cls, rows: npt.NDArray[np.integer[Any]], depth: int) -> Self:
         """Sort the places of `rows` (n, T) by the `depth` tokens that begin there.
 
-        About 64 bytes a token while sorting, log2(depth) sorts of all places.
+        About 90 bytes a token while sorting, log2(depth) sorts of all places.
         """
         if rows.ndim != 2 or not rows.size or not 1 <= depth <= rows.shape[1]:
             raise RecallError(
