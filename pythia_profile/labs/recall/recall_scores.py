@@ -73,7 +73,8 @@ def score_recall(
         tuple(checkpoints) or study.checkpoints or None,
         settings=settings,
         options=options,
-        folder=folder / "recall" / "scores",
+        # a folder for each question, so that one asked before is not scored again
+        folder=folder / "recall" / (lengths.exact if exact_only else lengths.recall),
     )
     found = recall_of(scores, lengths)
     with atomic_write(recall_path(folder, lengths)) as file:

@@ -35,7 +35,7 @@ def truth(cohort, checkpoint):
 
 def test_a_planted_effect_on_whole_matches_is_recovered_with_its_interval():
     rng, hits, errors = np.random.default_rng(0), 0, []
-    for _ in range(400):
+    for _ in range(150):
         cohort, full = recalled(rng)
         found = att_gt(full, cohort, CHECKPOINTS)
         for g in range(3):
@@ -44,10 +44,10 @@ def test_a_planted_effect_on_whole_matches_is_recovered_with_its_interval():
                 hits += abs(error) <= 1.96 * found.se[g, c]
                 errors.append(error)
 
-    # 2,400 cells, six of a panel that share controls: about 600 independent ones, three errors
-    assert hits / 2400 == pytest.approx(0.95, abs=0.027)
+    # 900 cells, six of a panel that share controls: about 225 independent ones, three errors
+    assert hits / 900 == pytest.approx(0.95, abs=0.044)
     # a cell's error is .04; the same count of independent ones
-    assert np.mean(errors) == pytest.approx(0, abs=0.005)
+    assert np.mean(errors) == pytest.approx(0, abs=0.008)
 
 
 def test_it_stands_beside_the_effect_on_likelihood(planted):

@@ -49,14 +49,11 @@ def test_a_scored_study_is_read_and_its_whole_matches_are_greedy_ones(study, cap
     last = table.filter(pl.col("checkpoint") == 64, pl.col("size") == "s")
     assert [line["size"] for line in lines] == ["xs", "s"]
     assert lines[1]["memorized"] == last["full"].sum() > 0
-    assert not (study / "recall" / ".scores").exists()
+    assert not [*(study / "recall").glob(".*")]  # nothing unfinished is left
 
 
-def test_whole_matches_alone_need_no_decoding_and_are_the_same(study, capsys, monkeypatch):
-    from pythia_profile.scoring import outcomes
-
+def test_whole_matches_alone_are_the_same_and_take_nothing_from_what_was_decoded(study, capsys):
     decoded = pl.read_parquet(study / "recall" / "8_1.parquet")
-    monkeypatch.setattr(outcomes, "greedy_continuation", None)
 
     lines = said(capsys, "score", study, *LENGTHS, "--exact-only", "--workers", "1")["lines"]
 
@@ -64,6 +61,8 @@ def test_whole_matches_alone_need_no_decoding_and_are_the_same(study, capsys, mo
     assert table["full"].equals(decoded["full"])
     assert table["share"].null_count() == len(table)
     assert lines[0]["mean_share"] is None
+    said(capsys, "score", study, *LENGTHS)  # read, not scored again
+    assert pl.read_parquet(study / "recall" / "8_1.parquet").equals(decoded)
 
 
 def test_transitions_overlap_and_rates_agree_with_the_table(study, capsys):
@@ -191,6 +190,7 @@ def test_a_table_of_models_is_fitted_and_a_wrong_one_refused(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_small_demo_writes_tables_figures_and_a_page_and_goes_on(tmp_path):
     settings = RecallSettings(
         corpus=PlantedSettings(
