@@ -75,7 +75,8 @@ class PublishedOrder(TrainingOrder):
     label_steps : what one optimizer step adds to the label of a checkpoint.
     documents : the unshuffled documents; with them and the seed any row can be rebuilt.
     row_store : the rows in training order, where they are published.
-    maps : start of the names of published index maps in `MAPS_REPOSITORY`, where there are some.
+    maps : start of the names of published index maps in EleutherAI/pile-preshuffled-seeds, a folder
+        of `.npy` files for each data seed of the standard Pile; None where there are none.
     single_pass : whether no text is read twice within the run.
     assumed : names of the facts above that no source states outright.
     note : what one should know.
@@ -109,10 +110,6 @@ class PublishedOrder(TrainingOrder):
     def saved_steps(self) -> list[int]:
         """Optimizer steps after which a checkpoint was saved, ascending."""
         return [label // self.label_steps for label in self.checkpoints]
-
-
-MAPS_REPOSITORY = "EleutherAI/pile-preshuffled-seeds"
-"""Index maps of the standard Pile for each data seed, as `.npy` files in a folder for each."""
 
 
 def map_prefix(seed: int) -> str:

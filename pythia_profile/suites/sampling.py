@@ -27,7 +27,7 @@ from pythia_profile.suites.placebo_rows import (
     with_states,
 )
 from pythia_profile.suites.registry import as_suite, is_known, suite_facts_of, suite_there
-from pythia_profile.suites.second_readings import read_again, with_twins
+from pythia_profile.suites.rows_read_again import read_again, with_twins
 from pythia_profile.suites.unreplayable import why_unknown
 from pythia_profile.tables import NEVER, ROWS, conform
 
