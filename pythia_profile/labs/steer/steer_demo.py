@@ -28,11 +28,13 @@ from pythia_profile.labs.steer.steer_page import HAN, marked_texts
 from pythia_profile.labs.steer.steer_read import (
     directions,
     inferred_values,
+    read_direction_tokens,
     read_texts_by,
     token_evidence,
 )
 from pythia_profile.labs.steer.steer_report import (
     MemoryFound,
+    joined,
     memory_parts,
     memory_tables,
     memory_title,
@@ -106,11 +108,13 @@ class StyleFound:
     Attributes
     ----------
     facts : plain numbers; sweep : rates of both models; marked : texts with strengths and marks.
+    tokens : at the ends of the first directions.
     """
 
     facts: dict[str, Any]
     sweep: pl.DataFrame
     marked: list[tuple[float, str]]
+    tokens: pl.DataFrame
 
 
 def run_demo(
@@ -186,7 +190,8 @@ def _style(settings: DemoSettings, models: Sequence[Path], out: Path) -> StyleFo
     facts |= {"shift": shift[0], "moved_shift": shift[1], "kept": shift[1] / shift[0]}
     facts |= {"r2": moved.facts["r2"], "monotone": all(_monotone(table) for table in tables)}
     marked = read_texts_by(small, steer, fresh.texts[:4], _lettered)
-    return StyleFound(facts, pl.concat(tables), marked)
+    tokens = read_direction_tokens(small, steer, _lettered, 3, LEXICON)
+    return StyleFound(facts, pl.concat(tables), marked, tokens)
 
 
 def _lettered(ids: Sequence[int]) -> str:
@@ -273,6 +278,9 @@ def _page(settings: DemoSettings, style: StyleFound, memory: MemoryFound, out: P
         title=memory_title(memory),
         lead=f"A language of two styles, of which everything is known, and the mini suite. {HAN}",
         parts=parts,
-        tables=memory_tables(memory),
+        tables=[
+            ("Tokens that the style's steer raises and lowers most", joined(style.tokens)),
+            *memory_tables(memory),
+        ],
         settings=toml_of(settings),
     )

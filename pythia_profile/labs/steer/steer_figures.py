@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from pythia_profile.figures.style import canvas, for_files, save
 
@@ -91,6 +92,8 @@ def draw_suppression(curves: pl.DataFrame, folder: Path) -> Path:
                 _band(right, own.filter(pl.col("quantity") == "perplexity"), color, steer, ls)
             left.set(title=f"{size}, {label}", ylabel="tokens given back", xlabel="strength ε")
             right.set(ylabel="perplexity of other rows", yscale="log", xlabel="strength ε")
+            for axis in (right.yaxis.set_major_formatter, right.yaxis.set_minor_formatter):
+                axis(FuncFormatter(lambda value, _: f"{value:g}"))
             top = part.filter(pl.col("quantity") == "matched")["upper"].to_numpy()
             left.set_ylim(0, min(1.05, 1.1 * float(np.nanmax(top))))
         axes[0].legend(frameon=False)

@@ -1,13 +1,14 @@
 """Texts with marks, as a part of a page and as a page."""
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 import polars as pl
 
 from pythia_profile.labs.lab_page import LabPart, write_lab_page
 
-__all__ = ["HAN", "marked_texts", "write_marked_page"]
+__all__ = ["HAN", "listed", "marked_texts", "write_marked_page"]
 
 HAN = "After Han et al. (2024), Word Embeddings Are Steers, arXiv 2305.12798."
 
@@ -16,6 +17,11 @@ def marked_texts(marked: Sequence[tuple[float, str]]) -> str:
     """HTML of texts with their marks and inferred strengths."""
     lines = [f"<p><b>{value:+.2f}</b> {text}</p>" for value, text in marked]
     return f'<div class="marked">{"".join(lines)}</div>'
+
+
+def listed(sentences: Sequence[str]) -> str:
+    """HTML list of sentences, escaped."""
+    return f"<ul>{''.join(f'<li>{escape(one)}</li>' for one in sentences)}</ul>"
 
 
 def write_marked_page(

@@ -18,7 +18,7 @@ from pythia_profile.labs.steer.steer_memory import (
     memory_transfers,
 )
 from pythia_profile.labs.steer.steer_models import load_model
-from pythia_profile.labs.steer.steer_page import HAN, marked_texts
+from pythia_profile.labs.steer.steer_page import HAN, listed, marked_texts
 from pythia_profile.labs.steer.steer_read import read_direction_tokens, read_texts_by
 from pythia_profile.labs.steer.steer_suppress import suppression
 from pythia_profile.settings import Settings
@@ -27,6 +27,7 @@ from pythia_profile.store import atomic_write
 __all__ = [
     "EXPLORATORY",
     "MemoryFound",
+    "joined",
     "memory_parts",
     "memory_sentences",
     "memory_tables",
@@ -140,14 +141,17 @@ def memory_parts(found: MemoryFound, folder: Path) -> list[LabPart]:
     parts = [
         LabPart(
             "Does a steer tell rows that were read, or memorized, from others?",
-            f"{EXPLORATORY} {' '.join(memory_sentences(found))} Rows read or planted were drawn "
-            "at random; memorized rows were not, so a steer may tell them by what they are about.",
+            f"{EXPLORATORY} Rows read or planted were drawn at random; memorized rows were not, so "
+            "a steer may tell them by what they are about.",
             draw_attacks(found.summary, folder),
+            listed(memory_sentences(found)),
         ),
         LabPart(
             "What suppressing the direction costs",
-            _suppression_sentence(found.curves),
+            "Each row's first half is given and the rest follows greedily; dashed is a random "
+            "steer of the same singular values, which pushes as hard in no particular direction.",
             draw_suppression(found.curves, folder),
+            listed(_suppression_sentences(found.curves)),
         ),
         LabPart(
             "Texts marked by the memory steer",
@@ -158,17 +162,22 @@ def memory_parts(found: MemoryFound, folder: Path) -> list[LabPart]:
     ]
     if len(found.transfers):
         pairs = [
-            f"{line['source']} to {line['target']} ({line['label']}): {_interval(line, '')}"
+            f"{line['source']} to {line['target']}, {line['label']}: {_interval(line, '')}"
             for line in found.transfers.iter_rows(named=True)
         ]
-        moved = f"AUC of a steer moved from one size to another. {'; '.join(pairs)}."
-        parts.insert(1, LabPart("Does the direction move to another size?", moved))
+        said = "AUC of a steer moved from one size to another, on rows that trained it in neither."
+        title = "Does the direction move to another size?"
+        parts.insert(1, LabPart(title, said, markup=listed(pairs)))
     return parts
+
+
+def joined(tokens: pl.DataFrame) -> pl.DataFrame:
+    """Write lists of tokens as words."""
+    return tokens.with_columns(pl.col("raised", "lowered").list.join(" "))
 
 
 def memory_tables(found: MemoryFound) -> list[tuple[str, pl.DataFrame]]:
     """Tables of a page, with what they show."""
-    tokens = found.tokens.with_columns(pl.col("raised", "lowered").list.join(" "))
     summary = found.summary.select(
         *("size", "label", "rows", "auc", "lower", "upper", "loss_auc", "loss_lower"),
         *("loss_upper", "gain", "gain_lower", "gain_upper", "null", "null_lower", "null_upper"),
@@ -177,7 +186,7 @@ def memory_tables(found: MemoryFound) -> list[tuple[str, pl.DataFrame]]:
     listed = [
         ("Memory steers beside the loss attack and permuted labels", summary),
         ("Memory steers moved between sizes", found.transfers),
-        ("Tokens that the memory steers raise and lower most", tokens),
+        ("Tokens that the memory steers raise and lower most", joined(found.tokens)),
     ]
     return [(caption, table) for caption, table in listed if len(table)]
 
@@ -208,7 +217,7 @@ def toml_of(settings: Settings) -> str:
     return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
 
 
-def _suppression_sentence(curves: pl.DataFrame) -> str:
+def _suppression_sentences(curves: pl.DataFrame) -> list[str]:
     """Of each model, at the strength nearest to −1: tokens given back and perplexity."""
     said = []
     for (size, label), part in curves.group_by("size", "label", maintain_order=True):
@@ -229,4 +238,4 @@ def _suppression_sentence(curves: pl.DataFrame) -> str:
             f"rows of {numbers['memory', at, 'perplexity']:.1f} "
             f"({numbers['random', at, 'perplexity']:.1f})."
         )
-    return " ".join(said)
+    return said
