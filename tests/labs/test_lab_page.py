@@ -82,3 +82,15 @@ def test_a_warning_stands_before_the_numbers(tmp_path):
 
     assert page.index("Not converged.") < page.index("A part")
     assert "<table" not in page
+
+
+def test_markup_stands_as_it_is_and_settings_can_be_left_out(tmp_path):
+    part = LabPart("Marked", "Under it <i>.", markup='a <mark class="plus">b</mark>')
+    path = write_lab_page(
+        tmp_path / "page.html", title="T", lead="L", parts=[part], tables=[], settings=""
+    )
+    read = Read(path.read_text())
+
+    assert ("mark", {"class": "plus"}) in read.tags
+    assert "Under it <i>." in read.text
+    assert "Settings" not in read.text

@@ -71,7 +71,7 @@ class DemoSettings(Settings):
     steer: SteerSettings = Field(
         SteerSettings(steps=200, scale=0.5), description="How the style's steer is trained."
     )
-    labelled: int = Field(1024, ge=64, description="labelled rows that train it")
+    labelled: int = Field(2048, ge=64, description="labelled rows that train it")
     values: tuple[float, ...] = Field(
         (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0), min_length=3, description="ε of the sweep"
     )
