@@ -19,7 +19,7 @@ import polars as pl
 from scipy.stats import spearmanr
 
 from pythia_profile.execute.worker import Worker
-from pythia_profile.labs.capacity.capacity_numbers import unintended_bits
+from pythia_profile.labs.capacity.capacity_numbers import CapacityError, unintended_bits
 from pythia_profile.labs.capacity.capacity_settings import TextSettings
 from pythia_profile.labs.capacity.capacity_training import (
     extracted,
@@ -28,7 +28,7 @@ from pythia_profile.labs.capacity.capacity_training import (
 )
 from pythia_profile.labs.lab_runs import RESULT, run_units
 from pythia_profile.mini.config import MiniConfig
-from pythia_profile.mini.corpus import read_corpus, token_rows, train_tokenizer
+from pythia_profile.mini.corpus import CorpusError, read_corpus, token_rows, train_tokenizer
 from pythia_profile.store import atomic_write, digest, write_json
 from pythia_profile.training.languages import Rows
 from pythia_profile.training.loop import token_losses
@@ -102,7 +102,7 @@ def text_tables(
 
     Raises
     ------
-    CorpusError
+    CapacityError
         The standard library holds too little text.
     """
     corpus = _corpus(home, settings)
@@ -176,11 +176,24 @@ def _related(
 
 
 def text_rows_of(settings: TextSettings) -> tuple[Rows, str]:
-    """Rows of the superset, then those that no model reads, no two the same; and their hash."""
+    """Rows of the superset, then those that no model reads, no two the same; and their hash.
+
+    Raises
+    ------
+    CapacityError
+        The standard library holds too little text.
+    """
     config = _config(settings)
-    corpus = read_corpus(config)
-    tokenizer = train_tokenizer(corpus.texts, config.vocabulary)
-    return token_rows(corpus, tokenizer, config).astype(np.int64), config.key(corpus.sha256)
+    try:
+        corpus = read_corpus(config)
+        tokenizer = train_tokenizer(corpus.texts, config.vocabulary)
+        rows = token_rows(corpus, tokenizer, config)
+    except CorpusError as error:
+        raise CapacityError(
+            f"superset: got {settings.superset:,} rows and {settings.test_rows:,} to test, more "
+            f"than this Python's own sources give; take fewer, or shorter ones ({error})"
+        ) from error
+    return rows.astype(np.int64), config.key(corpus.sha256)
 
 
 def _config(settings: TextSettings) -> MiniConfig:

@@ -38,7 +38,7 @@ def run_text(
 
     Raises
     ------
-    CorpusError
+    CapacityError
         The standard library holds too little text.
     """
     found = text_tables(out / "runs", settings, device=device, workers=workers)
