@@ -72,7 +72,7 @@ def batch_sizes(method: str, answers: int, most: int) -> list[tuple[int, int]]:
 
     Examples
     --------
-    >>> batch_sizes("sft", 10, most=64), batch_sizes("sw_phone_book", 10, most=5)
+    >>> batch_sizes("sft", 10, most=5), batch_sizes("sw_phone_book", 10, most=5)
     ([(10, 5)], [(2, 1), (4, 2), (6, 3), (8, 4), (10, 5)])
     """
     stages = STAGES if method == "sw_phone_book" else 1
