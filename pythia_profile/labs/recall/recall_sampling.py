@@ -19,6 +19,9 @@ __all__ = ["chance_of_extraction", "draws_needed", "sampled_hits"]
 
 Numbers = npt.NDArray[np.float64]
 
+_TOGETHER = 2048
+"""Samples that are drawn side by side."""
+
 
 def chance_of_extraction(log_p: npt.ArrayLike, draws: npt.ArrayLike) -> Numbers:
     """Probability that at least one of `draws` samples is the continuation.
@@ -82,6 +85,22 @@ def sampled_hits(
     Temperature 1, all tokens. What the closed form says is then only checked.
     """
     generator = torch.Generator(model.device).manual_seed(seed)
+    step = max(1, _TOGETHER // draws)
+    parts = [
+        _hits(model, rows[first : first + step], prompt, count, draws, generator)
+        for first in range(0, len(rows), step)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def _hits(
+    model: PreTrainedModel,
+    rows: npt.NDArray[np.integer],
+    prompt: int,
+    count: int,
+    draws: int,
+    generator: torch.Generator,
+) -> npt.NDArray[np.int64]:
     ids = torch.from_numpy(rows.astype(np.int64)).to(model.device)
     ids = ids.repeat_interleave(draws, dim=0)
     right = torch.ones(len(ids), dtype=torch.bool, device=model.device)
