@@ -126,10 +126,12 @@ def _noise(measures: pl.DataFrame) -> str:
         return "No size memorizes enough rows to follow them under noise."
     parts = [
         f"{size} "
-        + ", ".join(f"{line['value']:.2f} at {line['strength']:g}" for line in _each(one))
-        for (size,), one in kept.sort("strength").group_by("size", maintain_order=True)
+        + ", ".join(
+            f"{line['value']:.2f} at {line['strength']:g}" for line in _each(one.sort("strength"))
+        )
+        for (size,), one in kept.group_by("size", maintain_order=True)
     ]
-    return f"Memorized rows keep, of their own tokens, by α: {'; '.join(sorted(parts))}."
+    return f"Memorized rows keep, of their own tokens, by α: {'; '.join(parts)}."
 
 
 def _heads(runs: pl.DataFrame, heads: pl.DataFrame) -> str:
