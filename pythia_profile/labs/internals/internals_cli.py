@@ -55,14 +55,15 @@ def demo(
 
 @verb(
     SECTION,
-    "lab internals run my-study --size s --checkpoint 128",
+    "lab internals run my-study --size xs,s --checkpoint 128",
     "lab internals run my-study --set strengths=[0.2] --set tuned_steps=0",
     group=app,
 )
 def run(
     folder: StudyFolder = HERE,
     size: Annotated[
-        str | None, typer.Option(help="Which model.", show_default="the study's last")
+        str | None,
+        typer.Option(help="Which models, separated by commas.", show_default="the study's last"),
     ] = None,
     checkpoint: Annotated[
         int | None, typer.Option(help="Which step.", show_default="the last")
@@ -73,9 +74,10 @@ def run(
     ] = None,
     settings: Set = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look inside a checkpoint of a study.
+    """Look inside checkpoints of a study.
 
     On the study's rows: memorized beside matched others and rows never read, and rows read beside
     rows not yet read, which a known order makes comparable. Settings are those of `measure` in the
@@ -90,9 +92,10 @@ def run(
         folder,
         checked(Measuring, parsed_settings(settings or [], "--set"), "--set"),
         out or folder / "internals",
-        size=size,
+        sizes=size.split(",") if size else (),
         checkpoint=checkpoint,
         device=chosen_device(device),
+        workers=workers,
     )
     _say(*found, as_json)
 

@@ -1,6 +1,7 @@
 """The lab from settings, or from a study, to tables and one page."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +80,18 @@ def measure_study(
     settings: Measuring,
     out: Path,
     *,
-    size: str | None = None,
+    sizes: Sequence[str] = (),
     checkpoint: int | None = None,
     device: str = "cpu",
+    workers: int | None = None,
 ) -> tuple[pl.DataFrame, Path]:
-    """Measure one checkpoint of a study on the study's rows; return its line, and the page.
+    """Measure a checkpoint of some sizes of a study on its rows; return a line a size, and a page.
 
     Parameters
     ----------
     study : its folder, with `rows.parquet`.
-    out : as of `measure_planted`.
-    size, checkpoint : the last of the study by default.
+    out : as of `measure_planted`; the rows of each size are `rows-<size>.parquet`.
+    sizes, checkpoint : the last of the study by default.
 
     Raises
     ------
@@ -98,22 +100,30 @@ def measure_study(
     StudyError
         The rows are too short.
     """
-    with study_model(study, size, checkpoint) as model:
-        material = _written(study_material(study, model, settings), out / "rows.parquet")
-        unit = InternalsUnit(
-            home=out / "units",
-            material=material,
-            checkpoint=model.folder,
-            identity=repr(sorted(model.weights.items())),
-            size=model.size,
-            step=model.step,
-            layers=model.layers,
-            heads=model.heads,
-            settings=settings,
-        )
+    with ExitStack() as held:
+        models = [
+            held.enter_context(study_model(study, size, checkpoint)) for size in sizes or (None,)
+        ]
+        units = [
+            InternalsUnit(
+                home=out / "units",
+                material=_written(
+                    study_material(study, model, settings), out / f"rows-{model.size}.parquet"
+                ),
+                checkpoint=model.folder,
+                identity=repr(sorted(model.weights.items())),
+                size=model.size,
+                step=model.step,
+                layers=model.layers,
+                heads=model.heads,
+                settings=settings,
+            )
+            for model in models
+        ]
         toml = tomli_w.dumps(settings.model_dump(mode="json"))
-        lead = f"Checkpoint {model.step:,} of size {model.size} on the study's rows. {_AFTER}"
-        return _measure([unit], out, lead, toml, device, 1)
+        named = ", ".join(f"{model.size} at step {model.step:,}" for model in models)
+        lead = f"Checkpoints of the study '{study.resolve().name}' on its rows: {named}. {_AFTER}"
+        return _measure(units, out, lead, toml, device, workers)
 
 
 def _written(table: pl.DataFrame, path: Path) -> Path:

@@ -265,7 +265,7 @@ def study(tmp_path, tiny_suite, tiny_rows, monkeypatch):
 def test_a_checkpoint_of_a_study_compares_rows_read_with_rows_not_yet_read(
     study, tiny_rows, capsys
 ):
-    options = ["--size", "xs", "--checkpoint", "32", "--set", "prompt=8", "--json"]
+    options = ["--size", "xs,s", "--checkpoint", "32", "--set", "prompt=8", "--json"]
     options += ["--set", "continuation=8", "--set", "tuned_steps=0", "--set", "relabelings=19"]
     options += ["--set", "noise_draws=1", "--set", "candidates=48", "--set", "most_rows=24"]
 
@@ -281,7 +281,8 @@ def test_a_checkpoint_of_a_study_compares_rows_read_with_rows_not_yet_read(
         name: [steps[row] for row in ids]
         for name, ids in groups.group_by("group").agg("row_id").iter_rows()
     }
-    assert said["runs"][0]["checkpoint"] == 32
+    assert [(one["size"], one["checkpoint"]) for one in said["runs"]] == [("xs", 32), ("s", 32)]
+    assert set(differences["size"]) == {"xs", "s"}
     assert max(of["read"]) <= 32 < min(of["not yet read"])
     assert 16 < min(of["just read"]) <= max(of["just read"]) <= 32
     assert set(differences["control"]) >= {"not yet read"}
