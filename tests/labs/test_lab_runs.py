@@ -51,6 +51,7 @@ def counting(tmp_path, monkeypatch):
     return counting_units
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_and_what_is_done_is_read(counting, tmp_path):
     units = [
         counting.Count(tmp_path / "runs" / f"unit{steps}", steps, killed_at=7 if steps == 9 else -1)

@@ -16,6 +16,8 @@ from pythia_profile.tables import ROWS
 from pythia_profile.training.planted import PlantedSettings
 from pythia_profile.training.shapes import ModelShape
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = ["--prompt", "8", "--continuation", "1"]
 
 
