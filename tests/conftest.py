@@ -9,10 +9,16 @@ import pytest
 
 ONLY_WHEN_ASKED = ("bench", "gpu")
 """Marks of tests that run only where `-m` names them."""
+TRAINED = "tiny_suite"
+"""The fixture that trains models: what needs it is slow."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what `-m` does not ask for
 def pytest_collection_modifyitems(config, items):
     """Leave out what was not asked for; slow tests begin first, lest a worker end with them."""
+    for item in items:
+        if TRAINED in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
     unasked = {name for name in ONLY_WHEN_ASKED if name not in config.option.markexpr}
     kept, left_out = [], []
     for item in items:

@@ -13,6 +13,8 @@ from pythia_profile.findings.across import across, mean_over_seeds
 from pythia_profile.profiles.estimates import Estimates, RunEstimate
 from tests.findings.nominal_rate import holds
 
+pytestmark = pytest.mark.slow
+
 CHECKPOINTS = np.array([0, 10, 20, 30])
 BY_ROW = Estimation(clusters="row", draws=300)
 TRUTH = 0.4
@@ -39,7 +41,6 @@ def study(rng, sizes=("s",), seed=0, effect=TRUTH, together=False):
     return Estimates(tuple(run(rng, size, seed, effect, shared) for size in sizes), BY_ROW)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 6])
 def test_means_over_seeds_hold_the_effect_of_another_draw_of_seeds(seeds):
     rng, inside, alone = np.random.default_rng(seeds), [], []
@@ -56,7 +57,6 @@ def test_means_over_seeds_hold_the_effect_of_another_draw_of_seeds(seeds):
     assert np.mean(alone) < 0.7  # one run's own interval knows of its rows only
 
 
-@pytest.mark.slow
 def test_bands_over_sizes_hold_all_of_them_at_once():
     rng, inside, apart = np.random.default_rng(0), [], []
     sizes = ("a", "b", "c", "d")

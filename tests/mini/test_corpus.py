@@ -80,6 +80,7 @@ def test_too_little_text_says_what_there_is_and_what_is_needed(tmp_path, config)
         read_corpus(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_text_that_repeats_itself_is_too_little_too(tmp_path, config):
     (tmp_path / "a.py").write_text("import os  # the same line over and over\n" * 40_000)
     corpus = read_corpus(config, tmp_path)

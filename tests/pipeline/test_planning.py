@@ -174,6 +174,7 @@ def listed(repository: str, gigabytes: float) -> dict:
     return {"branches": branches, "trees": trees}
 
 
+@pytest.mark.slow
 def test_1232_listed_checkpoints_are_planned_within_two_seconds_without_a_network(tmp_path):
     """From the start of the process; bytes, minutes and words are those of the listing."""
     folder, asked = tmp_path / "study", ",".join(map(str, STEPS))

@@ -220,6 +220,7 @@ def _drawn(rng, cohorts, batches, rows, controls):
     return pl.DataFrame(table), scores.with_columns(**{k: pl.lit(v) for k, v in named.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covariates", [(), ("features",), ("features", "reference")])
 def test_standard_errors_of_designs_are_what_studies_of_that_design_turn_out_to_have(covariates):
     """Predicted at equal covariates from a pilot, against the spread of effects over new studies.

@@ -138,6 +138,7 @@ def test_only_parameters_that_ask_for_a_gradient_are_trained():
     assert moved == {"lm_head.weight"}
 
 
+@pytest.mark.slow
 def test_a_bigram_language_is_learned_down_to_its_entropy():
     language = Bigram.draw(12, seed=0)
     recipe = Recipe(steps=300, batch_size=32, peak_lr=1e-2, warmup_steps=10)

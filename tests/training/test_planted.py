@@ -46,6 +46,7 @@ def test_all_rows_are_of_one_language():
     assert means == pytest.approx([language.entropy] * 3, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_its_end_goes_on_to_the_same_bits(tmp_path):
     shapes = [ModelShape(width=8), ModelShape(width=16)]
     whole = train_planted(SMALL, shapes, tmp_path, steps=8, checkpoints=2, workers=2)

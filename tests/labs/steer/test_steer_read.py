@@ -23,6 +23,8 @@ from pythia_profile.labs.steer.steer_sweep import continued, mean_interval, swee
 from pythia_profile.labs.steer.steer_texts import text_losses
 from tests.labs.steer.conftest import LANGUAGE
 
+pytestmark = pytest.mark.slow
+
 VALUES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
@@ -121,7 +123,6 @@ def test_a_steer_moved_to_its_own_model_is_itself(small, trained, states):
     np.testing.assert_allclose(found.matrix, trained.matrix, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_a_moved_steer_keeps_most_of_the_shift(small, large, trained, fresh):
     """At least .6 of the source's, at strengths 1 and 2; it goes up and down as it should."""
     settings = Generation(prompt=4, tokens=20, top_p=1.0)
