@@ -28,6 +28,7 @@ from pythia_profile.labs.steer.steer_settings import SteerError, SteerSettings
 from pythia_profile.labs.steer.steer_study import memorized_rows, read_rows, row_gains
 from pythia_profile.labs.steer.steer_suppress import suppression
 from pythia_profile.scoring.run import score
+from pythia_profile.scoring.settings import RunOptions
 from pythia_profile.store import read_json, write_table
 from pythia_profile.study import Sampling, Study, create_study
 from pythia_profile.tables import ROWS
@@ -232,7 +233,12 @@ def test_a_scored_study_is_asked_both_questions(tiny_suite, tiny_rows, tmp_path,
     folder = tmp_path / "study"
     create_study(folder, study)
     write_table(tiny_rows, folder / "rows.parquet", ROWS)
-    score(tiny_suite, tiny_rows, folder=folder / "scores", settings=study.score)
+    score(
+        *(tiny_suite, tiny_rows),
+        folder=folder / "scores",
+        settings=study.score,
+        options=RunOptions(workers=1),
+    )
     words = ["lab", "steer", "memory", str(folder), "--out", str(tmp_path / "found"), "--json"]
     words += ["--workers", "1"]
     sets = ("permutations=0", "steer.steps=10", "strengths=[-1.0, 0.0]")
