@@ -105,7 +105,7 @@ def test_check_says_and_writes_what_the_effects_rest_on(scored, capsys):
 
     said = capsys.readouterr().out
     for words in (
-        "checkpoints that stand out:",
+        "checkpoints that stand out before reading:",
         "own event studies",
         "outcome before treatment",
         "two-way fixed effects",
