@@ -180,8 +180,8 @@ def test_an_unsupported_architecture_is_told_by_its_config_and_its_weights_are_n
     states = published.score(rows, "accept")
 
     assert states[2] == (
-        "quarantine: config.json: model_type is 'mamba', expected one of gpt_neox, llama, olmo, "
-        "olmo2, olmo3"
+        "quarantine: config.json: model_type is 'mamba', expected one of gpt_neox, gpt_bigcode, "
+        "llama, olmo, olmo2, olmo3"
     )
     commit = published.hub.repositories["model", MODELS].branches["step2"]
     assert not [r for r in published.hub.requests("cdn") if commit in r.path]
