@@ -139,7 +139,7 @@ def order(
     label = run.label_steps
     width = row_tokens or run.row_tokens
     first = row if row is not None else training.first_row_of(step or 0)
-    count = 1 if row is not None else len(training.rows_of(step or 0))
+    count = 1 if row is not None else int(training.rows_before(step or 0)) - first
     shown = min(show, count) if show and not as_json else count
     if shown > _MOST_SHOWN:
         raise typer.BadParameter(f"{shown:,} rows are too many to show; --show N shows the first")

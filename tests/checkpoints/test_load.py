@@ -303,7 +303,7 @@ def test_a_config_that_asks_for_its_own_code_is_refused(saved):
         ("{", "not valid JSON"),
         (
             '{"model_type": "bert"}',
-            "model_type is 'bert', expected one of gpt_neox, llama",
+            "model_type is 'bert', expected one of gpt_neox",
         ),
         ("[]", "model_type is None"),
         ('{"model_type": ["gpt_neox"]}', r"model_type is \['gpt_neox'\]"),

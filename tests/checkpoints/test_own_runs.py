@@ -60,7 +60,7 @@ def test_folders_of_a_run_are_scored_whatever_they_are_called(published, rows, m
 @pytest.mark.parametrize(
     ("save", "code", "message"),
     [
-        (save_gpt2, 4, "config.json: model_type is 'gpt2', expected one of gpt_neox, llama"),
+        (save_gpt2, 4, "config.json: model_type is 'gpt2', expected one of gpt_neox"),
         (save_deepspeed, 2, "DeepSpeed files, as GPT-NeoX saves them; convert them with its tools"),
         (save_torch_shards, 2, "shards of torch.distributed; save the model as a Hugging Face"),
     ],
