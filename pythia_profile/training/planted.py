@@ -5,7 +5,6 @@ In: settings. Out: rows of a bigram language in which some sequences of the same
 recalls of a sequence can then be set beside how often it was read, everything else being equal.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,16 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from pythia_profile.execute.executors import map_units
-from pythia_profile.execute.resources import available_cores, resources_for
-from pythia_profile.execute.time_left import Part, model_cost
 from pythia_profile.execute.worker import Worker
-from pythia_profile.progress import track
 from pythia_profile.settings import Settings
-from pythia_profile.store import digest, lease, make_folder
+from pythia_profile.store import digest, write_json
 from pythia_profile.training.languages import Bigram, Rows, plant
 from pythia_profile.training.settings import Recipe
 from pythia_profile.training.shapes import ModelShape, tiny_model
+from pythia_profile.training.units import RESULT, run_units
 
 __all__ = [
     "PlantedCorpus",
@@ -184,41 +180,13 @@ def train_planted(
         PlantedUnit(home, settings, shape, steps, saved_steps(steps, checkpoints))
         for shape in sorted(shapes, key=lambda one: -one.parameters(settings.vocabulary))
     ]
-    missing = [unit for unit in units if not unit.last.is_dir()]
-    if missing:
-        make_folder(home)
-        resources = resources_for(len(missing), available_cores(), 700 * 2**20, "cpu", workers)
-        resources = type(resources)(resources.devices, 1)
-        costs = [model_cost(unit.shape.parameters(settings.vocabulary)) for unit in missing]
-        parts = [
-            Part(unit.name, unit.shape.name, steps, cost)
-            for unit, cost in zip(missing, costs, strict=True)
-        ]
-        title = f"training {len(missing)} models on the planted corpus"
-        with track(
-            title, steps * len(missing), "steps", parts=parts, workers=resources.slots
-        ) as task:
-            map_units(train_planted_unit, missing, resources, on_part=task.advance_part)
+    title = "training on the planted corpus"
+    run_units(units, train_planted_unit, title=title, workers=workers)
     return {unit.shape.name: unit.last for unit in reversed(units)}
 
 
 def train_planted_unit(unit: PlantedUnit, worker: Worker) -> None:
-    """Train one shape to its end in a worker process, or wait for the process that is at it."""
-    import torch
-    from transformers.utils import logging as transformers_logging
-
-    torch.set_num_threads(worker.threads)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    make_folder(unit.folder)
-    while not unit.last.is_dir():
-        with lease(unit.folder / "lock") as ours:
-            # looked for again: who held it may have finished in between
-            if ours and not unit.last.is_dir():
-                _train(unit, worker)
-        time.sleep(0 if ours else 0.2)
-
-
-def _train(unit: PlantedUnit, worker: Worker) -> None:
+    """Train one shape to its end in a worker process, from where its folder was left."""
     from pythia_profile.training.loop import resume_or_start, save_state, shuffled_batches, train
 
     settings, recipe = unit.settings, unit.settings.recipe(unit.steps)
@@ -228,7 +196,6 @@ def _train(unit: PlantedUnit, worker: Worker) -> None:
         recipe,
         lambda: tiny_model(unit.shape, settings.vocabulary, settings.tokens, seed=settings.seed),
     )
-    worker.begin(unit.name)
     worker.advance(state.step)
     rows = planted_corpus(settings).rows
     for update in train(
@@ -237,3 +204,4 @@ def _train(unit: PlantedUnit, worker: Worker) -> None:
         if update.step in unit.saved:
             save_state(state, unit.folder)
         worker.advance(1)
+    write_json({"checkpoint": unit.last.name}, unit.folder / RESULT)

@@ -24,11 +24,11 @@ from pythia_profile.labs.capacity.capacity_training import (
     remove_checkpoints,
     train_by_heart,
 )
-from pythia_profile.labs.lab_runs import RESULT, run_units
 from pythia_profile.store import atomic_write, digest, write_json
 from pythia_profile.training.languages import Rows, uniform_rows
 from pythia_profile.training.loop import token_losses
 from pythia_profile.training.shapes import ModelShape, tiny_model
+from pythia_profile.training.units import RESULT, run_units
 
 __all__ = ["CapacityUnit", "capacity_tables", "different_rows", "train_unit"]
 

@@ -26,13 +26,13 @@ from pythia_profile.labs.capacity.capacity_training import (
     remove_checkpoints,
     train_by_heart,
 )
-from pythia_profile.labs.lab_runs import RESULT, run_units
 from pythia_profile.mini.config import MiniConfig
 from pythia_profile.mini.corpus import CorpusError, read_corpus, token_rows, train_tokenizer
 from pythia_profile.store import atomic_write, digest, write_json
 from pythia_profile.training.languages import Rows
 from pythia_profile.training.loop import token_losses
 from pythia_profile.training.shapes import ModelShape, tiny_model
+from pythia_profile.training.units import RESULT, run_units
 
 __all__ = ["REFERENCES", "TextTables", "TextUnit", "text_rows_of", "text_tables", "tf_idf"]
 

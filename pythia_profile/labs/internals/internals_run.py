@@ -18,9 +18,9 @@ from pythia_profile.labs.internals.internals_sentences import sentences, title_o
 from pythia_profile.labs.internals.internals_settings import InternalsSettings, Measuring
 from pythia_profile.labs.internals.internals_units import TABLES, InternalsUnit, measure_unit
 from pythia_profile.labs.lab_page import LabPart, write_lab_page
-from pythia_profile.labs.lab_runs import run_units
 from pythia_profile.store import atomic_write, make_folder, write_text
 from pythia_profile.training.planted import planted_corpus, train_planted
+from pythia_profile.training.units import run_units
 
 __all__ = ["measure_planted", "measure_study"]
 

@@ -29,10 +29,10 @@ from pythia_profile.labs.internals.internals_selection import chosen_groups, row
 from pythia_profile.labs.internals.internals_settings import Measuring
 from pythia_profile.labs.internals.internals_tables import contrasts, head_tables, means, members
 from pythia_profile.labs.internals.internals_translators import train_translators
-from pythia_profile.labs.lab_runs import RESULT
 from pythia_profile.store import atomic_write, digest, file_sha256, write_json
 from pythia_profile.training.hooks import perturb
 from pythia_profile.training.languages import Rows
+from pythia_profile.training.units import RESULT
 
 __all__ = ["TABLES", "InternalsUnit", "measure_unit"]
 

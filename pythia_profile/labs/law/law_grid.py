@@ -10,7 +10,6 @@ import polars as pl
 import tomli_w
 
 from pythia_profile.execute.resources import available_cores, memory_of, resources_for
-from pythia_profile.labs.lab_runs import run_units
 from pythia_profile.labs.law.law_base import opened_base
 from pythia_profile.labs.law.law_data import answers_of
 from pythia_profile.labs.law.law_pass import LOGITS_BYTES
@@ -18,6 +17,7 @@ from pythia_profile.labs.law.law_settings import LawSettings
 from pythia_profile.labs.law.law_train import train_unit
 from pythia_profile.labs.law.law_unit import LawUnit, updates_of
 from pythia_profile.store import atomic_write, make_folder, write_text
+from pythia_profile.training.units import run_units
 
 __all__ = ["train_grid"]
 

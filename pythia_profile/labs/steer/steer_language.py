@@ -15,7 +15,6 @@ import numpy.typing as npt
 from pydantic import Field
 
 from pythia_profile.execute.worker import Worker
-from pythia_profile.labs.lab_runs import RESULT, run_units
 from pythia_profile.labs.steer.steer_texts import Labelled
 from pythia_profile.settings import Settings
 from pythia_profile.store import digest, write_json
@@ -23,6 +22,7 @@ from pythia_profile.training.languages import Bigram, Rows, plant
 from pythia_profile.training.loop import shuffled_batches, start, train
 from pythia_profile.training.settings import Recipe
 from pythia_profile.training.shapes import ModelShape, tiny_model
+from pythia_profile.training.units import RESULT, run_units
 
 __all__ = ["TwoStyles", "TwoStylesCorpus", "speakers", "two_styles", "two_styles_corpus"]
 

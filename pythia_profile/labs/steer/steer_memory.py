@@ -19,7 +19,6 @@ from pydantic import Field
 from transformers.modeling_utils import PreTrainedModel
 
 from pythia_profile.execute.worker import Worker
-from pythia_profile.labs.lab_runs import RESULT, run_units
 from pythia_profile.labs.steer.steer_auc import auc_gain, auc_interval, null_interval
 from pythia_profile.labs.steer.steer_map import Steer, read_steer
 from pythia_profile.labs.steer.steer_models import load_model
@@ -30,6 +29,7 @@ from pythia_profile.labs.steer.steer_texts import Labelled, Tokens, text_losses
 from pythia_profile.labs.steer.steer_train import train_steer
 from pythia_profile.settings import Settings
 from pythia_profile.store import atomic_write, digest, file_sha256, write_json
+from pythia_profile.training.units import RESULT, run_units
 
 __all__ = [
     "MemorySettings",

@@ -10,7 +10,6 @@ import torch
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.execute.worker import Worker
-from pythia_profile.labs import lab_runs
 from pythia_profile.labs.capacity import capacity_training
 from pythia_profile.labs.capacity.capacity_page import run_capacity
 from pythia_profile.labs.capacity.capacity_runs import (
@@ -20,6 +19,7 @@ from pythia_profile.labs.capacity.capacity_runs import (
 )
 from pythia_profile.labs.capacity.capacity_settings import CapacitySettings
 from pythia_profile.labs.capacity.capacity_summary import capacities
+from pythia_profile.training import units
 from pythia_profile.training.shapes import ModelShape
 
 pytestmark = pytest.mark.slow
@@ -92,7 +92,7 @@ def test_the_page_says_what_has_not_converged(out, tmp_path):
 
 
 def test_the_same_command_reads_what_is_there(out, monkeypatch, capsys):
-    monkeypatch.setattr(lab_runs, "map_units", None)  # nothing is left to be trained
+    monkeypatch.setattr(units, "map_units", None)  # nothing is left to be trained
     before = (out / "capacity.parquet").read_bytes()
     words = ["lab", "capacity", "run", str(out / "capacity.toml"), "--out", str(out), "--json"]
 

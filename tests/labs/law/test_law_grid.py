@@ -11,7 +11,6 @@ from pythia_profile.checkpoints.load import CheckpointLoader
 from pythia_profile.cli import app
 from pythia_profile.cli.app import run
 from pythia_profile.execute.worker import Worker
-from pythia_profile.labs import lab_runs
 from pythia_profile.labs.law.law_adapter import load_adapter
 from pythia_profile.labs.law.law_base import opened_base
 from pythia_profile.labs.law.law_data import answers_of
@@ -20,6 +19,7 @@ from pythia_profile.labs.law.law_settings import LawSettings
 from pythia_profile.labs.law.law_summary import compared, not_monotone, summary
 from pythia_profile.labs.law.law_train import train_unit
 from pythia_profile.labs.law.law_unit import LawUnit
+from pythia_profile.training import units
 
 pytestmark = pytest.mark.slow
 
@@ -164,7 +164,7 @@ def test_cells_out_of_order_are_named():
 
 
 def test_the_same_command_reads_what_is_there(out, runs, monkeypatch, capsys):
-    monkeypatch.setattr(lab_runs, "map_units", None)  # nothing is left to be trained
+    monkeypatch.setattr(units, "map_units", None)  # nothing is left to be trained
     words = ["lab", "law", "train", str(out / "law.toml"), "--out", str(out), "--json"]
 
     assert run(app, words) == 0

@@ -1,7 +1,7 @@
-"""Units of a lab computed side by side, each once; what was killed goes on.
+"""Units computed side by side, each once; what was killed goes on.
 
-A unit is one folder of a lab's output: it is done when `result.json` is there, which its work
-writes last. Nothing here knows what is computed.
+A unit is one folder: it is done when `result.json` is there, which its work writes last. Nothing
+here knows what is computed.
 """
 
 import time
@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from transformers.utils import logging as transformers_logging
-
 from pythia_profile.execute.executors import map_units
 from pythia_profile.execute.resources import Resources, available_cores, resources_for
 from pythia_profile.execute.time_left import Part
@@ -20,7 +17,7 @@ from pythia_profile.execute.worker import Worker
 from pythia_profile.progress import track
 from pythia_profile.store import lease, make_folder, read_json, remove_leftovers
 
-__all__ = ["RESULT", "LabUnit", "Work", "run_units"]
+__all__ = ["RESULT", "Unit", "Work", "run_units"]
 
 RESULT = "result.json"
 """Of a finished unit, in its folder."""
@@ -29,7 +26,7 @@ _WORKER_BYTES = 700 * 2**20
 """Memory of a worker: torch, and a tiny model of some 100k parameters."""
 
 
-class LabUnit(Protocol):
+class Unit(Protocol):
     """One piece of work; a frozen dataclass that can be pickled."""
 
     @property
@@ -53,7 +50,7 @@ Work = Callable[[Any, Worker], None]
 class _Call:
     """A unit and its work, as they are sent to a process."""
 
-    unit: LabUnit
+    unit: Unit
     work: Work
 
     @property
@@ -62,7 +59,7 @@ class _Call:
 
 
 def run_units(
-    units: Sequence[LabUnit],
+    units: Sequence[Unit],
     work: Work,
     *,
     title: str,
@@ -101,6 +98,9 @@ def run_units(
 
 def _once(call: _Call, worker: Worker) -> None:
     """Compute a unit that is not done, or wait for the process that is at it."""
+    import torch
+    from transformers.utils import logging as transformers_logging
+
     torch.set_num_threads(worker.threads)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = make_folder(call.unit.folder)

@@ -7,9 +7,9 @@ import pytest
 
 from pythia_profile.errors import ProfileError
 from pythia_profile.execute.worker import Worker
-from pythia_profile.labs import lab_runs
-from pythia_profile.labs.lab_runs import run_units
 from pythia_profile.store import lease, read_json, write_json
+from pythia_profile.training import units
+from pythia_profile.training.units import run_units
 
 MODULE = """
 import os, signal
@@ -81,8 +81,8 @@ def test_a_unit_that_another_command_is_at_is_waited_for(counting, tmp_path):
         assert ours
         other = threading.Thread(target=another)
         other.start()
-        call = lab_runs._Call(unit, counting.count)
-        lab_runs._once(call, Worker("cpu", 1, lambda _: None))
+        call = units._Call(unit, counting.count)
+        units._once(call, Worker("cpu", 1, lambda _: None))
         other.join()
 
     assert read_json(unit.folder / "result.json") == {"sum": -1}  # nobody counted
