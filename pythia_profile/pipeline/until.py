@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from pythia_profile.checkpoints.source import HubCheckpoint
-from pythia_profile.errors import StudyError, not_found
+from pythia_profile.errors import ProfileError, StudyError, not_found
 from pythia_profile.pipeline.inputs import imported_scores, ready_suite
 from pythia_profile.pipeline.kept import study_estimates
 from pythia_profile.pipeline.makers import StageOptions
@@ -25,8 +25,15 @@ from pythia_profile.scoring.assembled import assemble
 from pythia_profile.scoring.records import scored_units
 from pythia_profile.scoring.settings import RunOptions
 from pythia_profile.scoring.units import units_of
-from pythia_profile.store import read_table, write_table
-from pythia_profile.study import Study, change_study, open_study, read_lock, update_lock
+from pythia_profile.store import read_table, write_table, write_text
+from pythia_profile.study import (
+    FILE_NAME,
+    Study,
+    change_study,
+    open_study,
+    read_lock,
+    update_lock,
+)
 from pythia_profile.tables import ROWS
 from pythia_profile.text import duration
 
@@ -118,9 +125,10 @@ def score_until(
     study = open_study(folder)
     _check(folder, study, half_width, of, options)
     known = read_lock(folder).get("until", {})
-    level = float(known.get("level", study.estimate.level))
-    if not known:
-        update_lock(folder, "until", {"level": level, "looks": list(LOOKS)})
+    # the level of study.toml is that of each look once a look has begun, whole again where none did
+    begun = "share" in known or study.sample.share < 1
+    level = float(known["level"]) if known and begun else study.estimate.level
+    update_lock(folder, "until", {"level": level, "looks": list(LOOKS)})
     share: float | None = study.sample.share if known.get("share") else LOOKS[0]
     while share is not None:
         found = _look(folder, share, options, (of, half_width, level))
@@ -153,8 +161,13 @@ def _look(
     """Score what is lacking of a share of the rows, and see how wide the intervals are."""
     of, wished, level = wish
     each = level_of_looks(level)
+    before = (folder / FILE_NAME).read_text()
     study, _ = change_study(folder, {"sample.share": share, "estimate.level": each})
-    run_stage(folder, "sample")
+    try:
+        run_stage(folder, "sample")
+    except ProfileError:
+        write_text(before, folder / FILE_NAME)
+        raise
     rows = read_table(folder / "rows.parquet", ROWS, "sample")
     bytes_again = _score_blocks(folder, study, rows, options)
     run_stage(folder, "score", StageOptions(workers=options.workers))

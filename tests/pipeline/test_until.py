@@ -91,6 +91,16 @@ def test_what_cannot_be_scored_in_parts_is_refused(study, capsys):
         score_until(study, 0.1)
 
 
+def test_rows_that_cannot_be_drawn_leave_the_settings_as_they_were(study, capsys):
+    pp.open_study(study).set(never_treated=10**6)
+    before = (study / "study.toml").read_bytes()
+
+    assert run(app, ["score", str(study), "--until", "0.1"]) != 0
+
+    assert "1,000,000 were asked for" in capsys.readouterr().err
+    assert (study / "study.toml").read_bytes() == before
+
+
 def test_a_part_of_the_rows_is_whole_batches_and_nested(tiny_rows):
     """Every cohort keeps its share, none of its batches is cut, and larger parts hold smaller."""
     checkpoints, parts = [0, 16, 32, 48, 64], {}
