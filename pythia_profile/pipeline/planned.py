@@ -76,7 +76,8 @@ def planned_grid(
     """
     if suite.root is not None or suite.repository(study.sizes[0]) is not None:
         try:
-            if hub is None and not pins_of(folder).branches:
+            remote = suite.repository(study.sizes[0]) is not None
+            if remote and hub is None and not pins_of(folder).branches:
                 _check_reachable()
             return study_grid(folder, study, suite, hub), ()
         except RemoteNotFoundError:
