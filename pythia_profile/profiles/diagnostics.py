@@ -203,9 +203,9 @@ def _sensitivity_lines(att: AttGt, level: float, notes: list[str]) -> list[dict[
                         f"breakdown_{unit}": made.breakdown,
                     }
                 )
-    if without:
+    if without == len(targets):  # the first cohort never has one
         notes.append(
-            f"sensitivity: {without} of {len(targets)} effects have no checkpoint before their base"
+            "sensitivity: left out, no effect has a checkpoint before its base; score earlier ones"
         )
     return lines
 

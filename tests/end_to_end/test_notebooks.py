@@ -33,7 +33,8 @@ def shown(notebook):
 
 
 def test_there_is_a_notebook_for_each_step_of_a_study():
-    assert [path.name[:2] for path in PATHS] == ["01", "02", "03", "04", "05", "06"]
+    steps = [path.name[:2] for path in PATHS if path.name[0].isdigit()]
+    assert steps == ["01", "02", "03", "04", "05", "06"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Jupyter's own packages
