@@ -84,6 +84,8 @@ _UNWANTED = {
 def _run(folder: Path, study: Study, stage: Stage, options: StageOptions) -> str:
     if not stage.wanted(study):
         raise StudyError(f"this study has no stage '{stage.name}': {_UNWANTED[stage.name]}")
+    if options.out is not None and options.out.suffix != ".html":
+        raise StudyError(f"out: got '{options.out}', expected a page's name, which ends in .html")
     remove_leftovers(folder)
     check_settings(folder, study)
     if can_write(folder):

@@ -8,6 +8,7 @@ settings: every later stage, figure and report is that of any other study.
 """
 
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 
 import polars as pl
@@ -19,6 +20,7 @@ from pythia_profile.pipeline.kept import study_estimates
 from pythia_profile.pipeline.makers import StageOptions
 from pythia_profile.pipeline.pinned import study_grid
 from pythia_profile.pipeline.running import run_stage
+from pythia_profile.pipeline.stages import stage_states
 from pythia_profile.profiles.looks import LOOKS, level_of_looks, next_look
 from pythia_profile.profiles.profile import KINDS, profile
 from pythia_profile.scoring.assembled import assemble
@@ -79,11 +81,12 @@ class Stopped:
         line = (
             f"score: {'stopped at' if self.reached else 'all'} {self.rows:,} of {self.whole:,} rows"
             f"; half-width of {self.summary} {self.half_widths[widest]:.3g} ({widest}, the widest)"
-            f", wished {self.wished:g}"
+            f", wished {self.wished:g}{'' if self.reached else ': not reached'}"
         )
         notes = [
             f"intervals have level {self.level_of_looks:.4g}, so that with {len(LOOKS)} looks the "
-            f"one that was stopped at has {self.level:.4g}"
+            f"one that was stopped at has {self.level:.4g}; study.toml now says so: share = "
+            f"{self.share:g}, level = {self.level_of_looks:.4g}"
         ]
         if self.share < 1:
             again = f" and fetching {self.bytes_left / 1e9:.1f} GB again" if self.bytes_left else ""
@@ -138,11 +141,16 @@ def score_until(
 
 
 def _check(folder: Path, study: Study, half_width: float, of: str, options: RunOptions) -> None:
-    if not half_width > 0:
-        raise StudyError(f"until: got {half_width}, expected a half-width above 0")
+    if not 0 < half_width < inf:
+        raise StudyError(f"until: got {half_width}, expected a half-width above 0, and finite")
     if of not in MEANS:
         raise not_found("mean over cohorts", of, list(MEANS))
     begun = "until" in read_lock(folder)
+    if not begun and stage_states(folder)["score"] in ("up to date", "out of date"):
+        raise StudyError(
+            "until: the rows are scored already, and would be drawn again and fewer; run "
+            f"`pythia-profile profile {folder}`, or begin another study"
+        )
     reasons = {
         "the scores are imported": imported_scores(folder),
         "score.token_table keeps every token": study.score.token_table,

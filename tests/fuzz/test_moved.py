@@ -90,3 +90,14 @@ def test_a_stage_that_is_not_current_says_that_it_cannot_be_written(read_only, m
         code, error = outcome_of([verb, read_only])
         assert code == 2
         assert "Read-only file system; nothing was changed" in error.splitlines()[-1]
+
+
+def test_a_report_is_written_over_no_table_and_no_settings(copy):
+    folder = copy()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    for name in ("study.toml", "rows.parquet", "lock.json", "page"):
+        code, told = outcome_of(["report", folder, "--out", folder / name])
+        assert code == 2
+        assert "expected a page's name, which ends in .html" in told
+    assert all(path.read_bytes() == content for path, content in before.items())

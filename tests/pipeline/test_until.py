@@ -79,7 +79,7 @@ def test_it_stops_says_the_rest_goes_on_and_leaves_a_study_like_any_other(
 
 
 def test_what_cannot_be_scored_in_parts_is_refused(study, capsys):
-    for width in ("0", "-1", "nan"):
+    for width in ("0", "-1", "nan", "inf"):
         assert run(app, ["score", str(study), "--until", width]) == 2
         assert "expected a half-width above 0" in capsys.readouterr().err
     assert run(app, ["score", str(study), "--until", "1", "--shard", "1/2"]) == 2
@@ -89,6 +89,20 @@ def test_what_cannot_be_scored_in_parts_is_refused(study, capsys):
     pp.open_study(study).set(token_table=True)
     with pytest.raises(StudyError, match="token_table"):
         score_until(study, 0.1)
+
+
+@pytest.mark.slow
+def test_a_study_whose_rows_are_all_scored_is_left_as_it_is(study, monkeypatch, capsys):
+    monkeypatch.undo()  # worker processes, of which each scores a part
+    for stage in ("sample", "score"):
+        assert run(app, [stage, str(study)]) == 0
+    before = {path: path.read_bytes() for path in study.rglob("*") if path.is_file()}
+    capsys.readouterr()
+
+    assert run(app, ["score", str(study), "--until", "0.1"]) == 2
+
+    assert "the rows are scored already" in capsys.readouterr().err
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 def test_rows_that_cannot_be_drawn_leave_the_settings_as_they_were(study, capsys):
