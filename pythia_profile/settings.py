@@ -43,7 +43,9 @@ class Settings(BaseModel):
         A field is unknown or has a value that it cannot take.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
     def __init__(self, /, **values: Any) -> None:
         try:

@@ -15,6 +15,7 @@ __all__ = [
     "AsJson",
     "StudyFolder",
     "Workers",
+    "check_out",
     "cluster_of",
     "numbers_of",
     "parsed_settings",
@@ -59,6 +60,18 @@ def run_and_tell(
         return
     first, *notes = (line.strip() for line in message.splitlines())
     print_json({"stage": stage, "message": first.removeprefix(f"{stage}: "), "notes": notes})
+
+
+def check_out(out: Path, *read: Path) -> None:
+    """Refuse to write over a file of a study, or over what is read."""
+    from pythia_profile.errors import StudyError
+    from pythia_profile.pipeline.stages import refuse_own
+
+    refuse_own(out)
+    for source in read:
+        place, home = out.resolve(), source.resolve()
+        if place == home or (out.is_file() and place.is_relative_to(home)):
+            raise StudyError(f"out: got '{out}', which is read here; write under another name")
 
 
 def cluster_of(

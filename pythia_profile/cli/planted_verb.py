@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pythia_profile.cli.app import FACTS, verb
-from pythia_profile.cli.options import AsJson, print_json
+from pythia_profile.cli.options import AsJson, check_out, print_json
 
 if TYPE_CHECKING:
     from data_order.insertions import Insertions
@@ -62,6 +62,7 @@ def planted(
     named = [part.partition("=") for part in texts]
     if not all(name and path for name, _, path in named):
         raise typer.BadParameter(f"--texts: got '{texts[0]}', expected NAME=IDX")
+    check_out(out, *(Path(path) for _, _, path in named), *([documents] if documents else []))
     sizes = {name: read_index(path).sizes for name, _, path in named}
     part = _window(window)
     try:

@@ -38,18 +38,15 @@ from pythia_profile.pipeline.published_effects import (
     effects_from_published,
     effects_to_published,
 )
-from pythia_profile.pipeline.stages import STAGES
+from pythia_profile.pipeline.stages import PUBLISHED, refuse_own
 from pythia_profile.profiles.estimates import estimate
 from pythia_profile.store import atomic_write, of_file, read_table, write_table
-from pythia_profile.study import FILE_NAME, Study, create_study, open_study, update_lock
+from pythia_profile.study import Study, create_study, open_study, update_lock
 from pythia_profile.suites.model import Suite
 from pythia_profile.suites.registry import suite_facts_of
 from pythia_profile.tables import ATT, ROWS, SCORES, Table
 
 __all__ = ["Given", "export_tables", "import_tables"]
-
-PUBLISHED = "published.parquet"
-"""Given effects beside a panel: the study's own are estimated from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,10 +298,7 @@ def export_tables(
 
 def _write_published(table: pl.DataFrame, path: Path, folder: Path) -> None:
     """Write a table of the published schema, whole or not at all, and over none of the study's."""
-    own = {PUBLISHED, FILE_NAME, "scores", *(name for stage in STAGES for name in stage.outputs)}
-    place, home = path.resolve(), folder.resolve()
-    if place.is_relative_to(home) and place.relative_to(home).parts[0] in own:
-        raise StudyError(f"'{path}' is a file of the study; export under another name")
+    refuse_own(path, folder)
     with atomic_write(path) as file:
         table.write_parquet(file)
 

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pythia_profile.errors import StudyError
 from pythia_profile.pipeline.fingerprints import Fingerprints
 from pythia_profile.pipeline.inputs import (
     BESIDE,
@@ -43,6 +44,7 @@ from pythia_profile.pipeline.reasons import differences
 from pythia_profile.settings import Settings
 from pythia_profile.store import digest
 from pythia_profile.study import (
+    FILE_NAME,
     Study,
     open_study,
     read_lock,
@@ -54,6 +56,7 @@ from pythia_profile.tables import (
 
 __all__ = [
     "IMPORTED",
+    "PUBLISHED",
     "STAGES",
     "Stage",
     "StageState",
@@ -190,6 +193,29 @@ def left_out(folder: Path, study: Study, stage: Stage) -> str:
     return ""
 
 
+def refuse_own(path: Path, folder: Path | None = None) -> None:
+    """Refuse to write over what stages read or write.
+
+    Parameters
+    ----------
+    folder : of the study; every study that `path` lies in by default.
+
+    Raises
+    ------
+    StudyError
+        `path` is a file of a study.
+    """
+    own = {PUBLISHED, FILE_NAME, "scores", *(name for stage in STAGES for name in stage.outputs)}
+    place = path.resolve()
+    homes = [folder.resolve()] if folder else place.parents
+    for home in homes:
+        if folder is None and not (home / FILE_NAME).is_file():
+            continue
+        inside = place.relative_to(home).parts if place.is_relative_to(home) else ()
+        if inside and inside[0] in own:
+            raise StudyError(f"'{path}' is a file of the study; write under another name")
+
+
 def of_earlier_versions(folder: Path) -> list[str]:
     """Name files and folders that studies of format 1 had and that nothing reads any more."""
     return [name for name in _EARLIER if (folder / name).exists()]
@@ -277,6 +303,8 @@ _WHAT = ("suite", "sizes", "training_seed", "checkpoints")
 _INFERENCE = ("outcomes", "estimate", "score", "sizes", "checkpoints")
 _INPUTS = ("rows.parquet", "scores")
 COVARIATES_FILE = "covariates.parquet"
+PUBLISHED = "published.parquet"
+"""Given effects beside a panel: the study's own are estimated from it."""
 _TABLES = ("att.parquet", "placebo.parquet", "profiles.parquet", "agreement.parquet")
 _CHECK_TABLES = tuple(f"{table.name}.parquet" for table in CHECKS)
 _FOUND_TABLES = tuple(f"{table.name}.parquet" for table in FOUND)

@@ -29,12 +29,14 @@ from pythia_profile.errors import ProfileError
 from pythia_profile.training.settings import Recipe
 
 __all__ = [
+    "DivergedError",
     "Loss",
     "TrainingError",
     "TrainingState",
     "Update",
     "batches_in_order",
     "checkpoint_folder",
+    "diverged",
     "late_gain",
     "load_state",
     "next_token_loss",
@@ -52,6 +54,17 @@ Loss = Callable[[PreTrainedModel, torch.Tensor], torch.Tensor]
 
 class TrainingError(ProfileError):
     """A run cannot go on: no batch left, no step left, or a loss that is not finite."""
+
+
+class DivergedError(TrainingError):
+    """A loss is not finite: the settings ask for too high a learning rate."""
+
+    exit_code = 2
+
+
+def diverged(step: int) -> DivergedError:
+    """Error of a run whose loss is not finite at an update."""
+    return DivergedError(f"diverged at step {step}: its loss is not finite; lower peak_lr")
 
 
 @dataclass(slots=True)
@@ -108,7 +121,7 @@ def train(
     Raises
     ------
     TrainingError
-        There are more batches than steps left.
+        There are more batches than steps left, or a loss is not finite.
     """
     rates = recipe.rates().tolist()
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
@@ -118,6 +131,8 @@ def train(
         state.model.train()
         state.optimizer.param_groups[0]["lr"] = rates[state.step]
         value = loss(state.model, batch.to(state.model.device))
+        if not torch.isfinite(value):
+            raise diverged(state.step + 1)
         value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
         state.optimizer.step()

@@ -73,3 +73,14 @@ def test_what_is_wrong_is_named_in_one_line(stores, tmp_path, words, message, ca
 
     assert message in capsys.readouterr().err
     assert not (tmp_path / "where.parquet").exists()
+
+
+def test_a_study_s_rows_are_not_written_over(stores, tmp_path, capsys):
+    rows = tmp_path / "rows.parquet"
+    for path in (rows, tmp_path / "study.toml"):
+        path.write_text("own")
+    facts = f"--texts=tests={tmp_path / 'tests.idx'} --seed 5 --steps {STEPS} --batch-size {BATCH}"
+
+    assert run(app, ["planted", str(rows), *facts.split()]) == 2
+    assert "is a file of the study; write under another name" in capsys.readouterr().err
+    assert rows.read_text() == "own"

@@ -267,7 +267,7 @@ def test_export_writes_over_none_of_the_study_s_tables(study, tmp_path):
     run_stage(study[0], "att")
     before = (study[0] / "att.parquet").read_bytes()
     for name in ("att.parquet", "scores/70m.parquet"):
-        with pytest.raises(StudyError, match="is a file of the study; export under another name"):
+        with pytest.raises(StudyError, match="is a file of the study; write under another name"):
             export_tables(study[0], effects=study[0] / name)
     with pytest.raises(StudyError, match="is a file of the study"):
         export_tables(study[0], panels=study[0] / "scores")

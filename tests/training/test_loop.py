@@ -168,3 +168,9 @@ def test_a_loss_that_falls_to_the_end_has_not_converged():
     assert late_gain(5 - 0.03 * steps) == pytest.approx(0.2)
     assert late_gain(5 * np.exp(-steps / 5)) < 1e-3
     assert late_gain([2.0, 3.0]) == 1.0
+
+
+def test_a_loss_that_is_not_finite_ends_the_run():
+    recipe = Recipe(steps=6, batch_size=4, peak_lr=1e38)
+    with pytest.raises(TrainingError, match=r"diverged at step \d: .* lower peak_lr"):
+        list(train(start(tiny(), recipe), shuffled_batches(rows(), recipe, seed=0), recipe))

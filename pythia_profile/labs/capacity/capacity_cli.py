@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pythia_profile.cli.app import verb, verbs
-from pythia_profile.cli.options import HERE, AsJson, StudyFolder, Workers, print_json
+from pythia_profile.cli.options import HERE, AsJson, StudyFolder, Workers, check_out, print_json
 
 if TYPE_CHECKING:
     from pythia_profile.labs.capacity.capacity_settings import CapacitySettings
@@ -214,13 +214,13 @@ def score(
             "--vocabulary: got "
             f"{vocabulary} with --reference {reference}; a uniform reference needs it, no other"
         )
+    uniform = reference == scores.UNIFORM
+    check_out(out, target, *([] if uniform else [Path(reference)]), *([rows] if rows else []))
     own = scores.read_run(target, checkpoint)
     theirs = vocabulary or 0
     found = scores.row_bits(
         own,
-        theirs
-        if reference == scores.UNIFORM
-        else scores.read_run(Path(reference), reference_checkpoint),
+        theirs if uniform else scores.read_run(Path(reference), reference_checkpoint),
         scores.scored_tokens(own["row_id"], tokens, rows),
         code=code,
     )

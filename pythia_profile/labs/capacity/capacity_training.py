@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from pythia_profile.execute.worker import Worker
 from pythia_profile.store import read_json, write_json
 from pythia_profile.training.languages import Rows
 from pythia_profile.training.loop import (
+    diverged,
     late_gain,
     resume_or_start,
     save_state,
@@ -59,6 +61,8 @@ def train_by_heart(
         if update.step in checkpoints:
             # the loss first: a checkpoint that is resumed from then has all losses before it
             losses[str(update.step)] = _mean_loss(state.model, rows)
+            if not isfinite(losses[str(update.step)]):
+                raise diverged(update.step)
             write_json(losses, noted)
             save_state(state, folder)
             remove_checkpoints(folder, keep=update.step)

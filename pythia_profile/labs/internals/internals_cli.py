@@ -83,11 +83,16 @@ def run(
     rows not yet read, which a known order makes comparable. Settings are those of `measure` in the
     demo's file.
     """
+    from pythia_profile.errors import StudyError
     from pythia_profile.execute.resources import chosen_device
     from pythia_profile.labs.internals.internals_run import measure_study
     from pythia_profile.labs.internals.internals_settings import Measuring
     from pythia_profile.settings import checked
 
+    if size is not None and not all(name.strip() for name in size.split(",")):
+        raise StudyError(
+            f"--size: got '{size}', expected names separated by commas; leave it out for the last"
+        )
     found = measure_study(
         folder,
         checked(Measuring, parsed_settings(settings or [], "--set"), "--set"),

@@ -133,9 +133,11 @@ def threshold(
     """
     from dataclasses import asdict
 
+    from pythia_profile.labs.law.law_fit import given
     from pythia_profile.labs.law.law_summary import counted, read_tokens
 
-    found = counted(read_tokens(table))
+    with given(table):
+        found = counted(read_tokens(table))
     if as_json:
         print_json(asdict(found))
     else:
@@ -175,10 +177,11 @@ def fit(
     """
     from dataclasses import asdict
 
-    from pythia_profile.labs.law.law_fit import Fitting, fit_law, read_runs
+    from pythia_profile.labs.law.law_fit import Fitting, fit_law, given, read_runs
 
     settings = Fitting(saturated=saturated, draws=draws, seed=seed)
-    found = fit_law(read_runs(table), settings, method=method)
+    with given(table):
+        found = fit_law(read_runs(table), settings, method=method)
     if as_json:
         exponents = asdict(found.identified)
         if found.identified.flat:

@@ -5,6 +5,8 @@ run; other columns are ignored but `method`, of which one is fitted, and `budget
 `updates`. Out: `LawFit`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,28 @@ from pythia_profile.labs.law.law_profile import (
 from pythia_profile.settings import Settings
 from pythia_profile.tables.frames import polars_frame
 
-__all__ = ["Fitting", "LawFit", "fit_law", "read_runs"]
+__all__ = ["Fitting", "GivenTableError", "LawFit", "fit_law", "given", "read_runs"]
 
 COLUMNS = ("rank", "answer_tokens", "loss", "base_loss")
+MOST_LOSS = 1e6
+"""Nats per token beyond which a loss is no loss; fits in floating point break down above it."""
 EXPONENTS = ("C", "alpha", "beta", "b")
+
+
+class GivenTableError(TableError):
+    """A file that a researcher gave is no such table."""
+
+    exit_code = 2
+
+
+@contextmanager
+def given(path: Path) -> Iterator[None]:
+    """Name the file whose table is wrong."""
+    try:
+        yield
+    except TableError as error:
+        named = "" if str(path) in str(error) else f"'{path}': "
+        raise GivenTableError(f"{named}{error}") from None
 
 
 class Fitting(Settings):
@@ -186,4 +206,9 @@ def _cells(frame: pl.DataFrame) -> Cells:
         raise TableError("table 'runs': a value is missing or not finite; drop its line")
     if (rank < 1).any() or (tokens < 1).any() or (base <= 0).any():
         raise TableError("table 'runs': rank and answer_tokens from 1, base_loss above 0 expected")
+    if np.abs([loss, base]).max(initial=0) > MOST_LOSS:
+        raise TableError(
+            f"table 'runs': got a loss of {np.abs([loss, base]).max():g}, expected nats per token, "
+            f"{MOST_LOSS:,.0f} at most; drop its line"
+        )
     return Cells(rank, tokens, base - loss, base)

@@ -4,6 +4,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -13,6 +14,7 @@ from pythia_profile.labs.law.law_pass import answer_losses, forced
 from pythia_profile.labs.law.law_tables import token_lines
 from pythia_profile.labs.law.law_threshold import threshold, token_facts
 from pythia_profile.labs.law.law_unit import LawUnit, batch_sizes
+from pythia_profile.training.loop import diverged
 
 __all__ = ["Learning", "NothingLeftError"]
 
@@ -62,6 +64,8 @@ class Learning:
         chosen = numbers[:, 0]
         rows, scored = self.rows[chosen], self.scored[chosen]
         losses, logits = answer_losses(model, rows)
+        if not torch.isfinite(losses[scored]).all():  # else none is above the threshold: all done
+            raise diverged(self.step + 1)
         facts = token_facts(logits[scored], rows[:, 1:][scored])
         wrong = torch.zeros_like(scored)
         wrong[scored] = torch.from_numpy(~facts.greedy).to(wrong.device)
@@ -91,6 +95,8 @@ class Learning:
     def lines(self, model: Any) -> pl.DataFrame:
         """Evaluate all answers as they stand; what the method remembers does not change."""
         answers, found = self.unit.answers, forced(model, self.unit.answers)
+        if not np.isfinite(found.loss[answers.scored]).all():
+            raise diverged(self.step)
         memory = deepcopy(self.memory)
         memory.rows = torch.arange(len(answers))
         memory.answer = torch.from_numpy(answers.scored)

@@ -78,7 +78,13 @@ def read_tokens(path: Path) -> pl.DataFrame:
         kind = frame[name].dtype
         if kind != right and not (name == "p" and kind.is_float()):
             raise TableError(f"table 'tokens': '{name}' is {kind}, expected {right}")
-    return frame.select("p", "greedy").drop_nulls()
+    possible = pl.col("p").is_between(0, 1) & pl.col("greedy").is_not_null()
+    if wrong := len(frame) - frame.select(possible.fill_null(False).sum()).item():
+        raise TableError(
+            f"table 'tokens': {wrong:,} of {len(frame):,} lines lack p or greedy, or have p "
+            "outside 0 to 1; drop them"
+        )
+    return frame.select("p", "greedy")
 
 
 def counted(tokens: pl.DataFrame) -> Threshold:

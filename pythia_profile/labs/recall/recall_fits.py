@@ -282,14 +282,20 @@ def read_models(path: Path) -> pl.DataFrame:
                 f"'{path}': column '{name}' is missing or no number; got {', '.join(found.columns)}"
             )
     wrong = found.filter(
-        ~(pl.col("memorized").is_between(0, pl.col("rows")) & (pl.col("parameters") > 0))
+        ~(
+            pl.col("memorized").is_between(0, pl.col("rows"))
+            & (pl.col("parameters") > 0)
+            & (pl.col("rows") > 0)
+            & pl.all_horizontal(pl.col("parameters", "memorized", "rows").cast(float).is_finite())
+        )
     )
     if (
         len(wrong)
         or found.select("parameters", "memorized", "rows").null_count().row(0) != (0,) * 3
     ):
         raise RecallError(
-            f"'{path}': expected parameters above 0 and 0 to `rows` memorized in every line"
+            f"'{path}': expected finite parameters and rows above 0, and 0 to `rows` "
+            "memorized, in every line"
         )
     return found
 

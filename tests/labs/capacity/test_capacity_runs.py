@@ -215,6 +215,8 @@ def test_precisions_and_seeds_are_set_side_by_side(tmp_path):
         ("sizes = [{width = 10, heads = 4}]", 2, "width: got 10 with 4 heads"),
         ("seeds = [-1]", 2, "seeds: got (-1,), expected whole numbers from 0 on"),
         ('dtypes = ["float8"]', 2, "dtypes.0: got 'float8', expected: 'float32' or 'bfloat16'"),
+        ("peak_lr = inf", 2, "peak_lr: got inf, expected: a finite number"),
+        ("bits_per_parameter = [nan]", 2, "bits_per_parameter.0: got nan, expected: a finite"),
         ("stepps = 10", 2, "unknown setting 'stepps'"),
     ],
 )

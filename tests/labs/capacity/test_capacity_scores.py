@@ -99,3 +99,27 @@ def test_wrong_input_is_one_line(tables, words, message, capsys):
     assert message in said
     assert said.count("\n") == 1
     assert not (tables / "row_bits.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("rows.parquet", "'rows.parquet', which is read here; write under another name"),
+        ("target.parquet", "which is read here"),
+        ("oracle.parquet", "which is read here"),
+        ("study/rows.parquet", "is a file of the study; write under another name"),
+        ("study/study.toml", "is a file of the study"),
+    ],
+)
+def test_neither_inputs_nor_a_study_are_written_over(tables, out, message, capsys):
+    (tables / "study").mkdir()
+    for name in ("rows.parquet", "study.toml"):
+        (tables / "study" / name).write_text("")
+    before = (tables / out).read_bytes()
+
+    words = ("--reference", "oracle.parquet", "--rows", "rows.parquet", "--out", out)
+    assert score(*words) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert (tables / out).read_bytes() == before

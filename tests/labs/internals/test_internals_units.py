@@ -300,6 +300,8 @@ def test_a_checkpoint_of_a_study_compares_rows_read_with_rows_not_yet_read(
         (["--checkpoint", "33"], "33"),
         ([], "rows of 17 tokens, expected 64 or more; choose --set prompt="),
         (["--set", "strengths=[0]"], "strengths: got (0.0,), expected numbers above 0"),
+        (["--set", "strengths=[nan]"], "strengths.0: got nan, expected: a finite number"),
+        (["--size", ""], "--size: got '', expected names separated by commas"),
         (["--set", "loudness=1"], "--set: unknown setting 'loudness'"),
     ],
 )

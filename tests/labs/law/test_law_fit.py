@@ -161,6 +161,7 @@ def test_no_parameter_of_a_power_law_is_said_where_it_is_refused():
         (runs(LINE).with_columns(pl.lit("x").alias("rank")), TableError, "'rank' is String"),
         (runs(LINE).with_columns(pl.lit(None, float).alias("loss")), TableError, "not finite"),
         (runs(LINE).with_columns(pl.lit(0).alias("rank")), TableError, "from 1"),
+        (runs(np.full(len(RANK), -1e308)), TableError, "got a loss of"),
         (runs(BASE - 0.01), EstimationError, "all are saturated"),
         (runs(LINE).filter(pl.col("rank") == 1), EstimationError, "have rank 1"),
         (runs(LINE).head(12), EstimationError, "2 ranks"),
@@ -198,3 +199,24 @@ def test_the_verb_fits_a_file(tmp_path, capsys):
     assert "alpha lies in" in capsys.readouterr().out
     assert run(app, ["lab", "law", "fit", str(tmp_path / "none.csv")]) == 2
     assert "no table of runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "table", "words"),
+    [
+        ("fit", "rank,answer_tokens,loss,base_loss\n1,100,1e308,5\n", "got a loss of 1e+308"),
+        ("fit", "rank,loss\n1,2\n", "'answer_tokens' is missing"),
+        ("threshold", "p,greedy\n1.5,true\n0.2,true\n", "1 of 2 lines lack p or greedy, or have"),
+        ("threshold", "p,greedy\nNaN,true\n-0.1,true\n,true\n", "3 of 3 lines lack p"),
+        ("threshold", "p\n0.5\n", "'greedy' is missing"),
+    ],
+)
+def test_a_wrong_file_is_named_in_one_line(tmp_path, capsys, verb, table, words):
+    path = tmp_path / "given.csv"
+    path.write_text(table)
+
+    assert run(app, ["lab", "law", verb, str(path)]) == 2
+    said = capsys.readouterr().err
+    assert str(path) in said
+    assert words in said
+    assert said.count("\n") == 1

@@ -230,6 +230,7 @@ def test_a_curriculum_reads_only_what_is_open():
         (["--set", "document_tokens=14"], "answer 1 is longer than the context: 14 tokens"),
         (["--set", "ranks=[0]"], "ranks: got (0,), expected whole numbers from 1 on"),
         (["--methods", "soft"], "methods.0: got 'soft', expected: 'sft', 'ot'"),
+        (["--set", "peak_lr=inf"], "peak_lr: got inf, expected: a finite number"),
         (["--set", "rank=3"], "unknown setting 'rank'"),
         (["--checkpoint", "3"], "no checkpoint 3 of mini xs"),
         (

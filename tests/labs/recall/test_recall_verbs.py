@@ -186,7 +186,14 @@ def test_a_table_of_models_is_fitted_and_a_wrong_one_refused(tmp_path, capsys):
     table = tmp_path / "models.csv"
     table.write_text("parameters,memorized,rows\n1e6,1,100\n1e7,2,100\n1e8,4,100\n1e9,8,100\n")
     assert said(capsys, "fit", table)["forms"][1]["slope"] == pytest.approx(np.log10(2))
-    for line, message in (("1e9,800,100", "0 to `rows`"), ("1e9,a,100", "is missing or no number")):
+    for line, message in (
+        ("1e9,800,100", "0 to `rows`"),
+        ("1e9,a,100", "is missing or no number"),
+        ("inf,1,100", "expected finite parameters"),
+        ("1e9,inf,inf", "expected finite parameters"),
+        ("1e9,NaN,NaN", "expected finite parameters"),
+        ("1e9,0,0", "rows above 0"),
+    ):
         table.write_text(f"parameters,memorized,rows\n1e6,1,100\n{line}\n")
         assert run(app, ["lab", "recall", "fit", str(table)]) == 2
         assert message in capsys.readouterr().err
