@@ -1,5 +1,6 @@
 """Verbs of the lab `steer`."""
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from pythia_profile.cli.options import (
     AsJson,
     StudyFolder,
     Workers,
+    check_out,
     numbers_of,
     parsed_settings,
     print_json,
@@ -67,12 +69,15 @@ def train(
     from pythia_profile.settings import checked
 
     settings = checked(SteerSettings, parsed_settings(changes or [], "--set"), "--set")
+    domain_out = out.with_suffix(".domain.safetensors")
+    for path in (out, domain_out):
+        check_out(path, texts, model)
     loaded, words = load_model(model), Vocabulary.of(model, tokenizer)
     data = read_labelled_file(texts, words.encode, column=column, above=above)
     with track("training a steer", settings.steps, "steps") as task:
         found = train_steer(loaded, data, settings, advance=task.advance)
     found.steer.save(out)
-    domain = found.domain.save(out.with_suffix(".domain.safetensors"))
+    domain = found.domain.save(domain_out)
     first, last = found.losses[0], found.losses[-max(1, len(found.losses) // 10) :].mean()
     if as_json:
         print_json({"steer": str(out), "domain": str(domain), **found.steer.facts})
@@ -128,12 +133,13 @@ def sweep(
     from pythia_profile.store import atomic_write, write_text
 
     settings = checked(Generation, parsed_settings(changes or [], "--set"), "--set")
+    strengths = finite(values, "--values")
+    for path in (out, out.with_suffix(".jsonl")):
+        check_out(path, texts, model, *([words] if words else []))
     loaded, vocabulary, steer = load_model(model), Vocabulary.of(model, tokenizer), summed(steers)
     counted = read_words(words, vocabulary) if words else end_tokens(loaded, steer)
     given, notes = cut_to_context(loaded, read_texts(texts, vocabulary.encode))
-    found, generated = swept(
-        loaded, steer, given, numbers_of(values, "--values", float), counted, settings
-    )
+    found, generated = swept(loaded, steer, given, strengths, counted, settings)
     with atomic_write(out) as file:
         found.write_parquet(file)
     lines = [
@@ -236,6 +242,16 @@ def transfer(
         )
 
 
+def finite(text: str, name: str) -> list[float]:
+    """Read numbers, none of them infinite."""
+    numbers = numbers_of(text, name, float)
+    if not all(isfinite(one) for one in numbers):
+        from pythia_profile.labs.steer.steer_settings import SteerError
+
+        raise SteerError(f"{name}: got '{text}', expected finite numbers")
+    return numbers
+
+
 def summed(named: list[str]) -> "Steer":
     """Add up steers named FILE or FILE=FACTOR."""
     from functools import reduce
@@ -245,7 +261,7 @@ def summed(named: list[str]) -> "Steer":
     parts = []
     for one in named:
         path, equals, factor = one.rpartition("=")
-        number = numbers_of(factor, "STEER=FACTOR", float)[0] if equals else 1.0
+        number = finite(factor, "STEER=FACTOR")[0] if equals else 1.0
         parts.append(number * read_steer(Path(path if equals else one)))
     return reduce(Steer.__add__, parts)
 

@@ -131,7 +131,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f"{path}, line {number}"
         try:
             line = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
             raise SteerError(f"{where}: no JSON ({error})") from error
         if not isinstance(line, dict):
             raise SteerError(f"{where}: got {text[:40]!r}, expected an object with text and label")
@@ -150,6 +150,8 @@ def _token_ids(line: dict[str, Any], where: str, encode: Encode | None) -> Token
         return np.array(given, dtype=np.int64)
     if not isinstance(text := line.get("text"), str):
         raise SteerError(f"{where}: text: got {text!r}, expected a string (or tokens, a list)")
+    if not text.isprintable() and any("\ud800" <= one <= "\udfff" for one in text):
+        raise SteerError(f"{where}: text: half of a pair of surrogates, which is no character")
     if encode is None:
         raise SteerError(f"{where}: text needs a tokenizer; name one, or give tokens")
     return np.array(encode(text), dtype=np.int64)

@@ -21,7 +21,7 @@ from torch import nn
 from transformers.modeling_utils import PreTrainedModel
 
 from pythia_profile.labs.steer.steer_map import Steer, output_head
-from pythia_profile.labs.steer.steer_settings import SteerSettings
+from pythia_profile.labs.steer.steer_settings import SteerError, SteerSettings
 from pythia_profile.labs.steer.steer_texts import (
     Labelled,
     Tokens,
@@ -73,6 +73,8 @@ def train_steer(
     """
     settings = settings or SteerSettings()
     head = output_head(model)
+    if settings.rank > (width := head.weight.shape[1]):
+        raise SteerError(f"rank: got {settings.rank:,}, expected at most the width, {width:,}")
     texts, notes = cut_to_context(model, data.texts, settings.longest)
     pair = _Pair(head.weight.shape[1], settings).to(model.device)
     with _frozen(model):
@@ -154,6 +156,10 @@ def _fit(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(float(loss.detach()))
+        if not np.isfinite(losses[-1]):
+            raise SteerError(
+                f"diverged at step {len(losses)}: its loss is not finite; lower learning_rate"
+            )
         advance(1)
     return losses
 

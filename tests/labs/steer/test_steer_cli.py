@@ -129,3 +129,56 @@ def test_what_is_wrong_is_one_line(files, steer, monkeypatch, capsys, words, fau
 
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert fault in line
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"text": "\\ud800 abc", "label": 1}', "half of a pair of surrogates"),
+        ("[" * 100_000, "no JSON"),
+    ],
+)
+def test_a_line_that_no_tokenizer_takes_is_named(files, tmp_path, capsys, line, said):
+    (tmp_path / "odd.jsonl").write_text(line)
+
+    words = ("train", files / "a", tmp_path / "odd.jsonl", "--out", tmp_path / "o.safetensors")
+    assert lab(*words) == 2
+
+    error = capsys.readouterr().err
+    assert said in error
+    assert "odd.jsonl, line 1" in error
+    assert not (tmp_path / "o.safetensors").exists()
+
+
+def test_no_input_is_written_over(files, steer, tmp_path, capsys):
+    texts = tmp_path / "in.jsonl"
+    texts.write_bytes(before := (files / "texts.jsonl").read_bytes())
+
+    assert lab("train", files / "a", texts, "--out", texts) == 2
+    assert (
+        lab("sweep", files / "a", steer, "--texts", texts, "--out", texts.with_suffix(".pq")) == 2
+    )
+
+    assert "is read here" in capsys.readouterr().err
+    assert texts.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("odd", ["inf", "nan"])
+def test_strengths_are_finite(files, steer, capsys, odd):
+    texts = ("--texts", files / "texts.jsonl")
+    assert lab("sweep", files / "a", steer, *texts, "--values", f"0,{odd}") == 2
+    assert lab("sweep", files / "a", f"{steer}={odd}", *texts) == 2
+    assert capsys.readouterr().err.count("expected finite numbers") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [("rank=33", "expected at most the width"), ("learning_rate=1e30", "lower learning_rate")],
+)
+def test_a_steer_that_cannot_be_trained_is_not_written(files, tmp_path, capsys, change, said):
+    words = ("train", files / "b", files / "texts.jsonl", "--out", tmp_path / "x.safetensors")
+    assert lab(*words, "--set", change, "--set", "steps=20") == 2
+
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
