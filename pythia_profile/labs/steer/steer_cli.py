@@ -128,16 +128,18 @@ def sweep(
     from pythia_profile.labs.steer.steer_read import end_tokens
     from pythia_profile.labs.steer.steer_settings import Generation
     from pythia_profile.labs.steer.steer_sweep import sweep as swept
-    from pythia_profile.labs.steer.steer_texts import cut_to_context, read_texts
+    from pythia_profile.labs.steer.steer_texts import cut_to_context, read_texts, token_count
     from pythia_profile.settings import checked
     from pythia_profile.store import atomic_write, write_text
 
     settings = checked(Generation, parsed_settings(changes or [], "--set"), "--set")
     strengths = finite(values, "--values")
     for path in (out, out.with_suffix(".jsonl")):
-        check_out(path, texts, model, *([words] if words else []))
+        check_out(path, texts, model, *([words] if words else []), *steer_files(steers))
     loaded, vocabulary, steer = load_model(model), Vocabulary.of(model, tokenizer), summed(steers)
-    counted = read_words(words, vocabulary) if words else end_tokens(loaded, steer)
+    counted = (
+        read_words(words, vocabulary, token_count(loaded)) if words else end_tokens(loaded, steer)
+    )
     given, notes = cut_to_context(loaded, read_texts(texts, vocabulary.encode))
     found, generated = swept(loaded, steer, given, strengths, counted, settings)
     with atomic_write(out) as file:
@@ -186,6 +188,8 @@ def read(
     from pythia_profile.labs.steer.steer_read import read_direction_tokens, read_texts_by
     from pythia_profile.labs.steer.steer_texts import cut_to_context, read_texts
 
+    if texts is not None:
+        check_out(out, texts, model, *steer_files(steers))
     loaded, vocabulary, steer = load_model(model), Vocabulary.of(model, tokenizer), summed(steers)
     found = read_direction_tokens(loaded, steer, vocabulary.decode, dimensions, tokens)
     facts: dict[str, object] = {"directions": found.to_dicts()}
@@ -231,6 +235,7 @@ def transfer(
     from pythia_profile.labs.steer.steer_models import load_model
     from pythia_profile.labs.steer.steer_move import moved_steer
 
+    check_out(out, steer, source, target)
     found = moved_steer(read_steer(steer), load_model(source), load_model(target), states=states)
     found.save(out)
     if as_json:
@@ -250,6 +255,11 @@ def finite(text: str, name: str) -> list[float]:
 
         raise SteerError(f"{name}: got '{text}', expected finite numbers")
     return numbers
+
+
+def steer_files(named: list[str]) -> list[Path]:
+    """Files of steers named FILE or FILE=FACTOR."""
+    return [Path(one.rpartition("=")[0] or one) for one in named]
 
 
 def summed(named: list[str]) -> "Steer":

@@ -89,22 +89,33 @@ class Vocabulary:
         return str(self.tokenizer.decode([int(one) for one in ids], skip_special_tokens=False))
 
 
-def read_words(path: Path, vocabulary: Vocabulary) -> dict[str, list[int]]:
+def read_words(path: Path, vocabulary: Vocabulary, tokens: int) -> dict[str, list[int]]:
     """Read named lists of words or token ids from JSON; a word is its first token.
+
+    Parameters
+    ----------
+    tokens : how many the model has.
 
     Raises
     ------
     SteerError
-        The file holds something else.
+        The file holds something else, or a token that the model does not have.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SteerError(f"{path}: cannot be read as JSON ({error})") from error
     listed = found.values() if isinstance(found, dict) else [None]
     if not found or not all(isinstance(one, list) and one for one in listed):
         raise SteerError(f'{path}: expected an object of lists, as {{"good": ["great", "fine"]}}')
-    return {
+    named = {
         name: [one if isinstance(one, int) else vocabulary.encode(str(one))[0] for one in words]
         for name, words in found.items()
     }
+    for name, ids in named.items():
+        if odd := [one for one in ids if not 0 <= one < tokens]:
+            raise SteerError(
+                f"{path}: '{name}' has token {odd[0]:,}, the model's are 0 to {tokens - 1:,}; "
+                "give ids of its own tokenizer, or words"
+            )
+    return named

@@ -32,7 +32,9 @@ class SteerSettings(Settings):
         None, gt=0, description="ε in training; unset, 1 / rank: the paper's 1e-3 at its rank 1000"
     )
     sd: float = Field(1e-2, gt=0, description="standard deviation of the factors at the start")
-    learning_rate: float = Field(1e-2, gt=0, description="highest rate of Adam; decays to 0")
+    learning_rate: float = Field(
+        1e-2, gt=0, le=1e30, description="highest rate of Adam; decays to 0"
+    )
     steps: int = Field(400, ge=1, description="updates")
     batch_size: int = Field(32, ge=1, description="texts of an update")
     longest: int | None = Field(

@@ -30,6 +30,7 @@ __all__ = [
     "read_texts",
     "target_losses",
     "text_losses",
+    "token_count",
 ]
 
 Tokens = npt.NDArray[np.int64]
@@ -204,8 +205,7 @@ def cut_to_context(
     """
     context = getattr(model.config, "max_position_embeddings", None)
     most = min(longest or 2**31, 2**31 if context is None else context + 1)
-    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    vocabulary = len(head.weight) if head is not None else model.config.vocab_size
+    vocabulary = token_count(model)
     for number, text in enumerate(texts, 1):
         if len(text) < 2:
             raise SteerError(f"text {number} has {len(text)} tokens, expected two or more")
@@ -225,6 +225,12 @@ def cut_to_context(
             f"{what} {max(long):,}"
         ]
     return [text[:most] for text in texts], notes
+
+
+def token_count(model: PreTrainedModel) -> int:
+    """How many tokens a model gives scores to."""
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return len(head.weight) if head is not None else int(model.config.vocab_size)
 
 
 def padded(texts: Sequence[Tokens], device: torch.device | str = "cpu") -> tuple[Any, Any]:

@@ -161,6 +161,12 @@ def _fit(
                 f"diverged at step {len(losses)}: its loss is not finite; lower learning_rate"
             )
         advance(1)
+    # what the last update made is in no loss; as large as it is, W must be a number
+    sizes = [one.down.norm() * one.up.norm() for one in (pair.label, pair.domain)]
+    if not all(bool(size.isfinite()) for size in sizes):
+        raise SteerError(
+            f"diverged at step {len(losses)}: the steer is not finite; lower learning_rate"
+        )
     return losses
 
 

@@ -164,6 +164,31 @@ def test_no_input_is_written_over(files, steer, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
+def test_no_steer_is_written_over(files, steer, capsys):
+    before, texts = steer.read_bytes(), files / "texts.jsonl"
+    to = ("--out", steer)
+
+    assert lab("sweep", files / "a", f"{steer}=2", "--texts", texts, *to) == 2
+    assert lab("read", files / "a", steer, "--texts", texts, *to) == 2
+    assert lab("transfer", steer, files / "a", files / "b", *to) == 2
+
+    assert capsys.readouterr().err.count("is read here") == 3
+    assert steer.read_bytes() == before
+
+
+@pytest.mark.parametrize("odd", [40, -1])
+def test_counted_tokens_are_the_models(files, steer, tmp_path, capsys, odd):
+    words, out = tmp_path / "words.json", tmp_path / "out.parquet"
+    words.write_text(json.dumps({"good": [5, odd]}))
+
+    asked = ("--texts", files / "texts.jsonl", "--words", words, "--out", out)
+    assert lab("sweep", files / "a", steer, *asked) == 2
+
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"'good' has token {odd}, the model's are 0 to 39" in line
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("odd", ["inf", "nan"])
 def test_strengths_are_finite(files, steer, capsys, odd):
     texts = ("--texts", files / "texts.jsonl")
@@ -173,12 +198,18 @@ def test_strengths_are_finite(files, steer, capsys, odd):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
-    [("rank=33", "expected at most the width"), ("learning_rate=1e30", "lower learning_rate")],
+    ("changes", "said"),
+    [
+        (("rank=33",), "expected at most the width"),
+        (("learning_rate=1e30",), "lower learning_rate"),
+        (("learning_rate=1e30", "steps=1"), "diverged at step 1"),
+        (("learning_rate=1e300",), "learning_rate: got 1e+300"),
+    ],
 )
-def test_a_steer_that_cannot_be_trained_is_not_written(files, tmp_path, capsys, change, said):
+def test_a_steer_that_cannot_be_trained_is_not_written(files, tmp_path, capsys, changes, said):
     words = ("train", files / "b", files / "texts.jsonl", "--out", tmp_path / "x.safetensors")
-    assert lab(*words, "--set", change, "--set", "steps=20") == 2
+    given = [word for change in ("steps=20", *changes) for word in ("--set", change)]
+    assert lab(*words, *given) == 2
 
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
